@@ -1,0 +1,107 @@
+package berth
+
+import "time"
+
+// Cause is the stable code of why something failed or does not start.
+type Cause string
+
+const (
+	CauseInsufficientCPU              Cause = "InsufficientCPU"
+	CauseInsufficientMemory           Cause = "InsufficientMemory"
+	CauseInsufficientGPU              Cause = "InsufficientGPU"
+	CauseInsufficientEphemeralStorage Cause = "InsufficientEphemeralStorage"
+	CauseTooManyPods                  Cause = "TooManyPods"
+	CauseNodeSelectorMismatch         Cause = "NodeSelectorMismatch"
+	CauseTaintNotTolerated            Cause = "TaintNotTolerated"
+	CauseVolumeUnbound                Cause = "VolumeUnbound"
+	CauseQuotaExceeded                Cause = "QuotaExceeded"
+	CauseLimitRangeViolated           Cause = "LimitRangeViolated"
+	CausePodSecurityViolated          Cause = "PodSecurityViolated"
+	CauseAdmissionDenied              Cause = "AdmissionDenied"
+	CauseForbidden                    Cause = "Forbidden"
+	CauseUnauthorized                 Cause = "Unauthorized"
+	CauseClusterUnreachable           Cause = "ClusterUnreachable"
+	CauseNamespaceNotFound            Cause = "NamespaceNotFound"
+	CauseNamespaceTerminating         Cause = "NamespaceTerminating"
+	CauseServiceAccountNotFound       Cause = "ServiceAccountNotFound"
+	CausePriorityClassNotFound        Cause = "PriorityClassNotFound"
+	CauseRuntimeClassNotFound         Cause = "RuntimeClassNotFound"
+	CauseInvalidImageName             Cause = "InvalidImageName"
+	CauseImageNotFound                Cause = "ImageNotFound"
+	CauseImageUnauthorized            Cause = "ImageUnauthorized"
+	CauseRegistryUnreachable          Cause = "RegistryUnreachable"
+	CauseImageNeverPull               Cause = "ImageNeverPull"
+	CauseArchitectureMismatch         Cause = "ArchitectureMismatch"
+	CauseCommandNotFound              Cause = "CommandNotFound"
+	CauseCommandNotExecutable         Cause = "CommandNotExecutable"
+	CauseRunAsNonRootViolated         Cause = "RunAsNonRootViolated"
+	CauseConfigNotFound               Cause = "ConfigNotFound"
+	CauseMountFailed                  Cause = "MountFailed"
+	CauseSandboxFailed                Cause = "SandboxFailed"
+	CauseInitFailed                   Cause = "InitFailed"
+	CauseOOMKilled                    Cause = "OOMKilled"
+	CauseEvicted                      Cause = "Evicted"
+	CauseNodeLost                     Cause = "NodeLost"
+	CausePreempted                    Cause = "Preempted"
+	CauseDeletedExternally            Cause = "DeletedExternally"
+	CauseTimedOut                     Cause = "TimedOut"
+	CauseStartTimedOut                Cause = "StartTimedOut"
+	CauseExitedNonZero                Cause = "ExitedNonZero"
+	CauseSignalled                    Cause = "Signalled"
+	CauseResultMissing                Cause = "ResultMissing"
+	CauseResultMalformed              Cause = "ResultMalformed"
+	CauseProxyUnreachable             Cause = "ProxyUnreachable"
+	CauseCallbackUnreachable          Cause = "CallbackUnreachable"
+	CauseCancelled                    Cause = "Cancelled"
+	CauseUnknown                      Cause = "Unknown"
+)
+
+// Evidence is a text taken verbatim from somewhere, for a person to check.
+type Evidence struct {
+	Source string `json:"source"` // such as "pod condition PodScheduled", "event FailedMount"
+	Text   string `json:"text"`
+}
+
+// RemedyBy says who can do what a remedy asks for.
+type RemedyBy string
+
+const (
+	RemedyByUser     RemedyBy = "you"
+	RemedyByEngineer RemedyBy = "the cluster's engineer"
+)
+
+// Remedy is what to do about a diagnosis, and who can do it.
+type Remedy struct {
+	Text string   `json:"text"`
+	By   RemedyBy `json:"by"`
+}
+
+// Diagnosis says why a task failed or does not start.
+type Diagnosis struct {
+	Cause    Cause      `json:"cause"`
+	Summary  string     `json:"summary"` // one sentence with the concrete names and numbers
+	Evidence []Evidence `json:"evidence"`
+	Remedy   Remedy     `json:"remedy"`
+	Since    time.Time  `json:"since"`
+}
+
+// Same reports whether two diagnoses tell a person the same thing, so that an
+// unchanged one is neither stored nor shown again.
+func (d *Diagnosis) Same(other *Diagnosis) bool {
+	if d == nil || other == nil {
+		return d == other
+	}
+	return d.Cause == other.Cause && d.Summary == other.Summary && d.Remedy == other.Remedy
+}
+
+// Patience is how long a stalled attempt may stay as it is before it fails.
+// The durations are an infrastructure's [Grace].
+type Patience int
+
+const (
+	PatienceStart   Patience = iota // until start_timeout
+	PatienceNone                    // hopeless: fail at once
+	PatiencePull                    // until pull_grace
+	PatienceConfig                  // until config_grace
+	PatienceForever                 // not the task's failure: wait
+)

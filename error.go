@@ -1,0 +1,51 @@
+package berth
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrorCode is the machine-readable kind of an [Error]. The set is small and
+// stable; adapters translate it (Connect codes on the wire).
+type ErrorCode string
+
+const (
+	CodeInvalid      ErrorCode = "invalid"      // the request is wrong; nothing was created
+	CodeNotFound     ErrorCode = "not_found"    // no such task, infrastructure, ...
+	CodeConflict     ErrorCode = "conflict"     // exists already, or the state forbids it
+	CodeUnauthorized ErrorCode = "unauthorized" // credentials missing, wrong or expired
+	CodeForbidden    ErrorCode = "forbidden"    // known, but not allowed
+	CodeUnavailable  ErrorCode = "unavailable"  // cannot be reached now; trying again may help
+	CodeExhausted    ErrorCode = "exhausted"    // disk full, store full, quota
+	CodeUnsupported  ErrorCode = "unsupported"  // a feature that this version doesn't have
+	CodeInternal     ErrorCode = "internal"     // a fault of Berth
+)
+
+// Error is an error for a person: what was tried, on what, and what to do.
+type Error struct {
+	Code    ErrorCode
+	Message string
+	Err     error // the cause, for errors.Is; its text is part of Message already
+}
+
+func (e *Error) Error() string { return e.Message }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errorf makes an [Error]. A %w in the format keeps the cause for errors.Is.
+func Errorf(code ErrorCode, format string, args ...any) *Error {
+	wrapped := fmt.Errorf(format, args...)
+	return &Error{Code: code, Message: wrapped.Error(), Err: errors.Unwrap(wrapped)}
+}
+
+// CodeOf returns the code of the first [Error] in err's chain, CodeInternal
+// for any other error, and "" for nil.
+func CodeOf(err error) ErrorCode {
+	if err == nil {
+		return ""
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return CodeInternal
+}

@@ -1,0 +1,90 @@
+package berth
+
+import "time"
+
+// InfrastructureConfig is one entry of infra.yml, resolved: references are
+// replaced by their values, paths are absolute, defaults are filled in. Its
+// secrets are of type [Secret], which prints as "[redacted]".
+type InfrastructureConfig struct {
+	Name        string
+	Kind        string // "kube"
+	Address     string // optional; the kubeconfig's own server is what counts
+	CallbackTo  string // optional
+	Namespace   string // empty: the kubeconfig context's own
+	Registry    string // optional
+	Credentials Credentials
+	Limits      Limits
+	Defaults    Defaults
+	Pod         PodConfig
+	Grace       Grace
+
+	// InsecureSkipTLSVerify turns off what is never off by itself.
+	InsecureSkipTLSVerify bool
+}
+
+// Credentials say how to reach a cluster. Exactly one mechanism is set.
+type Credentials struct {
+	Mechanism string // "config", "service-account" or "in-cluster"
+
+	// Of mechanism config: exactly one of Path and Content.
+	Path    string // absolute
+	Content Secret // a kubeconfig's text (from content: or file:)
+	Context string // empty: the kubeconfig's current-context
+
+	// Of mechanism service-account. Exactly one of Token and TokenFile, of CA and CAFile.
+	Host      string // https://host:port
+	Token     Secret
+	TokenFile string // read again when it changes
+	CA        string // PEM
+	CAFile    string
+}
+
+// Limits bound what Berth does to an infrastructure.
+type Limits struct {
+	MaxPods             int     // pods of Berth at once; default 500
+	MaxCreatesPerSecond float64 // default 50
+}
+
+// DefaultLimits hold where infra.yml says nothing. 500 pods keep well below
+// Kubernetes' own 3,000 a namespace.
+var DefaultLimits = Limits{MaxPods: 500, MaxCreatesPerSecond: 50}
+
+// Defaults are what a task that doesn't say otherwise asks for.
+type Defaults struct {
+	CPU    Quantity
+	Memory Quantity
+}
+
+// PodConfig is what every pod of an infrastructure gets.
+type PodConfig struct {
+	NodeSelector     map[string]string
+	Tolerations      []Toleration
+	Labels           map[string]string
+	ServiceAccount   string
+	PriorityClass    string
+	ImagePullSecrets []string
+	RuntimeClass     string
+	Security         string // "restricted", "baseline", "privileged"; empty: found out by a dry run
+}
+
+// Toleration lets pods onto nodes with a taint; the fields are Kubernetes' own.
+type Toleration struct {
+	Key      string
+	Operator string // Exists or Equal
+	Value    string
+	Effect   string // NoSchedule, PreferNoSchedule, NoExecute; empty: all
+	Seconds  *int64
+}
+
+// Secret is a string that is never printed, logged or marshalled.
+type Secret string
+
+func (Secret) String() string               { return "[redacted]" }
+func (Secret) GoString() string             { return "[redacted]" }
+func (Secret) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
+
+// Reveal returns the secret itself, for the one place that needs it.
+func (s Secret) Reveal() string { return string(s) }
+
+// MaxGrace bounds what infra.yml may ask for; longer is a mistake of units.
+const MaxGrace = 7 * 24 * time.Hour

@@ -1,0 +1,78 @@
+package berth
+
+import "time"
+
+// Grace is how long stalls are tolerated before an attempt fails.
+type Grace struct {
+	Start  time.Duration // start_timeout: until the main container must have started
+	Pull   time.Duration // pull_grace: image not found or unauthorized
+	Config time.Duration // config_grace: missing ConfigMap, mount, sandbox
+}
+
+// DefaultGrace holds where infra.yml says nothing.
+var DefaultGrace = Grace{Start: 10 * time.Minute, Pull: 30 * time.Second, Config: 60 * time.Second}
+
+// InfrastructureState is how an infrastructure stands to us.
+type InfrastructureState string
+
+const (
+	InfraUnknown      InfrastructureState = "unknown" // not asked yet
+	InfraReady        InfrastructureState = "ready"
+	InfraUnreachable  InfrastructureState = "unreachable"
+	InfraUnauthorized InfrastructureState = "unauthorized"
+	InfraForbidden    InfrastructureState = "forbidden"
+	InfraReplaced     InfrastructureState = "replaced" // another namespace answers under the same name
+	InfraRemoved      InfrastructureState = "removed"  // no longer in infra.yml, but tasks of it live
+)
+
+// Infrastructure is one entry of infra.yml and what is known of it.
+type Infrastructure struct {
+	Name          string              `json:"name"`
+	Kind          string              `json:"kind"`
+	Address       string              `json:"address"`
+	Namespace     string              `json:"namespace"`
+	State         InfrastructureState `json:"state"`
+	Reason        *string             `json:"reason"`      // of any state but ready
+	LastSeenAt    *time.Time          `json:"lastSeenAt"`  // when the cluster last answered
+	ServerVersion *string             `json:"version"`     // of the API server
+	Default       bool                `json:"default"`     // used when --on is not given
+	LiveTasks     int                 `json:"liveTasks"`   // not ended
+	QueuedTasks   int                 `json:"queuedTasks"` // of these, not yet admitted
+}
+
+// CheckStatus is the outcome of one row of a check.
+type CheckStatus string
+
+const (
+	CheckOK      CheckStatus = "OK"
+	CheckMissing CheckStatus = "missing"
+	CheckWarning CheckStatus = "warning"
+	CheckFailed  CheckStatus = "failed"
+)
+
+// CheckRow is one line of what was checked of an infrastructure.
+type CheckRow struct {
+	What   string      `json:"what"` // such as "create pods"
+	Status CheckStatus `json:"status"`
+	Detail string      `json:"detail"` // what was found, or what it is needed for
+	Remedy string      `json:"remedy"` // empty when OK
+}
+
+// InfrastructureCheck is the page that a cluster's engineer reads.
+type InfrastructureCheck struct {
+	Name          string        `json:"name"`
+	Namespace     string        `json:"namespace"`
+	Address       string        `json:"address"`
+	ServerVersion string        `json:"serverVersion"`
+	Latency       time.Duration `json:"latencyNanoseconds"`
+	OK            bool          `json:"ok"` // nothing that tasks need is missing
+	Rows          []CheckRow    `json:"rows"`
+}
+
+// InfrastructureSource is an entry to be added to infra.yml.
+type InfrastructureSource struct {
+	Name       string
+	Kubeconfig string // path on the machine of the infra.yml
+	Context    string // of the kubeconfig; its current one when empty
+	Namespace  string // the context's own when empty
+}

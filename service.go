@@ -1,0 +1,78 @@
+package berth
+
+import (
+	"context"
+	"iter"
+	"time"
+)
+
+// Service is everything that Berth does, for the command line and for
+// frameworks alike. Methods are safe for concurrent use. Errors are *Error.
+//
+// Every method may be called again after an error with CodeUnavailable: none
+// does twice what it did already.
+type Service interface {
+	// Info says who answers.
+	Info(ctx context.Context) (Info, error)
+
+	// SubmitTask stores a task, and returns once it is stored and, where there
+	// is room, its pod's creation was tried. The same key gives the same task.
+	// CodeInvalid for a spec that can't run, with nothing stored.
+	SubmitTask(ctx context.Context, submission Submission) (Task, error)
+
+	// Task returns a task by its id. CodeNotFound when there is none.
+	Task(ctx context.Context, id string) (Task, error)
+
+	// Tasks lists tasks, newest first.
+	Tasks(ctx context.Context, query TaskQuery) (TaskPage, error)
+
+	// WatchTask yields the task as it is and then each time that it changed,
+	// until it has ended. Changes in quick succession may be yielded as one.
+	WatchTask(ctx context.Context, id string) iter.Seq2[Task, error]
+
+	// TaskEvents yields what happened to a task with a Seq above after, in
+	// order; with follow until the task has ended.
+	TaskEvents(ctx context.Context, id string, after int64, follow bool) iter.Seq2[Event, error]
+
+	// TaskLogs yields the output of a task's attempt; with Follow until all of
+	// it is there or is known to be lost.
+	TaskLogs(ctx context.Context, id string, query LogQuery) iter.Seq2[LogChunk, error]
+
+	// CancelTask stores that a task is to be cancelled. It returns at once;
+	// WatchTask tells when it has ended. On an ended task it does nothing.
+	CancelTask(ctx context.Context, id string) (Task, error)
+
+	// Infrastructures lists the entries of infra.yml and how they stand.
+	Infrastructures(ctx context.Context) ([]Infrastructure, error)
+
+	// CheckInfrastructure connects and compares what is granted with what is needed.
+	CheckInfrastructure(ctx context.Context, name string) (InfrastructureCheck, error)
+
+	// AddInfrastructure writes an entry into infra.yml. CodeConflict when the name is taken.
+	AddInfrastructure(ctx context.Context, source InfrastructureSource) error
+
+	// RemoveInfrastructure takes an entry out of infra.yml. CodeConflict when
+	// tasks of it live, unless forced.
+	RemoveInfrastructure(ctx context.Context, name string, force bool) error
+
+	// Close ends the use of the service. Tasks go on.
+	Close() error
+}
+
+// LogQuery selects output of a task.
+type LogQuery struct {
+	Attempt    int   // 0: the last
+	Offset     int64 // in bytes of the stored log: where a cut read goes on
+	Follow     bool
+	Tail       int // the last lines only; 0: all
+	Since      time.Time
+	Timestamps bool // each line begins with its RFC 3339 time in nanoseconds
+}
+
+// LogChunk is a piece of output.
+type LogChunk struct {
+	Attempt int
+	Data    []byte // whole lines but for the end of output that has no newline
+	Offset  int64  // of the stored log after this chunk
+	Gap     string // not empty: output is missing here, and why
+}

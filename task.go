@@ -1,0 +1,139 @@
+package berth
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// TaskState is where a task stands: queued → launching → running → one of the
+// four terminal states, exactly once.
+type TaskState string
+
+const (
+	StateQueued    TaskState = "queued"    // stored, not yet admitted
+	StateLaunching TaskState = "launching" // the attempt's pod exists or may exist
+	StateRunning   TaskState = "running"   // the main container runs
+	StateSucceeded TaskState = "succeeded"
+	StateFailed    TaskState = "failed"
+	StateCancelled TaskState = "cancelled"
+	StateLost      TaskState = "lost" // the cluster destroyed the outcome before anyone could see it
+)
+
+// TaskStates are all states, in the order of a task's life.
+var TaskStates = []TaskState{StateQueued, StateLaunching, StateRunning, StateSucceeded, StateFailed, StateCancelled, StateLost}
+
+// Terminal reports whether a task in this state has ended.
+func (s TaskState) Terminal() bool {
+	switch s {
+	case StateSucceeded, StateFailed, StateCancelled, StateLost:
+		return true
+	}
+	return false
+}
+
+// PullPolicy says when a node pulls the image.
+type PullPolicy string
+
+const (
+	PullDefault PullPolicy = ""        // missing; always for the tag latest
+	PullMissing PullPolicy = "missing" // only if the node doesn't have it
+	PullAlways  PullPolicy = "always"
+	PullNever   PullPolicy = "never"
+)
+
+// EnvVar is one environment variable.
+type EnvVar struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// TaskSpec is what a person asks for: one thing to run to its end.
+type TaskSpec struct {
+	Name             string            `json:"name,omitempty"` // for people; not unique
+	Image            string            `json:"image"`
+	Entrypoint       []string          `json:"entrypoint,omitempty"` // replaces the image's own
+	Args             []string          `json:"args,omitempty"`
+	Env              []EnvVar          `json:"env,omitempty"`
+	User             string            `json:"user,omitempty"` // UID or UID:GID
+	Infrastructure   string            `json:"infrastructure,omitempty"`
+	CPU              Quantity          `json:"cpu,omitempty"`    // request and limit
+	Memory           Quantity          `json:"memory,omitempty"` // request and limit
+	GPU              int               `json:"gpu,omitempty"`
+	EphemeralStorage Quantity          `json:"ephemeralStorage,omitempty"`
+	Timeout          time.Duration     `json:"timeout,omitempty"` // of an attempt, from the pod's start on its node
+	Retries          int               `json:"retries,omitempty"` // of attempts that had started
+	Idempotent       bool              `json:"idempotent,omitempty"`
+	Labels           map[string]string `json:"labels,omitempty"`
+	Pull             PullPolicy        `json:"pull,omitempty"`
+}
+
+// Submission is a TaskSpec with the key that makes submitting it twice the
+// same as submitting it once.
+type Submission struct {
+	Key  string // idempotency key; one is made when it is empty
+	Spec TaskSpec
+}
+
+// Usage is what a task used; nil values were not measured.
+type Usage struct {
+	CPUSeconds      *float64 `json:"cpuSeconds"`
+	MemoryPeakBytes *int64   `json:"memoryPeakBytes"`
+}
+
+// Task is one thing to run to its end, and what became of it. Its JSON form is
+// the contract of -o json: absent values are null, times RFC 3339 in UTC.
+type Task struct {
+	ID             string          `json:"id"`
+	Name           *string         `json:"name"`
+	State          TaskState       `json:"state"`
+	Infrastructure string          `json:"infrastructure"`
+	Image          string          `json:"image"`
+	Attempt        int             `json:"attempt"` // 0 before the first
+	ExitCode       *int            `json:"exitCode"`
+	Reason         *string         `json:"reason"` // one line: why it ended, or what it waits for
+	Result         json.RawMessage `json:"result"`
+	Diagnosis      *Diagnosis      `json:"diagnosis"`
+	CreatedAt      time.Time       `json:"createdAt"`
+	StartedAt      *time.Time      `json:"startedAt"`  // of the last attempt's main container
+	FinishedAt     *time.Time      `json:"finishedAt"` // of the task
+	Usage          Usage           `json:"usage"`
+	Owner          string          `json:"owner"`
+	Pod            *string         `json:"pod"`  // of the last attempt
+	Node           *string         `json:"node"` // of the last attempt
+	CancelledAt    *time.Time      `json:"cancelRequestedAt"`
+	Stale          *string         `json:"stale"` // why what is said here may be out of date: the infrastructure can't be reached
+	Spec           TaskSpec        `json:"spec"`
+}
+
+// ProcessExitCode is the exit code of a command that stands for this task:
+// the container's own, or one of the Exit constants.
+func (t *Task) ProcessExitCode() int {
+	switch {
+	case t.State == StateCancelled:
+		return ExitCancelled
+	case t.Diagnosis != nil && t.Diagnosis.Cause == CauseTimedOut:
+		return ExitTimedOut
+	case t.State == StateLost || t.ExitCode == nil:
+		if t.State == StateSucceeded {
+			return 0
+		}
+		return ExitNone
+	}
+	return *t.ExitCode
+}
+
+// TaskQuery selects tasks, newest first.
+type TaskQuery struct {
+	States         []TaskState
+	Infrastructure string
+	Name           string
+	Labels         map[string]string
+	Limit          int    // at most this many; 0 means 100
+	After          string // id of the last task of the page before
+}
+
+// TaskPage is one page of tasks.
+type TaskPage struct {
+	Tasks []Task
+	Next  string // After of the next page; empty at the end
+}
