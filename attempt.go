@@ -1,0 +1,71 @@
+package berth
+
+import "time"
+
+// Attempt is one try of a task: exactly one pod (or one Docker container).
+type Attempt struct {
+	Number     int       `json:"number"`
+	Pod        string    `json:"pod"`           // name, fixed before anything is created
+	UID        string    `json:"uid,omitempty"` // stored at first sight; never created again from then on
+	IntendedAt time.Time `json:"intendedAt"`
+	CreatedAt  time.Time `json:"createdAt,omitzero"`
+	StartedAt  time.Time `json:"startedAt,omitzero"` // main container
+	EndedAt    time.Time `json:"endedAt,omitzero"`
+	Node       string    `json:"node,omitempty"`
+	ImageID    string    `json:"imageId,omitempty"`
+	Pulled     bool      `json:"pulled,omitempty"`
+	Outcome    *Outcome  `json:"outcome,omitempty"` // nil until it is known to have ended
+
+	// GraceFrom and StallFrom are where start_timeout and the grace of a stall
+	// count from. They move forward by the time that the cluster was out of
+	// reach, so that grace periods stand still meanwhile.
+	GraceFrom time.Time `json:"graceFrom,omitzero"`
+	StallFrom time.Time `json:"stallFrom,omitzero"`
+	Patience  Patience  `json:"patience,omitempty"`
+
+	Logs    LogState `json:"logs,omitempty"`
+	Removed bool     `json:"removed,omitempty"` // no pod of it exists any more, or ever did
+}
+
+// LogState is how far the log of an attempt was kept.
+type LogState string
+
+const (
+	LogsOpen       LogState = ""           // being followed, or not begun
+	LogsComplete   LogState = "complete"   // all of it is stored
+	LogsIncomplete LogState = "incomplete" // something is missing and can't be had
+)
+
+// Outcome is how an attempt ended.
+type Outcome struct {
+	ExitCode     *int       `json:"exitCode,omitempty"`
+	Diagnosis    *Diagnosis `json:"diagnosis,omitempty"`    // nil on success
+	Reason       string     `json:"reason,omitempty"`       // one line
+	NeverStarted bool       `json:"neverStarted,omitempty"` // the main container is known not to have run
+	ByCluster    bool       `json:"byCluster,omitempty"`    // evicted, preempted, node lost: not the task's doing
+	Unknown      bool       `json:"unknown,omitempty"`      // nobody saw how it ended
+}
+
+// Success reports whether the attempt ended well.
+func (o *Outcome) Success() bool {
+	return !o.Unknown && o.Diagnosis == nil && o.ExitCode != nil && *o.ExitCode == 0
+}
+
+// Observation is what a driver sees of an attempt's pod, in no driver's terms.
+type Observation struct {
+	TaskID  string
+	Attempt int
+	Pod     string
+	UID     string
+
+	Node      string
+	ImageID   string
+	Pulled    bool      // the image is on the node
+	StartedAt time.Time // main container; zero: has not run
+	EndedAt   time.Time // main container
+	Outcome   *Outcome  // nil while it has not ended
+	Gone      bool      // the pod doesn't exist any more; without an Outcome nobody saw how it ended
+
+	Diagnosis *Diagnosis // nil while all is well
+	Patience  Patience   // for the diagnosis
+}

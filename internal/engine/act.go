@@ -1,0 +1,304 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/berth-run/berth"
+)
+
+// act does what a committed life asks for. It decides by what is stored, and
+// by what is under way already; called twice it does nothing twice.
+func (l *loop) act(ctx context.Context, life *berth.Life) {
+	if l.driver == nil || l.health.Load().State == berth.InfraReplaced {
+		return
+	}
+	l.setTimer(ctx, life)
+	if a := life.Open(); a != nil {
+		switch {
+		case a.UID == "":
+			l.ensure(ctx, life, a)
+		case life.Task.CancelledAt != nil:
+			l.delete(ctx, life, a, podGrace)
+		}
+	}
+	for i := range life.Attempts {
+		a := &life.Attempts[i]
+		if a.UID == "" {
+			continue
+		}
+		if !a.StartedAt.IsZero() && a.Logs == berth.LogsOpen {
+			l.follow(ctx, life, a)
+		}
+		if c := l.calls[a.Pod]; c != nil && c.follower != nil && a.Outcome != nil {
+			c.follower.end(a.EndedAt)
+		}
+		if a.Outcome != nil && !a.Removed && a.Logs != berth.LogsOpen {
+			l.delete(ctx, life, a, podGrace)
+		}
+	}
+}
+
+func (l *loop) call(pod string) *calls {
+	c := l.calls[pod]
+	if c == nil {
+		c = &calls{}
+		l.calls[pod] = c
+	}
+	return c
+}
+
+// ensure sees to it that the pod of an intended attempt exists.
+func (l *loop) ensure(ctx context.Context, life *berth.Life, a *berth.Attempt) {
+	c := l.call(a.Pod)
+	if c.creating || c.waiting {
+		return
+	}
+	if !c.fresh && !l.listed {
+		return // the listing may show that it exists
+	}
+	if c.fresh && life.Task.CancelledAt != nil && c.failures == 0 {
+		// Nothing was ever sent for it, and now never will be.
+		id := life.Task.ID
+		l.inbox.post(func(s *step) {
+			s.apply(id, func(l *berth.Life) []berth.Event { return l.Never(s.now) })
+		})
+		return
+	}
+	c.creating = true
+	order := l.order(life, a)
+	driver, fresh, cancelled := l.driver, c.fresh, life.Task.CancelledAt != nil
+	go func() {
+		l.createSlots <- struct{}{}
+		defer func() { <-l.createSlots }()
+		var result input
+		if fresh && !cancelled {
+			result = l.create(ctx, driver, order)
+		} else {
+			result = l.resolve(ctx, driver, order, a.IntendedAt, cancelled)
+		}
+		l.inbox.post(func(s *step) {
+			s.call(order.Pod).creating = false
+			result(s)
+			s.again(order.TaskID)
+		})
+	}()
+}
+
+func (l *loop) order(life *berth.Life, a *berth.Attempt) Order {
+	return Order{
+		Instance: l.engine.store.Instance(), TaskID: life.Task.ID, Attempt: a.Number, Pod: a.Pod,
+		ImageID: life.Attempts[0].ImageID, Spec: life.Task.Spec,
+	}
+}
+
+// create makes the pod and says what follows from the answer.
+func (l *loop) create(ctx context.Context, driver Driver, order Order) input {
+	uid, err := driver.Create(ctx, order)
+	if err == nil {
+		return func(s *step) {
+			s.call(order.Pod).failures = 0
+			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Seen(uid, false, s.now) })
+			if life := s.life(order.TaskID); life != nil {
+				s.queue.release(requestOf(&life.Task.Spec))
+			}
+		}
+	}
+	refusal := asRefusal(err)
+	switch refusal.Kind {
+	case RefusedExists, RefusedUnknown:
+		return l.find(ctx, driver, order, refusal)
+	}
+	return func(s *step) { s.refused(order, refusal) }
+}
+
+// find looks what became of a create that may have been done.
+func (l *loop) find(ctx context.Context, driver Driver, order Order, refusal *Refusal) input {
+	uid, ours, err := driver.Find(ctx, order)
+	return func(s *step) {
+		switch {
+		case err == nil && ours:
+			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Seen(uid, !s.call(order.Pod).fresh, s.now) })
+		case err == nil:
+			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Rename(s.now) })
+			if a := s.life(order.TaskID).Open(); a != nil {
+				s.call(a.Pod).fresh = true
+			}
+		case asRefusal(err).Kind == RefusedNotFound && refusal.Kind == RefusedUnknown:
+			s.pause(order, nil) // the same name again: a late first create and this one make one pod
+		default:
+			s.pause(order, nil)
+		}
+	}
+}
+
+// resolve finds out whether the pod that an earlier process intended exists
+// or ever did.
+func (l *loop) resolve(ctx context.Context, driver Driver, order Order, intended time.Time, cancelled bool) input {
+	uid, ours, err := driver.Find(ctx, order)
+	switch {
+	case err == nil && ours:
+		return func(s *step) {
+			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Seen(uid, true, s.now) })
+		}
+	case err == nil:
+		return func(s *step) {
+			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Rename(s.now) })
+			if a := s.life(order.TaskID).Open(); a != nil {
+				s.call(a.Pod).fresh = true
+			}
+		}
+	case asRefusal(err).Kind != RefusedNotFound:
+		refusal := asRefusal(err)
+		return func(s *step) { s.refused(order, refusal) }
+	case cancelled:
+		return func(s *step) {
+			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Never(s.now) })
+		}
+	}
+	existed, err := driver.Vouch(ctx, order.Pod, intended)
+	if ctx.Err() != nil {
+		return func(*step) {}
+	}
+	// Without a witness a recent intent is believed not to have been carried
+	// out: pods don't go away by themselves within a minute.
+	if err != nil && l.engine.now().Sub(intended) < time.Minute {
+		existed, err = false, nil
+	}
+	return func(s *step) {
+		if err != nil || existed {
+			s.apply(order.TaskID, func(l *berth.Life) []berth.Event {
+				return l.Lose(s.engine.texts.Lost(s.name, &l.Task), s.now)
+			})
+			s.consequences(order.TaskID)
+			return
+		}
+		s.call(order.Pod).fresh = true
+	}
+}
+
+// refused takes in why a pod was not created.
+func (s *step) refused(order Order, r *Refusal) {
+	id := order.TaskID
+	cancelled := s.life(id) != nil && s.life(id).Task.CancelledAt != nil
+	switch {
+	case r.Kind == RefusedUnreachable || r.Kind == RefusedUnauthorized:
+		s.onLost(r)
+		s.pause(order, nil)
+	case cancelled:
+		s.apply(id, func(l *berth.Life) []berth.Event { return l.Never(s.now) })
+	case r.Kind == RefusedQuota:
+		s.apply(id, func(l *berth.Life) []berth.Event { return l.Withdraw(r.Diagnosis, s.now, s.now) })
+		if life := s.life(id); life != nil {
+			s.queue.hold(id, requestOf(&life.Task.Spec))
+			s.watchQuota()
+		}
+	case r.Kind == RefusedTransient:
+		s.pause(order, r.Diagnosis)
+	default:
+		s.apply(id, func(l *berth.Life) []berth.Event { return l.Refuse(r.Diagnosis, s.now) })
+		s.consequences(id)
+	}
+}
+
+// pause tries a create again after a while, showing why it waits.
+func (s *step) pause(order Order, d *berth.Diagnosis) {
+	c := s.call(order.Pod)
+	wait := min(recreatePause<<min(c.failures, 10), 30*time.Second)
+	c.failures++
+	c.waiting = true
+	if d != nil {
+		s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Diagnose(d, s.now) })
+	}
+	s.after(wait, func(s *step) {
+		s.call(order.Pod).waiting = false
+		s.again(order.TaskID)
+	})
+}
+
+// watchQuota lets held tasks try again when a quota changes: at once where
+// that can be watched, every 30 s where not.
+func (s *step) watchQuota() {
+	if s.quota.watching || s.quota.ticking {
+		return
+	}
+	s.quota.watching = true
+	driver, ctx, l := s.driver, s.engine.ctx, s.loop
+	go func() {
+		err := driver.WatchQuota(ctx, func() { l.inbox.post(func(s *step) { s.queue.releaseEach() }) })
+		if ctx.Err() != nil {
+			return
+		}
+		l.inbox.post(func(s *step) {
+			s.quota = quotaWatch{ticking: true}
+			s.engine.log.Info("quotas can't be watched; held tasks try again every 30s", "infrastructure", s.name, "error", err)
+			s.tickQuota()
+		})
+	}()
+}
+
+func (s *step) tickQuota() {
+	s.after(30*time.Second, func(s *step) {
+		s.queue.releaseEach()
+		if s.queue.length() == 0 {
+			s.quota.ticking = false
+			return
+		}
+		s.tickQuota()
+	})
+}
+
+// delete deletes the pod of an attempt, and forces it when it is stuck.
+func (l *loop) delete(ctx context.Context, life *berth.Life, a *berth.Attempt, grace time.Duration) {
+	c := l.call(a.Pod)
+	if c.deleting || c.deleted {
+		return
+	}
+	c.deleting = true
+	id, number, pod, uid, driver, ended := life.Task.ID, a.Number, a.Pod, a.UID, l.driver, a.Outcome != nil
+	l.engine.pending.Add(1)
+	go func() {
+		defer l.engine.pending.Done()
+		l.deleteSlots <- struct{}{}
+		defer func() { <-l.deleteSlots }()
+		gone, err := driver.Delete(ctx, pod, uid, grace)
+		l.inbox.post(func(s *step) {
+			c.deleting = false
+			switch {
+			case err != nil:
+				c.failures++
+				s.after(min(recreatePause<<min(c.failures, 10), 30*time.Second), func(s *step) { s.again(id) })
+			case gone && ended:
+				s.onObserved(berth.Observation{TaskID: id, Attempt: number, Pod: pod, UID: uid, Gone: true})
+			default:
+				c.deleted = true
+				if grace > 0 {
+					s.after(grace+forceAfter, func(s *step) { s.force(ctx, id, number) })
+				}
+			}
+		})
+	}()
+}
+
+// force deletes a pod that is stuck in Terminating.
+func (s *step) force(ctx context.Context, id string, number int) {
+	life := s.life(id)
+	if life == nil {
+		return
+	}
+	if a := life.ByNumber(number); a != nil && !a.Removed {
+		s.engine.log.Warn("a pod does not go away; it is deleted by force", "pod", a.Pod, "infrastructure", s.name)
+		s.call(a.Pod).deleted = false
+		s.loop.delete(ctx, life, a, 0)
+	}
+}
+
+// asRefusal returns err as a Refusal; one that no driver classified is doubtful.
+func asRefusal(err error) *Refusal {
+	var r *Refusal
+	if errors.As(err, &r) {
+		return r
+	}
+	return &Refusal{Kind: RefusedUnknown, Err: err}
+}

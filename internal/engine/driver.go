@@ -1,0 +1,146 @@
+// Package engine runs tasks: one loop an infrastructure takes in what people
+// ask for and what the cluster shows, lets the state machine of package berth
+// decide, stores the decision, and only then acts. What is to be done follows
+// from what is stored, so a loop that starts after a crash goes on where the
+// one before it was.
+//
+//	submissions, cancels ─┐                      ┌─> create, delete   (Driver)
+//	observations ─────────┼─> step ─> commit ──> ┼─> follow logs      (Driver, Logs)
+//	results of calls ─────┘   pure    one        └─> watchers         (hub)
+//	                                  transaction
+//
+// It knows no Kubernetes and no SQL: those are a Driver and a Store.
+package engine
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/berth-run/berth"
+)
+
+// Driver runs attempts on one infrastructure. Methods are safe for concurrent
+// use. None changes anything twice when it is called twice.
+type Driver interface {
+	// Watch reports pods of the instance to the sink until the context ends.
+	// It lists first and again whenever it may have missed something, and
+	// reports what keeps it from watching. It returns only when ctx is done.
+	Watch(ctx context.Context, sink Sink)
+
+	// Create makes the pod of an attempt and returns its UID. Permanent and
+	// passing refusals are a *Refusal.
+	Create(ctx context.Context, order Order) (uid string, err error)
+
+	// Find looks for the pod of an attempt: its UID and whether it is ours.
+	// Errors are a *Refusal, RefusedNotFound among them.
+	Find(ctx context.Context, order Order) (uid string, ours bool, err error)
+
+	// Vouch says whether a pod of that name may have existed since, from what
+	// the cluster remembers of it. An error means that nobody can tell.
+	Vouch(ctx context.Context, pod string, since time.Time) (existed bool, err error)
+
+	// Delete deletes a pod with that UID and no other, and says whether it is
+	// gone now or still has to end. A pod that was gone before is no error. A
+	// negative grace means the pod's own; zero is at once.
+	Delete(ctx context.Context, pod, uid string, grace time.Duration) (gone bool, err error)
+
+	// Logs opens the log of a pod's main container from a time on, each line
+	// with its time.
+	Logs(ctx context.Context, pod string, since time.Time, follow bool) (io.ReadCloser, error)
+
+	// Identity tells what the infrastructure is: the UID of its namespace.
+	// Empty without an error where that can't be asked. Errors are a *Refusal.
+	Identity(ctx context.Context) (string, error)
+
+	// Server returns the address that is connected to.
+	Server() string
+
+	// Version returns the version of the API server.
+	Version(ctx context.Context) (string, error)
+
+	// Check compares what is granted with what is needed.
+	Check(ctx context.Context) (berth.InfrastructureCheck, error)
+
+	// WatchQuota calls changed whenever the quotas of the namespace change,
+	// until the context ends, or returns at once with an error where that
+	// can't be seen.
+	WatchQuota(ctx context.Context, changed func()) error
+}
+
+// Sink takes in what a Driver sees. The calls don't block.
+type Sink interface {
+	// Listed: these are all pods of the instance that exist now.
+	Listed(pods []berth.Observation)
+	// Observed: one pod changed, or is gone.
+	Observed(pod berth.Observation)
+	// Lost: nothing is seen at the moment, and why.
+	Lost(refusal *Refusal)
+}
+
+// Order is what a driver needs to make the pod of an attempt.
+type Order struct {
+	Instance string
+	TaskID   string
+	Attempt  int
+	Pod      string
+	ImageID  string // of the first attempt: a retry runs the same image
+	Spec     berth.TaskSpec
+}
+
+// Refused is the kind of a Refusal.
+type Refused int
+
+const (
+	RefusedPermanent    Refused = iota // never accepted: the task fails
+	RefusedExists                      // a pod of that name exists
+	RefusedNotFound                    // no such pod
+	RefusedQuota                       // wait until the quota changes
+	RefusedTransient                   // try again soon
+	RefusedUnreachable                 // no answer: the infrastructure is out of reach
+	RefusedUnknown                     // it may or may not have been done
+	RefusedUnauthorized                // credentials are not accepted
+	RefusedForbidden                   // the role lacks a verb
+)
+
+// Refusal is an error of a cluster, told apart by what is to be done about it.
+type Refusal struct {
+	Kind      Refused
+	Diagnosis *berth.Diagnosis
+	Patience  berth.Patience
+	Err       error
+}
+
+func (r *Refusal) Error() string {
+	if r.Diagnosis != nil {
+		return r.Diagnosis.Summary
+	}
+	return r.Err.Error()
+}
+
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// LogStore keeps output.
+type LogStore interface {
+	Append(task string, attempt int) (LogWriter, error)
+	Notify(task string, attempt int)
+}
+
+// LogWriter appends the output of one attempt; see package logs.
+type LogWriter interface {
+	Copy(r io.Reader) error
+	Last() time.Time
+	Gap(why string) error
+	Close() error
+}
+
+// Store keeps lives and events; see package store.
+type Store interface {
+	Instance() string
+	Commit(ctx context.Context, changes []berth.Change) error
+	Life(ctx context.Context, id string) (*berth.Life, error)
+	ByKey(ctx context.Context, key string) (*berth.Life, error)
+	Live(ctx context.Context, infrastructure string) ([]*berth.Life, error)
+	Identity(ctx context.Context, name string) (address, identity string, err error)
+	SetIdentity(ctx context.Context, name, address, identity string, now time.Time) error
+}

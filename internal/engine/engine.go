@@ -1,0 +1,400 @@
+package engine
+
+import (
+	"context"
+	"iter"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/xid"
+
+	"github.com/berth-run/berth"
+)
+
+// Health is how an infrastructure stands to us.
+type Health struct {
+	State     berth.InfrastructureState
+	Reason    string // of any state but ready
+	Diagnosis *berth.Diagnosis
+	Since     time.Time
+	SeenAt    time.Time // when it last answered
+	refusal   *Refusal
+}
+
+// Texts words the diagnoses that the engine makes itself.
+type Texts interface {
+	Lost(infrastructure string, task *berth.Task) *berth.Diagnosis
+	StartTimedOut(infrastructure string, task *berth.Task, limit time.Duration) *berth.Diagnosis
+}
+
+// Engine runs the loops of all infrastructures. Methods are safe for
+// concurrent use.
+type Engine struct {
+	store Store
+	logs  LogStore
+	texts Texts
+	log   *slog.Logger
+	now   func() time.Time
+	hub   *hub
+
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup // loops
+	pending sync.WaitGroup // deletes under way
+
+	mu    sync.Mutex
+	loops map[string]*loop
+}
+
+// New returns an engine without infrastructures; see Configure.
+func New(store Store, logs LogStore, texts Texts, log *slog.Logger) *Engine {
+	e := &Engine{store: store, logs: logs, texts: texts, log: log, now: time.Now, hub: newHub(), loops: map[string]*loop{}}
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	return e
+}
+
+// Close stops all loops, after deletes that are under way were given a short
+// while. Tasks and pods stay as they are.
+func (e *Engine) Close() {
+	done := make(chan struct{})
+	go func() { e.pending.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(time.Second):
+	}
+	e.cancel()
+	e.wg.Wait()
+}
+
+// Start begins to reconcile an infrastructure: its live tasks are taken up
+// from the store. Starting it again with another driver or configuration goes
+// over to that one.
+func (e *Engine) Start(ctx context.Context, config berth.InfrastructureConfig, driver Driver) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l, ok := e.loops[config.Name]
+	if !ok {
+		lives, err := e.store.Live(ctx, config.Name)
+		if err != nil {
+			return err
+		}
+		l = newLoop(e, config.Name)
+		e.loops[config.Name] = l
+		for _, life := range lives {
+			e.hub.publish(life)
+		}
+		l.counts.Store(&counts{live: len(lives)})
+		l.inbox.post(func(s *step) {
+			for _, life := range lives {
+				s.adopt(life)
+			}
+		})
+		e.wg.Add(1)
+		go func() { defer e.wg.Done(); l.run(e.ctx) }()
+	}
+	l.inbox.post(func(s *step) { s.reach(e.ctx, config, driver) })
+	return nil
+}
+
+// Remove goes on without an infrastructure's driver: its tasks stay as they are.
+func (e *Engine) Remove(name string) {
+	e.mu.Lock()
+	l := e.loops[name]
+	e.mu.Unlock()
+	if l == nil {
+		return
+	}
+	l.inbox.post(func(s *step) {
+		if s.stopDriver != nil {
+			s.stopDriver()
+		}
+		s.driver = nil
+		s.setHealth(Health{State: berth.InfraRemoved, Reason: "it is no longer in infra.yml", Since: s.now})
+	})
+}
+
+func (e *Engine) loop(name string) *loop {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.loops[name]
+}
+
+// Health returns how an infrastructure that was started stands, and how many
+// tasks of it live and are queued.
+func (e *Engine) Health(name string) (h Health, live, queued int) {
+	l := e.loop(name)
+	if l == nil {
+		return Health{State: berth.InfraUnknown}, 0, 0
+	}
+	c := l.counts.Load()
+	return *l.health.Load(), c.live, c.queued
+}
+
+// Settle waits until an infrastructure answered or is known not to, so that
+// what is read next is how things stand now.
+func (e *Engine) Settle(ctx context.Context, name string) {
+	l := e.loop(name)
+	if l == nil {
+		return
+	}
+	select {
+	case <-l.connected:
+	case <-ctx.Done():
+		return
+	}
+	for {
+		done := make(chan bool, 1)
+		l.inbox.post(func(s *step) {
+			s.replies = append(s.replies, reply{send: func(error) { done <- s.listed || s.health.Load().State != berth.InfraReady }})
+		})
+		select {
+		case ok := <-done:
+			if ok || !sleep(ctx, 5*time.Millisecond) {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Submit stores a task on an infrastructure that was started, and returns
+// once its pod's creation was tried where there is room.
+func (e *Engine) Submit(ctx context.Context, owner string, submission berth.Submission) (berth.Task, error) {
+	name := submission.Spec.Infrastructure
+	l := e.loop(name)
+	if l == nil {
+		return berth.Task{}, berth.Errorf(berth.CodeNotFound, "infrastructure %q is not known", name)
+	}
+	if submission.Key == "" {
+		submission.Key = xid.New().String()
+	}
+	if life, err := e.store.ByKey(ctx, submission.Key); err == nil {
+		return e.Task(ctx, life.Task.ID)
+	} else if berth.CodeOf(err) != berth.CodeNotFound {
+		return berth.Task{}, err
+	}
+	if err := e.admissible(ctx, l); err != nil {
+		return berth.Task{}, err
+	}
+	life, events := berth.NewLife(xid.New().String(), owner, submission.Key, submission.Spec, e.now())
+	id := life.Task.ID
+	changed, stop := e.hub.watch(id)
+	defer stop()
+	if err := e.ask(ctx, l, id, func(s *step, r reply) { s.onSubmit(life, events, r) }); err != nil {
+		if again, keyErr := e.store.ByKey(ctx, submission.Key); keyErr == nil {
+			return e.Task(ctx, again.Task.ID) // the same submission came in twice at once
+		}
+		return berth.Task{}, err
+	}
+	for {
+		life := e.hub.life(id)
+		if life == nil || !tried(life) {
+			task, err := e.Task(ctx, id)
+			if err != nil || life == nil || l.health.Load().State != berth.InfraReady {
+				return task, err
+			}
+		} else {
+			return e.Task(ctx, id)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return e.Task(context.WithoutCancel(ctx), id)
+		}
+	}
+}
+
+// tried reports whether a pod's creation was tried, or has to wait.
+func tried(life *berth.Life) bool {
+	switch life.Task.State {
+	case berth.StateQueued:
+		return true
+	case berth.StateLaunching:
+		return life.Current().UID != "" || life.Task.Diagnosis != nil
+	}
+	return true
+}
+
+// admissible refuses a submission to what was never reached: nothing is
+// stored that could not run. One that is only out of reach now takes it.
+func (e *Engine) admissible(ctx context.Context, l *loop) error {
+	if trouble := l.storeTrouble.Load(); trouble != nil {
+		return *trouble
+	}
+	select {
+	case <-l.connected:
+	case <-ctx.Done():
+		return berth.Errorf(berth.CodeUnavailable, "infrastructure %s does not answer: %w", l.name, ctx.Err())
+	}
+	h := l.health.Load()
+	switch h.State {
+	case berth.InfraReady:
+		return nil
+	case berth.InfraReplaced, berth.InfraRemoved:
+		return berth.Errorf(berth.CodeConflict, "infrastructure %s: %s", l.name, h.Reason)
+	}
+	address, identity, err := e.store.Identity(ctx, l.name)
+	if err != nil {
+		return err
+	}
+	if current := l.current.Load(); identity != "" && current != nil && address == current.driver.Server() && h.State == berth.InfraUnreachable {
+		return nil
+	}
+	code := map[berth.InfrastructureState]berth.ErrorCode{
+		berth.InfraUnreachable: berth.CodeUnavailable, berth.InfraUnauthorized: berth.CodeUnauthorized,
+	}[h.State]
+	if code == "" {
+		code = berth.CodeForbidden
+	}
+	remedy := ""
+	if h.Diagnosis != nil && h.Diagnosis.Remedy.Text != "" {
+		remedy = " (" + string(h.Diagnosis.Remedy.By) + ": " + h.Diagnosis.Remedy.Text + ")"
+	}
+	return berth.Errorf(code, "infrastructure %s: %s%s", l.name, h.Reason, remedy)
+}
+
+// ask runs an input on the loop and waits until its outcome is committed.
+func (e *Engine) ask(ctx context.Context, l *loop, id string, in func(*step, reply)) error {
+	done := make(chan error, 1)
+	l.inbox.post(func(s *step) { in(s, reply{taskID: id, send: func(err error) { done <- err }}) })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.ctx.Done():
+		return berth.Errorf(berth.CodeUnavailable, "this process is about to end")
+	}
+}
+
+// Cancel stores that a task is to be cancelled.
+func (e *Engine) Cancel(ctx context.Context, id string) (berth.Task, error) {
+	task, err := e.Task(ctx, id)
+	if err != nil || task.State.Terminal() {
+		return task, err
+	}
+	l := e.loop(task.Infrastructure)
+	if l == nil {
+		return task, berth.Errorf(berth.CodeNotFound, "infrastructure %q of task %s is no longer in infra.yml: add it again to cancel its tasks", task.Infrastructure, id)
+	}
+	if err := e.ask(ctx, l, id, func(s *step, r reply) { s.onCancel(id, r) }); err != nil {
+		return task, err
+	}
+	return e.Task(ctx, id)
+}
+
+// Task returns a task as it stands.
+func (e *Engine) Task(ctx context.Context, id string) (berth.Task, error) {
+	life, err := e.life(ctx, id)
+	if err != nil {
+		return berth.Task{}, err
+	}
+	return e.Present(life.Task), nil
+}
+
+func (e *Engine) life(ctx context.Context, id string) (*berth.Life, error) {
+	if life := e.hub.life(id); life != nil {
+		return life, nil
+	}
+	return e.store.Life(ctx, id)
+}
+
+// Present adds to a stored task what is known of its infrastructure: a task
+// that waits for a cluster out of reach says so.
+func (e *Engine) Present(task berth.Task) berth.Task {
+	if task.State.Terminal() {
+		return task
+	}
+	l := e.loop(task.Infrastructure)
+	if l == nil {
+		return task
+	}
+	h := l.health.Load()
+	if h.State == berth.InfraReady || h.State == berth.InfraUnknown {
+		return task
+	}
+	task.Stale = &h.Reason
+	if h.Diagnosis != nil && (task.Diagnosis == nil || task.State == berth.StateQueued) {
+		d := *h.Diagnosis
+		d.Since = h.Since
+		task.Diagnosis = &d
+	}
+	return task
+}
+
+// Watch yields a task as it is and whenever it changed, until it has ended.
+func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[berth.Task, error] {
+	return func(yield func(berth.Task, error) bool) {
+		changed, stop := e.hub.watch(id)
+		defer stop()
+		for {
+			task, err := e.Task(ctx, id)
+			if !yield(task, err) || err != nil || task.State.Terminal() {
+				return
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				yield(berth.Task{}, ctx.Err())
+				return
+			case <-e.ctx.Done():
+				yield(berth.Task{}, berth.Errorf(berth.CodeUnavailable, "this process is about to end"))
+				return
+			}
+		}
+	}
+}
+
+// LogsDone returns the attempt that a log query means, waiting with follow
+// until there is one, and a function that says whether its log is complete.
+func (e *Engine) LogsDone(ctx context.Context, id string, attempt int, follow bool) (int, func() bool, error) {
+	changed, stop := e.hub.watch(id)
+	defer stop()
+	for {
+		life, err := e.life(ctx, id)
+		if err != nil {
+			return 0, nil, err
+		}
+		number := attempt
+		if number == 0 {
+			number = len(life.Attempts)
+		}
+		if number > len(life.Attempts) && (life.Task.State.Terminal() || !follow) {
+			return 0, nil, berth.Errorf(berth.CodeNotFound, "task %s has no attempt %d; it has %d", id, number, len(life.Attempts))
+		}
+		if number > 0 && number <= len(life.Attempts) {
+			return number, func() bool {
+				life, err := e.life(ctx, id)
+				return err != nil || len(life.Attempts) < number || life.Attempts[number-1].Logs != berth.LogsOpen
+			}, nil
+		}
+		if life.Task.State.Terminal() || !follow {
+			return 0, func() bool { return true }, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return 0, nil, ctx.Err()
+		case <-e.ctx.Done():
+			return 0, nil, berth.Errorf(berth.CodeUnavailable, "this process is about to end")
+		}
+	}
+}
+
+// Ending is closed when the engine stops: readers that wait go away.
+func (e *Engine) Ending() <-chan struct{} { return e.ctx.Done() }
+
+// Infrastructures names the loops that run.
+func (e *Engine) Infrastructures() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var names []string
+	for name := range e.loops {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

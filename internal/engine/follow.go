@@ -1,0 +1,136 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/berth-run/berth"
+)
+
+// follower copies the log of one attempt from its pod into the log store.
+type follower struct {
+	once  sync.Once
+	ended chan struct{} // closed when the attempt is known to have ended
+}
+
+func (f *follower) end(time.Time) { f.once.Do(func() { close(f.ended) }) }
+
+// afterEnd is how long a stream that ended before its container was seen to
+// end is believed to have ended because of it.
+const afterEnd = 2 * time.Second
+
+// follow begins to copy the log of an attempt, if that isn't done already.
+func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
+	c := l.call(a.Pod)
+	if c.follower != nil {
+		return
+	}
+	f := &follower{ended: make(chan struct{})}
+	if a.Outcome != nil {
+		f.end(a.EndedAt)
+	}
+	c.follower = f
+	id, number, pod, driver := life.Task.ID, a.Number, a.Pod, l.driver
+	go func() {
+		state := l.copyLog(ctx, driver, f, id, number, pod)
+		if ctx.Err() != nil {
+			return // the next process goes on
+		}
+		l.inbox.post(func(s *step) {
+			s.call(pod).follower = nil
+			s.apply(id, func(l *berth.Life) []berth.Event { l.LogsKept(number, state); return nil })
+			s.replies = append(s.replies, reply{taskID: id, send: func(error) { s.engine.logs.Notify(id, number) }})
+		})
+	}()
+}
+
+// copyLog copies until all of the log is stored, or what is missing can't be
+// had: then a gap is noted.
+func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id string, number int, pod string) berth.LogState {
+	w, err := l.engine.logs.Append(id, number)
+	for err != nil {
+		l.engine.log.Error("cannot keep a log; trying again", "task", id, "error", err)
+		if !sleep(ctx, time.Second) {
+			return berth.LogsOpen
+		}
+		w, err = l.engine.logs.Append(id, number)
+	}
+	defer w.Close()
+	var deadline time.Time // set at the first failure after the end
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		endedBefore := isClosed(f.ended)
+		err := l.copyOnce(ctx, driver, w, pod)
+		if ctx.Err() != nil {
+			return berth.LogsOpen
+		}
+		if err == nil {
+			if endedBefore {
+				return berth.LogsComplete
+			}
+			select {
+			case <-f.ended:
+				return berth.LogsComplete
+			case <-ctx.Done():
+				return berth.LogsOpen
+			case <-time.After(afterEnd):
+				continue // it still runs: the connection was cut
+			}
+		}
+		if isClosed(f.ended) {
+			now := l.engine.now()
+			var refusal *Refusal
+			unreachable := errors.As(err, &refusal) && refusal.Kind == RefusedUnreachable
+			switch {
+			case errors.As(err, &refusal) && refusal.Kind == RefusedNotFound:
+				return incomplete(w, "the pod is gone", w.Last())
+			case deadline.IsZero() || unreachable:
+				deadline = now.Add(logsDeadline)
+			case now.After(deadline):
+				return incomplete(w, err.Error(), w.Last())
+			}
+		}
+		if !sleep(ctx, wait) {
+			return berth.LogsOpen
+		}
+	}
+}
+
+func (l *loop) copyOnce(ctx context.Context, driver Driver, w LogWriter, pod string) error {
+	stream, err := driver.Logs(ctx, pod, w.Last(), true)
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	return w.Copy(stream)
+}
+
+func incomplete(w LogWriter, why string, since time.Time) berth.LogState {
+	from := "its beginning"
+	if !since.IsZero() {
+		from = since.Format(time.RFC3339Nano)
+	}
+	_ = w.Gap("output from " + from + " on could not be read: " + why)
+	return berth.LogsIncomplete
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,240 @@
+package engine
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/berth-run/berth"
+)
+
+const (
+	batchLimit    = 1024             // inputs a commit at most
+	createLimit   = 32               // creates in flight at once
+	deleteLimit   = 32               // deletes in flight at once
+	logsDeadline  = 60 * time.Second // after an attempt's end; then its log is incomplete
+	forceAfter    = 30 * time.Second // beyond its grace, a pod stuck in Terminating is forced
+	podGrace      = 10 * time.Second // as docker stop: between SIGTERM and SIGKILL
+	recreatePause = time.Second      // before a refused or doubtful create is tried again, doubling
+)
+
+// loop reconciles one infrastructure. Its fields belong to its goroutine,
+// except those marked shared.
+type loop struct {
+	engine *Engine
+	name   string
+	inbox  *inbox // shared
+
+	config berth.InfrastructureConfig
+	driver Driver // nil while the entry is missing from infra.yml
+
+	lives     map[string]*berth.Life // committed, not settled
+	open      map[string]bool        // of these, with an attempt that is not known to have ended
+	queue     *queue
+	calls     map[string]*calls      // by pod: what is under way or was tried
+	timers    map[string]*time.Timer // by task: when its patience ends
+	present   map[string]string      // by pod: UID of what the last listing showed
+	listed    bool
+	quota     quotaWatch
+	connected chan struct{} // shared; closed at the first answer or failure of this driver
+
+	health       atomic.Pointer[Health]      // shared
+	storeTrouble atomic.Pointer[error]       // shared
+	counts       atomic.Pointer[counts]      // shared
+	current      atomic.Pointer[driverInUse] // shared
+	createSlots  chan struct{}
+	deleteSlots  chan struct{}
+	stopDriver   context.CancelFunc
+	outageSince  time.Time
+}
+
+type driverInUse struct {
+	driver Driver
+	config berth.InfrastructureConfig
+}
+
+type counts struct{ live, queued int }
+
+// calls is what a loop knows of its calls for one pod.
+type calls struct {
+	fresh    bool // this process intended the pod, so no earlier one created it
+	creating bool
+	failures int // of creates, for the pause until the next
+	waiting  bool
+	deleting bool
+	deleted  bool // accepted; the pod has still to end
+	follower *follower
+}
+
+func newLoop(e *Engine, name string) *loop {
+	l := &loop{
+		engine: e, name: name, inbox: newInbox(), lives: map[string]*berth.Life{}, open: map[string]bool{},
+		queue: newQueue(), calls: map[string]*calls{}, timers: map[string]*time.Timer{}, present: map[string]string{},
+		connected:   make(chan struct{}),
+		createSlots: make(chan struct{}, createLimit), deleteSlots: make(chan struct{}, deleteLimit),
+	}
+	l.health.Store(&Health{State: berth.InfraUnknown})
+	l.counts.Store(&counts{})
+	return l
+}
+
+// run is the loop's goroutine: take what happened, decide, commit, act.
+func (l *loop) run(ctx context.Context) {
+	defer l.stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.inbox.signal:
+		}
+		inputs := l.inbox.take(batchLimit)
+		s := &step{loop: l, now: l.engine.now(), changes: map[string]*berth.Change{}}
+		for _, in := range inputs {
+			in(s)
+		}
+		s.admit()
+		if !s.commit(ctx) {
+			return
+		}
+		for _, id := range s.order {
+			l.committed(s.changes[id].Life)
+		}
+		l.counts.Store(&counts{live: len(l.lives), queued: l.queue.length()})
+		for _, r := range s.replies {
+			r.send(nil)
+		}
+		for _, id := range append(s.order, s.revisit...) {
+			if life := l.lives[id]; life != nil {
+				l.act(ctx, life)
+			}
+		}
+	}
+}
+
+func (l *loop) stop() {
+	if l.stopDriver != nil {
+		l.stopDriver()
+	}
+	for _, t := range l.timers {
+		t.Stop()
+	}
+}
+
+// committed takes over a life that is stored now.
+func (l *loop) committed(life *berth.Life) {
+	id := life.Task.ID
+	if life.Open() != nil {
+		l.open[id] = true
+	} else {
+		delete(l.open, id)
+	}
+	if life.Settled() {
+		delete(l.lives, id)
+		for i := range life.Attempts {
+			delete(l.calls, life.Attempts[i].Pod)
+		}
+		l.stopTimer(id)
+	} else {
+		l.lives[id] = life
+	}
+	l.engine.hub.publish(life)
+}
+
+// adopt takes up a task that an earlier process left.
+func (l *loop) adopt(life *berth.Life) {
+	id := life.Task.ID
+	l.lives[id] = life
+	l.engine.hub.publish(life)
+	if life.Open() != nil {
+		l.open[id] = true
+	}
+	if life.Task.State == berth.StateQueued {
+		l.enqueue(life)
+	}
+}
+
+// reach begins to use a driver, in place of the one before it.
+func (l *loop) reach(ctx context.Context, config berth.InfrastructureConfig, driver Driver) {
+	if l.stopDriver != nil {
+		l.stopDriver()
+	}
+	l.config, l.driver, l.listed = config, driver, false
+	l.queue.limit(config.Limits)
+	l.current.Store(&driverInUse{driver, config})
+	ctx, l.stopDriver = context.WithCancel(ctx)
+	go l.connect(ctx, driver)
+}
+
+// connect asks what the infrastructure is, until it answers, and then watches it.
+func (l *loop) connect(ctx context.Context, driver Driver) {
+	for wait := 250 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		identity, err := driver.Identity(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil && l.identified(ctx, driver, identity) {
+			break
+		}
+		if err != nil {
+			l.Lost(asRefusal(err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+	go driver.Watch(ctx, &sinkOf{l, driver})
+	l.inbox.post(func(s *step) {
+		if s.driver == driver {
+			s.reached()
+		}
+	})
+}
+
+// identified compares what answers with what did before under this name.
+// Another namespace is not ours to touch: its tasks stay as they are.
+func (l *loop) identified(ctx context.Context, driver Driver, identity string) bool {
+	address, stored, err := l.engine.store.Identity(ctx, l.name)
+	if err == nil && identity != "" && (stored == "" || (address != driver.Server() && l.counts.Load().live == 0)) {
+		err = l.engine.store.SetIdentity(ctx, l.name, driver.Server(), identity, l.engine.now())
+		stored = identity
+	}
+	if err != nil {
+		l.engine.log.Error("cannot record what an infrastructure is", "infrastructure", l.name, "error", err)
+		return false
+	}
+	if identity != "" && stored != identity {
+		l.inbox.post(func(s *step) {
+			s.setHealth(Health{State: berth.InfraReplaced, Reason: "another namespace of the same name answers than before (it was deleted and made again, or the entry points elsewhere); tasks of the old one stay as they are. To go on with the new one: berth infra remove --force " + l.name + ", and add it again", Since: s.now})
+		})
+		return false
+	}
+	l.inbox.post(func(s *step) {
+		if s.driver == driver {
+			s.setHealth(Health{State: berth.InfraReady, SeenAt: s.now})
+		}
+	})
+	return true
+}
+
+// sinkOf passes on what a driver sees while it is the loop's driver.
+type sinkOf struct {
+	*loop
+	from Driver
+}
+
+func (o *sinkOf) post(in input) {
+	o.inbox.post(func(s *step) {
+		if s.driver == o.from {
+			in(s)
+		}
+	})
+}
+
+func (o *sinkOf) Listed(pods []berth.Observation) { o.post(func(s *step) { s.onListed(pods) }) }
+func (o *sinkOf) Observed(pod berth.Observation)  { o.post(func(s *step) { s.onObserved(pod) }) }
+func (o *sinkOf) Lost(refusal *Refusal)           { o.post(func(s *step) { s.onLost(refusal) }) }
+
+// Lost takes in that the infrastructure can't be seen.
+func (l *loop) Lost(refusal *Refusal) { l.inbox.post(func(s *step) { s.onLost(refusal) }) }

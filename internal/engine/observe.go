@@ -1,0 +1,255 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/berth-run/berth"
+)
+
+// onSubmit stores a new task and, where there is room, admits it with the
+// same commit.
+func (s *step) onSubmit(life *berth.Life, events []berth.Event, r reply) {
+	s.keep(life, events, true)
+	s.replies = append(s.replies, r)
+	s.enqueue(life)
+}
+
+func (s *step) onCancel(id string, r reply) {
+	s.replies = append(s.replies, r)
+	s.apply(id, func(l *berth.Life) []berth.Event { return l.Cancel(s.now) })
+	if life := s.life(id); life != nil && life.Task.State.Terminal() {
+		s.queue.remove(id)
+	}
+}
+
+// onListed compares all pods that exist with all that should.
+func (s *step) onListed(pods []berth.Observation) {
+	s.setHealth(Health{State: berth.InfraReady, SeenAt: s.now})
+	clear(s.present)
+	for _, pod := range pods {
+		s.present[pod.Pod] = pod.UID
+	}
+	for _, pod := range pods {
+		s.onObserved(pod)
+	}
+	s.listed = true
+	for id := range s.lives {
+		life := s.life(id)
+		for i := range life.Attempts {
+			a := &life.Attempts[i]
+			if a.UID == "" || a.Removed || s.present[a.Pod] == a.UID {
+				continue
+			}
+			gone := berth.Observation{TaskID: id, Attempt: a.Number, Pod: a.Pod, UID: a.UID, Gone: true}
+			if a.Outcome == nil {
+				gone.Diagnosis = s.engine.texts.Lost(s.name, &life.Task)
+			}
+			s.onObserved(gone)
+		}
+	}
+	for id := range s.lives {
+		s.again(id)
+	}
+}
+
+// again lets a task be acted upon though nothing about it changed.
+func (s *step) again(id string) {
+	if life := s.life(id); life != nil {
+		if _, ok := s.changes[id]; !ok {
+			s.revisit = append(s.revisit, id)
+		}
+	}
+}
+
+func (s *step) onObserved(pod berth.Observation) {
+	s.seen()
+	life := s.life(pod.TaskID)
+	if life == nil {
+		s.stray(pod)
+		return
+	}
+	if pod.Gone {
+		delete(s.present, pod.Pod)
+	}
+	s.apply(pod.TaskID, func(l *berth.Life) []berth.Event {
+		a := l.ByNumber(pod.Attempt)
+		if a == nil || a.Pod != pod.Pod {
+			return nil
+		}
+		first := a.UID == ""
+		events := l.Observe(pod, s.now)
+		if first && a.UID != "" && s.call(a.Pod).fresh {
+			events = notAdopted(events) // our own create is still in flight
+		}
+		return events
+	})
+	s.consequences(pod.TaskID)
+}
+
+// notAdopted drops the note that an earlier process created the pod.
+func notAdopted(events []berth.Event) []berth.Event {
+	kept := events[:0]
+	for _, e := range events {
+		if e.Type != berth.EventAdopted {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}
+
+// consequences does what follows within the step from a changed life.
+func (s *step) consequences(id string) {
+	life := s.life(id)
+	if life == nil {
+		return
+	}
+	if life.Task.State == berth.StateQueued {
+		s.enqueue(life)
+	}
+	for i := range life.Attempts {
+		a := &life.Attempts[i]
+		c := s.calls[a.Pod]
+		if a.Removed && a.Logs == berth.LogsOpen && (c == nil || c.follower == nil) {
+			state, number := berth.LogsIncomplete, a.Number
+			if a.StartedAt.IsZero() {
+				state = berth.LogsComplete
+			}
+			s.apply(id, func(l *berth.Life) []berth.Event { l.LogsKept(number, state); return nil })
+		}
+	}
+}
+
+// stray is a pod with our instance's label whose task isn't live: a late pod
+// of an ended task is deleted; one that the store doesn't know stays.
+func (s *step) stray(pod berth.Observation) {
+	if pod.Gone || pod.UID == "" {
+		return
+	}
+	c := s.call(pod.Pod)
+	if c.deleting || c.deleted {
+		return
+	}
+	c.deleting = true
+	driver, ctx := s.driver, s.engine.ctx
+	go func() {
+		life, err := s.engine.store.Life(ctx, pod.TaskID)
+		if err != nil || !life.Settled() {
+			if berth.CodeOf(err) == berth.CodeNotFound {
+				s.engine.log.Warn("a pod carries the label of this store, which doesn't know it; it is left alone", "pod", pod.Pod, "infrastructure", s.name)
+			}
+			s.inbox.post(func(s *step) { c.deleting = false })
+			return
+		}
+		_, err = driver.Delete(ctx, pod.Pod, pod.UID, -1)
+		s.inbox.post(func(s *step) { c.deleting, c.deleted = false, err == nil })
+	}()
+}
+
+// onLost: the infrastructure can't be seen. Its tasks stay as they are.
+func (s *step) onLost(refusal *Refusal) {
+	state := berth.InfraUnreachable
+	switch refusal.Kind {
+	case RefusedUnauthorized:
+		state = berth.InfraUnauthorized
+	case RefusedForbidden:
+		state = berth.InfraForbidden
+	case RefusedPermanent, RefusedNotFound:
+		state = berth.InfraForbidden
+	}
+	h := s.health.Load()
+	if h.State == berth.InfraReplaced {
+		return
+	}
+	since := s.now
+	if h.State == state {
+		since = h.Since
+	}
+	s.setHealth(Health{State: state, Reason: refusal.Error(), Diagnosis: refusal.Diagnosis, Since: since, SeenAt: h.SeenAt, refusal: refusal})
+}
+
+// seen: something was heard from the infrastructure.
+func (s *step) seen() {
+	h := *s.health.Load()
+	if h.State == berth.InfraReady && s.now.Sub(h.SeenAt) > time.Second {
+		h.SeenAt = s.now
+		s.health.Store(&h)
+	}
+}
+
+// setHealth records how the infrastructure stands, and lets grace periods
+// stand still while it could not be seen.
+func (s *step) setHealth(h Health) {
+	before := s.health.Load()
+	if h.State == berth.InfraReady {
+		if !s.outageSince.IsZero() {
+			outage := s.now.Sub(s.outageSince)
+			s.outageSince = time.Time{}
+			for id := range s.open {
+				s.apply(id, func(l *berth.Life) []berth.Event { l.Pause(outage); return nil })
+			}
+			for id := range s.lives {
+				s.again(id)
+			}
+		}
+	} else if s.outageSince.IsZero() {
+		s.outageSince = s.now
+	}
+	s.health.Store(&h)
+	select {
+	case <-s.connected:
+	default:
+		close(s.connected)
+	}
+	if before.State != h.State || before.Reason != h.Reason {
+		if h.State != berth.InfraReady {
+			s.engine.log.Warn("infrastructure "+string(h.State), "infrastructure", s.name, "reason", h.Reason)
+		}
+		for id := range s.lives {
+			s.engine.hub.touch(id)
+		}
+	}
+}
+
+// reached: the infrastructure answered after this process connected to it.
+func (s *step) reached() {
+	for id := range s.lives {
+		s.again(id)
+	}
+}
+
+// expire fails what has been patient for long enough.
+func (s *step) expire(id string) {
+	if s.health.Load().State != berth.InfraReady || !s.listed {
+		return // nothing runs out while nothing is seen; the end of the outage asks again
+	}
+	s.apply(id, func(l *berth.Life) []berth.Event {
+		return l.Expire(s.config.Grace, func(limit time.Duration) *berth.Diagnosis {
+			return s.engine.texts.StartTimedOut(s.name, &l.Task, limit)
+		}, s.now)
+	})
+	s.consequences(id)
+	s.again(id)
+}
+
+func (l *loop) stopTimer(id string) {
+	if t := l.timers[id]; t != nil {
+		t.Stop()
+		delete(l.timers, id)
+	}
+}
+
+// setTimer has expire called when a task's patience ends.
+func (l *loop) setTimer(ctx context.Context, life *berth.Life) {
+	id := life.Task.ID
+	l.stopTimer(id)
+	deadline, _ := life.Deadline(l.config.Grace)
+	if deadline.IsZero() {
+		return
+	}
+	wait := max(0, deadline.Sub(l.engine.now()))
+	if l.health.Load().State != berth.InfraReady || !l.listed {
+		return
+	}
+	l.timers[id] = time.AfterFunc(wait, func() { l.inbox.post(func(s *step) { s.expire(id) }) })
+}

@@ -1,0 +1,491 @@
+package berth
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Life is a task with its attempts, and the state machine over them: each
+// method takes one thing that happened and returns the events to be stored
+// with the changed life. The methods are pure but for the receiver: no clock,
+// no I/O. Whoever calls them stores the result before acting upon it, and what
+// is to be done follows from the stored state alone (see Next), so a crash at
+// any point loses nothing.
+type Life struct {
+	Task      Task
+	Attempts  []Attempt
+	NotBefore time.Time // a retry waits until then
+	Key       string    // idempotency key of the submission
+}
+
+// Change is a life to be stored together with the events that led to it.
+type Change struct {
+	Life   *Life
+	Events []Event
+	New    bool
+}
+
+// InfrastructureRetries is how often attempts that the cluster ended before
+// the main container started are tried again, whatever the task says.
+const InfrastructureRetries = 3
+
+// NewLife is a task as it is when it is stored first.
+func NewLife(id, owner, key string, spec TaskSpec, now time.Time) (*Life, []Event) {
+	l := &Life{Key: key, Task: Task{
+		ID: id, State: StateQueued, Infrastructure: spec.Infrastructure, Image: spec.Image,
+		CreatedAt: now.UTC(), Owner: owner, Spec: spec,
+	}}
+	if spec.Name != "" {
+		l.Task.Name = &spec.Name
+	}
+	return l, []Event{l.event(EventQueued, now, "on "+spec.Infrastructure)}
+}
+
+// Clone returns a copy that shares nothing that a method changes.
+func (l *Life) Clone() *Life {
+	c := *l
+	c.Attempts = slices.Clone(l.Attempts)
+	return &c
+}
+
+// Current returns the last attempt, or nil before the first.
+func (l *Life) Current() *Attempt {
+	if len(l.Attempts) == 0 {
+		return nil
+	}
+	return &l.Attempts[len(l.Attempts)-1]
+}
+
+// Open returns the attempt that is not known to have ended, or nil. There is
+// at most one.
+func (l *Life) Open() *Attempt {
+	if a := l.Current(); a != nil && a.Outcome == nil {
+		return a
+	}
+	return nil
+}
+
+// ByNumber returns an attempt, or nil.
+func (l *Life) ByNumber(number int) *Attempt {
+	if number < 1 || number > len(l.Attempts) {
+		return nil
+	}
+	return &l.Attempts[number-1]
+}
+
+// Settled reports whether nothing is left to be done: the task has ended, its
+// logs are kept and no pod of it is left.
+func (l *Life) Settled() bool {
+	if !l.Task.State.Terminal() {
+		return false
+	}
+	for i := range l.Attempts {
+		if !l.Attempts[i].Removed || l.Attempts[i].Logs == LogsOpen {
+			return false
+		}
+	}
+	return true
+}
+
+// PodName is the name of an attempt's pod. It is fixed by task and attempt, so
+// that creating it twice is creating it once. A further candidate is for when
+// somebody else's pod has that name.
+func PodName(taskID string, attempt, candidate int) string {
+	if candidate == 0 {
+		return fmt.Sprintf("berth-%s-%d", taskID, attempt)
+	}
+	return fmt.Sprintf("berth-%s-%d-%d", taskID, attempt, candidate)
+}
+
+// Admit lets a queued task through: its next attempt is intended from now on.
+func (l *Life) Admit(now time.Time) []Event {
+	if l.Task.State != StateQueued || l.Task.CancelledAt != nil {
+		return nil
+	}
+	number := len(l.Attempts) + 1
+	pod := PodName(l.Task.ID, number, 0)
+	l.Attempts = append(l.Attempts, Attempt{Number: number, Pod: pod, IntendedAt: now.UTC(), GraceFrom: now.UTC()})
+	l.Task.Attempt, l.Task.Pod, l.Task.Node = number, &pod, nil
+	l.Task.State = StateLaunching
+	l.Task.StartedAt, l.Task.ExitCode, l.Task.Reason = nil, nil, nil
+	events := []Event{l.event(EventAdmitted, now, "as pod "+pod)}
+	return append(events, l.clear(now)...)
+}
+
+// Rename moves an attempt that has no pod yet to the next name, because the
+// one that it had is taken by somebody else's pod.
+func (l *Life) Rename(now time.Time) []Event {
+	a := l.Open()
+	if a == nil || a.UID != "" {
+		return nil
+	}
+	taken := a.Pod
+	for candidate := 1; ; candidate++ {
+		if next := PodName(l.Task.ID, a.Number, candidate); len(next) > len(taken) || next > taken {
+			a.Pod = next
+			break
+		}
+	}
+	l.Task.Pod = &a.Pod
+	return []Event{l.event(EventWarning, now, fmt.Sprintf("a pod named %s that isn't ours exists; the name is now %s", taken, a.Pod))}
+}
+
+// Withdraw takes back an attempt whose pod is known not to have been created:
+// the task is queued again, and says why.
+func (l *Life) Withdraw(d *Diagnosis, notBefore, now time.Time) []Event {
+	a := l.Open()
+	if a == nil || a.UID != "" {
+		return nil
+	}
+	l.Attempts = l.Attempts[:len(l.Attempts)-1]
+	l.Task.State, l.Task.Attempt, l.Task.Pod = StateQueued, len(l.Attempts), nil
+	l.NotBefore = notBefore
+	if l.Task.CancelledAt != nil {
+		return l.finish(StateCancelled, now)
+	}
+	return l.Diagnose(d, now)
+}
+
+// Refuse ends an attempt whose pod the cluster will never accept.
+func (l *Life) Refuse(d *Diagnosis, now time.Time) []Event {
+	a := l.Open()
+	if a == nil || a.UID != "" {
+		return nil
+	}
+	a.Removed, a.Logs = true, LogsComplete
+	return l.end(a, Outcome{Diagnosis: d, NeverStarted: true}, now)
+}
+
+// Seen records the UID of an attempt's pod at first sight. adopted says that
+// it was not our own create that told it.
+func (l *Life) Seen(uid string, adopted bool, now time.Time) []Event {
+	a := l.Open()
+	if a == nil || a.UID != "" {
+		return nil
+	}
+	a.UID, a.CreatedAt = uid, now.UTC()
+	if adopted {
+		return []Event{l.event(EventCreated, now, "pod "+a.Pod), l.event(EventAdopted, now, "found pod "+a.Pod+" that an earlier process created")}
+	}
+	return []Event{l.event(EventCreated, now, "pod "+a.Pod)}
+}
+
+// Observe takes in what a driver saw. Observations may come late, twice and in
+// any order: the first terminal outcome stands.
+func (l *Life) Observe(o Observation, now time.Time) []Event {
+	a := l.ByNumber(o.Attempt)
+	if a == nil || a.Pod != o.Pod {
+		return nil
+	}
+	if a.Outcome != nil { // late
+		if o.Gone && (a.UID == "" || a.UID == o.UID) {
+			a.Removed = true
+		}
+		return nil
+	}
+	var events []Event
+	if a.UID == "" {
+		if o.UID == "" {
+			return nil
+		}
+		events = append(events, l.Seen(o.UID, true, now)...)
+	}
+	if a.UID != o.UID && !o.Gone {
+		// Somebody deleted our pod and made another of the same name.
+		o = Observation{TaskID: o.TaskID, Attempt: o.Attempt, Pod: o.Pod, UID: a.UID, Gone: true}
+	}
+	events = append(events, l.milestones(a, o, now)...)
+	switch {
+	case o.Outcome != nil:
+		a.Removed = o.Gone
+		outcome := *o.Outcome
+		a.EndedAt = o.EndedAt.UTC()
+		if a.EndedAt.IsZero() {
+			a.EndedAt = now.UTC()
+		}
+		events = append(events, l.end(a, outcome, now)...)
+	case o.Gone:
+		a.Removed = true
+		events = append(events, l.vanish(a, o.Diagnosis, now)...)
+	default:
+		events = append(events, l.stall(a, o, now)...)
+	}
+	return events
+}
+
+func (l *Life) milestones(a *Attempt, o Observation, now time.Time) []Event {
+	var events []Event
+	if o.Node != "" && a.Node == "" {
+		a.Node = o.Node
+		l.Task.Node = &a.Node
+		events = append(events, l.event(EventScheduled, now, "on node "+o.Node))
+	}
+	if o.Pulled && !a.Pulled {
+		a.Pulled = true
+		events = append(events, l.event(EventPulled, now, l.Task.Image))
+	}
+	if o.ImageID != "" {
+		a.ImageID = o.ImageID
+	}
+	if !o.StartedAt.IsZero() && a.StartedAt.IsZero() {
+		a.StartedAt = o.StartedAt.UTC()
+		l.Task.StartedAt = timePtr(o.StartedAt)
+		l.Task.State = StateRunning
+		events = append(events, l.event(EventStarted, o.StartedAt, "on node "+o.Node))
+	}
+	return events
+}
+
+// stall takes in why an attempt does not progress, or that it does again.
+func (l *Life) stall(a *Attempt, o Observation, now time.Time) []Event {
+	if o.Diagnosis == nil {
+		a.StallFrom, a.Patience = time.Time{}, PatienceStart
+		return l.clear(now)
+	}
+	if l.Task.Diagnosis == nil || l.Task.Diagnosis.Cause != o.Diagnosis.Cause || a.StallFrom.IsZero() {
+		a.StallFrom = now.UTC()
+	}
+	a.Patience = o.Patience
+	events := l.Diagnose(o.Diagnosis, now)
+	if o.Patience == PatienceNone && a.StartedAt.IsZero() {
+		events = append(events, l.end(a, Outcome{Diagnosis: o.Diagnosis, NeverStarted: true}, now)...)
+	}
+	return events
+}
+
+// Diagnose shows why the task waits; an unchanged diagnosis changes nothing.
+func (l *Life) Diagnose(d *Diagnosis, now time.Time) []Event {
+	if d == nil {
+		return l.clear(now)
+	}
+	if l.Task.Diagnosis.Same(d) {
+		return nil
+	}
+	shown := *d
+	shown.Since = now.UTC()
+	if old := l.Task.Diagnosis; old != nil && old.Cause == d.Cause {
+		shown.Since = old.Since
+	}
+	l.Task.Diagnosis = &shown
+	return []Event{l.event(EventDiagnosed, now, string(shown.Cause)+": "+shown.Summary)}
+}
+
+func (l *Life) clear(now time.Time) []Event {
+	if l.Task.Diagnosis == nil {
+		return nil
+	}
+	cause := l.Task.Diagnosis.Cause
+	l.Task.Diagnosis = nil
+	return []Event{l.event(EventCleared, now, string(cause))}
+}
+
+// vanish: the pod is gone and nobody saw how it ended.
+func (l *Life) vanish(a *Attempt, d *Diagnosis, now time.Time) []Event {
+	a.EndedAt = now.UTC()
+	return l.end(a, Outcome{Unknown: true, Diagnosis: d, Reason: "the pod is gone and its outcome is unknown"}, now)
+}
+
+// Lose ends an attempt that nobody can vouch for: its pod may have been
+// created, and isn't there.
+func (l *Life) Lose(d *Diagnosis, now time.Time) []Event {
+	a := l.Open()
+	if a == nil {
+		return nil
+	}
+	a.Removed = true
+	return l.vanish(a, d, now)
+}
+
+// Expire fails an attempt whose grace has passed. Deadline tells when to call it.
+func (l *Life) Expire(grace Grace, startTimedOut func(limit time.Duration) *Diagnosis, now time.Time) []Event {
+	deadline, limit := l.Deadline(grace)
+	if deadline.IsZero() || now.Before(deadline) {
+		return nil
+	}
+	a := l.Open()
+	d := l.Task.Diagnosis
+	if d == nil {
+		d = startTimedOut(limit)
+	}
+	return l.end(a, Outcome{Diagnosis: d, NeverStarted: true, Reason: fmt.Sprintf("gave up after %s", limit)}, now)
+}
+
+// Deadline returns when the open attempt's patience ends, and the limit that
+// it is by; the zero time while nothing runs out.
+func (l *Life) Deadline(grace Grace) (time.Time, time.Duration) {
+	a := l.Open()
+	if a == nil || a.UID == "" || !a.StartedAt.IsZero() || l.Task.CancelledAt != nil {
+		return time.Time{}, 0
+	}
+	if !a.StallFrom.IsZero() {
+		switch a.Patience {
+		case PatiencePull:
+			return a.StallFrom.Add(grace.Pull), grace.Pull
+		case PatienceConfig:
+			return a.StallFrom.Add(grace.Config), grace.Config
+		case PatienceForever:
+			return time.Time{}, 0
+		}
+	}
+	return a.GraceFrom.Add(grace.Start), grace.Start
+}
+
+// Pause moves grace periods by the time that the cluster was out of reach.
+func (l *Life) Pause(outage time.Duration) {
+	a := l.Open()
+	if a == nil || outage <= 0 {
+		return
+	}
+	a.GraceFrom = a.GraceFrom.Add(outage)
+	if !a.StallFrom.IsZero() {
+		a.StallFrom = a.StallFrom.Add(outage)
+	}
+}
+
+// Cancel stores the wish to cancel. It wins over a create in flight: the task
+// ends as cancelled once no pod of it can run any more.
+func (l *Life) Cancel(now time.Time) []Event {
+	if l.Task.State.Terminal() || l.Task.CancelledAt != nil {
+		return nil
+	}
+	l.Task.CancelledAt = timePtr(now)
+	events := []Event{l.event(EventCancel, now, "")}
+	if l.Open() == nil {
+		events = append(events, l.finish(StateCancelled, now)...)
+	}
+	return events
+}
+
+// Never ends a cancelled attempt whose pod is known not to exist.
+func (l *Life) Never(now time.Time) []Event {
+	a := l.Open()
+	if a == nil || l.Task.CancelledAt == nil || a.UID != "" {
+		return nil
+	}
+	a.Removed, a.Logs = true, LogsComplete
+	return l.end(a, Outcome{NeverStarted: true}, now)
+}
+
+// end records an attempt's outcome, once, and decides what becomes of the task.
+func (l *Life) end(a *Attempt, o Outcome, now time.Time) []Event {
+	if a.StartedAt.IsZero() && !o.Unknown {
+		o.NeverStarted = true
+	}
+	a.Outcome = &o
+	if a.EndedAt.IsZero() {
+		a.EndedAt = now.UTC()
+	}
+	if a.StartedAt.IsZero() && a.Logs == LogsOpen {
+		a.Logs = LogsComplete // there can't be any
+	}
+	l.Task.ExitCode = o.ExitCode
+	if o.Reason != "" {
+		l.Task.Reason = &a.Outcome.Reason
+	}
+	switch {
+	case l.Task.CancelledAt != nil:
+		return l.finish(StateCancelled, now)
+	case o.Success():
+		return l.finish(StateSucceeded, now)
+	}
+	if delay, again := l.retry(a); again {
+		return l.again(a, delay, now)
+	}
+	l.Task.Diagnosis = o.Diagnosis
+	if o.Unknown {
+		return l.finish(StateLost, now)
+	}
+	return l.finish(StateFailed, now)
+}
+
+// retry says whether another attempt is allowed, and after how long. Two
+// budgets: the infrastructure's for attempts that the cluster ended before
+// they started, the task's own for those that had started.
+func (l *Life) retry(a *Attempt) (time.Duration, bool) {
+	var byCluster, own int
+	for i := range l.Attempts[:len(l.Attempts)-1] {
+		if o := l.Attempts[i].Outcome; o.ByCluster || o.Unknown {
+			byCluster++
+		} else {
+			own++
+		}
+	}
+	o := a.Outcome
+	switch {
+	case o.NeverStarted:
+		return backoff(byCluster), o.ByCluster && byCluster < InfrastructureRetries
+	case o.Unknown:
+		return backoff(byCluster), l.Task.Spec.Idempotent && byCluster < max(InfrastructureRetries, l.Task.Spec.Retries)
+	case o.ByCluster && l.Task.Spec.Idempotent && byCluster < InfrastructureRetries:
+		return backoff(byCluster), true
+	case o.ByCluster:
+		return backoff(byCluster), byCluster < l.Task.Spec.Retries
+	}
+	if o.Diagnosis != nil && o.Diagnosis.Cause == CauseTimedOut && !l.Task.Spec.Idempotent && l.Task.Spec.Retries == 0 {
+		return 0, false
+	}
+	return backoff(own), own < l.Task.Spec.Retries
+}
+
+// backoff doubles from a second to five minutes.
+func backoff(earlier int) time.Duration {
+	return min(time.Second<<min(earlier, 20), 5*time.Minute)
+}
+
+func (l *Life) again(a *Attempt, delay time.Duration, now time.Time) []Event {
+	why := "unknown"
+	if a.Outcome.Diagnosis != nil {
+		why = string(a.Outcome.Diagnosis.Cause)
+	}
+	l.Task.State = StateQueued
+	l.NotBefore = now.UTC().Add(delay)
+	events := []Event{l.event(EventRetrying, now, fmt.Sprintf("attempt %d ended: %s; the next begins in %s", a.Number, why, delay))}
+	return append(events, l.Diagnose(a.Outcome.Diagnosis, now)...)
+}
+
+// finish ends the task, once.
+func (l *Life) finish(state TaskState, now time.Time) []Event {
+	if l.Task.State.Terminal() {
+		return nil
+	}
+	l.Task.State = state
+	l.Task.FinishedAt = timePtr(now)
+	event := map[TaskState]EventType{StateSucceeded: EventFinished, StateFailed: EventFailed, StateCancelled: EventStopped, StateLost: EventLost}[state]
+	message := string(state)
+	switch {
+	case state == StateSucceeded || state == StateCancelled:
+		l.Task.Diagnosis = nil
+		if state == StateCancelled {
+			l.Task.Diagnosis = &Diagnosis{
+				Cause: CauseCancelled, Summary: "The task was cancelled.", Since: *l.Task.CancelledAt,
+				Evidence: []Evidence{}, Remedy: Remedy{Text: "submit it again if that was not meant", By: RemedyByUser},
+			}
+		}
+	case l.Task.Diagnosis != nil:
+		message = string(l.Task.Diagnosis.Cause) + ": " + l.Task.Diagnosis.Summary
+	}
+	if l.Task.Reason == nil {
+		reason := "Completed"
+		if l.Task.Diagnosis != nil {
+			reason = string(l.Task.Diagnosis.Cause)
+		}
+		l.Task.Reason = &reason
+	}
+	return []Event{l.event(event, now, message)}
+}
+
+// LogsKept records that an attempt's log is stored as far as it can be had.
+func (l *Life) LogsKept(number int, state LogState) {
+	if a := l.ByNumber(number); a != nil && a.Logs == LogsOpen {
+		a.Logs = state
+	}
+}
+
+func (l *Life) event(t EventType, at time.Time, message string) Event {
+	attempt := 0
+	if a := l.Current(); a != nil {
+		attempt = a.Number
+	}
+	return Event{TaskID: l.Task.ID, Attempt: attempt, Type: t, Message: message, At: at.UTC()}
+}

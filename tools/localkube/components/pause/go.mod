@@ -1,0 +1,3 @@
+module github.com/berth-run/berth/tools/localkube/components/pause
+
+go 1.26.0
