@@ -1,6 +1,9 @@
 package berth
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Cause is the stable code of why something failed or does not start.
 type Cause string
@@ -72,17 +75,46 @@ const (
 
 // Remedy is what to do about a diagnosis, and who can do it.
 type Remedy struct {
-	Text string   `json:"text"`
-	By   RemedyBy `json:"by"`
+	Text string
+	By   RemedyBy
 }
 
-// Diagnosis says why a task failed or does not start.
+// Diagnosis says why a task failed or does not start. In JSON its fields are
+// cause, summary, evidence, remedy (the text), remedyBy and since.
 type Diagnosis struct {
+	Cause    Cause
+	Summary  string // one sentence with the concrete names and numbers
+	Evidence []Evidence
+	Remedy   Remedy
+	Since    time.Time
+}
+
+type diagnosisJSON struct {
 	Cause    Cause      `json:"cause"`
-	Summary  string     `json:"summary"` // one sentence with the concrete names and numbers
+	Summary  string     `json:"summary"`
 	Evidence []Evidence `json:"evidence"`
-	Remedy   Remedy     `json:"remedy"`
+	Remedy   string     `json:"remedy"`
+	RemedyBy RemedyBy   `json:"remedyBy"`
 	Since    time.Time  `json:"since"`
+}
+
+// MarshalJSON writes the contract of -o json.
+func (d Diagnosis) MarshalJSON() ([]byte, error) {
+	out := diagnosisJSON{d.Cause, d.Summary, d.Evidence, d.Remedy.Text, d.Remedy.By, d.Since.UTC()}
+	if out.Evidence == nil {
+		out.Evidence = []Evidence{}
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (d *Diagnosis) UnmarshalJSON(data []byte) error {
+	var in diagnosisJSON
+	if err := json.Unmarshal(data, &in); err != nil {
+		return err
+	}
+	*d = Diagnosis{in.Cause, in.Summary, in.Evidence, Remedy{in.Remedy, in.RemedyBy}, in.Since}
+	return nil
 }
 
 // Same reports whether two diagnoses tell a person the same thing, so that an

@@ -230,15 +230,21 @@ func (l *Life) milestones(a *Attempt, o Observation, now time.Time) []Event {
 	}
 	if !o.StartedAt.IsZero() && a.StartedAt.IsZero() {
 		a.StartedAt = o.StartedAt.UTC()
-		l.Task.StartedAt = timePtr(o.StartedAt)
+		if a.StartedAt.Before(a.IntendedAt) {
+			a.StartedAt = a.IntendedAt // the cluster tells whole seconds
+		}
+		l.Task.StartedAt = timePtr(a.StartedAt)
 		l.Task.State = StateRunning
-		events = append(events, l.event(EventStarted, o.StartedAt, "on node "+o.Node))
+		events = append(events, l.event(EventStarted, now, "on node "+o.Node))
 	}
 	return events
 }
 
 // stall takes in why an attempt does not progress, or that it does again.
 func (l *Life) stall(a *Attempt, o Observation, now time.Time) []Event {
+	if !a.StartedAt.IsZero() && o.StartedAt.IsZero() {
+		return nil // seen before it started, told after
+	}
 	if o.Diagnosis == nil {
 		a.StallFrom, a.Patience = time.Time{}, PatienceStart
 		return l.clear(now)

@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/berth-run/berth"
+)
+
+func (a *app) infraCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "infra", Short: "Add, list, check and remove infrastructures", Aliases: []string{"infrastructure"},
+		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.infraAddCommand(), a.infraListCommand(), a.infraCheckCommand(), a.infraRemoveCommand())
+	return cmd
+}
+
+func (a *app) infraAddCommand() *cobra.Command {
+	var source berth.InfrastructureSource
+	cmd := &cobra.Command{
+		Use: "add NAME --kubeconfig FILE", Short: "Add a namespace to infra.yml", Args: exactly(1, "a name for the infrastructure"),
+		Example: "  berth infra add site-a --kubeconfig ./kubeconfig",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			source.Name = args[0]
+			if source.Kubeconfig == "" {
+				return fmt.Errorf("--kubeconfig is missing: name the file that grants access to the namespace; berth create-kubeconfig makes one")
+			}
+			path, err := filepath.Abs(source.Kubeconfig)
+			if err != nil {
+				return err
+			}
+			source.Kubeconfig = path
+			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
+				if err := service.AddInfrastructure(ctx, source); err != nil {
+					return err
+				}
+				fmt.Fprintf(a.stderr, "berth: added %s; see whether it has what tasks need: berth infra check %s\n", source.Name, source.Name)
+				return nil
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&source.Kubeconfig, "kubeconfig", "", "kubeconfig that grants access to the namespace")
+	flags.StringVar(&source.Context, "context", "", "context of the kubeconfig (default: its current one)")
+	flags.StringVarP(&source.Namespace, "namespace", "n", "", "namespace (default: the context's own)")
+	return cmd
+}
+
+func (a *app) infraRemoveCommand() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use: "remove NAME", Short: "Take an infrastructure out of infra.yml", Aliases: []string{"rm"}, Args: exactly(1, "the name of an infrastructure"),
+		ValidArgsFunction: a.completeInfrastructures,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
+				if err := service.RemoveInfrastructure(ctx, args[0], force); err != nil {
+					return err
+				}
+				fmt.Fprintf(a.stderr, "berth: removed %s\n", args[0])
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "also while tasks of it have not ended; they stay as they are")
+	return cmd
+}
+
+func (a *app) infraListCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "list", Short: "List infrastructures and how they stand", Aliases: []string{"ls"}, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
+				list, err := service.Infrastructures(ctx)
+				if err != nil {
+					return err
+				}
+				if len(list) == 0 && a.output == "table" {
+					fmt.Fprintln(a.stderr, "berth: there are none yet: berth infra add NAME --kubeconfig FILE")
+				}
+				return a.print(list, func(w io.Writer) { infraTable(w, list) })
+			})
+		},
+	}
+	a.outputFlag(cmd)
+	return cmd
+}
+
+func infraTable(w io.Writer, list []berth.Infrastructure) {
+	row(w, "NAME", "STATE", "KIND", "NAMESPACE", "ADDRESS", "VERSION", "TASKS", "QUEUED", "SEEN", "WHY")
+	for _, i := range list {
+		name, version, seen, why := i.Name, "", "", ""
+		if i.Default {
+			name += " *"
+		}
+		if i.ServerVersion != nil {
+			version = *i.ServerVersion
+		}
+		if i.LastSeenAt != nil {
+			seen = age(*i.LastSeenAt) + " ago"
+		}
+		if i.Reason != nil {
+			why = oneLine(*i.Reason)
+		}
+		row(w, name, string(i.State), i.Kind, i.Namespace, i.Address, version, fmt.Sprint(i.LiveTasks), fmt.Sprint(i.QueuedTasks), seen, why)
+	}
+}
+
+func (a *app) infraCheckCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "check [NAME]", Short: "Connect, and compare what is granted with what Berth needs",
+		Long:              "Connect to an infrastructure and compare, row by row, what is granted with what Berth needs. Ends with exit code 1 when something that tasks need is missing.",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.completeInfrastructures,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name := ""
+			if len(args) == 1 {
+				name = args[0]
+			}
+			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
+				check, err := service.CheckInfrastructure(ctx, name)
+				if err != nil {
+					return err
+				}
+				if err := a.print(check, func(w io.Writer) { checkPage(w, check) }); err != nil {
+					return err
+				}
+				if !check.OK {
+					return exitError(1)
+				}
+				return nil
+			})
+		},
+	}
+	a.outputFlag(cmd)
+	return cmd
+}
+
+func checkPage(w io.Writer, c berth.InfrastructureCheck) {
+	fmt.Fprintf(w, "%s: namespace %s of %s, Kubernetes %s, answers in %s\n\n", c.Name, c.Namespace, c.Address, c.ServerVersion, c.Latency.Round(100*time.Microsecond))
+	row(w, "WHAT", "STATUS", "DETAIL")
+	for _, r := range c.Rows {
+		row(w, r.What, string(r.Status), oneLine(r.Detail))
+	}
+	first := true
+	for _, r := range c.Rows {
+		if r.Remedy == "" {
+			continue
+		}
+		if first {
+			fmt.Fprintln(w, "\nWhat to do:")
+			first = false
+		}
+		fmt.Fprintf(w, "  %s: %s\n", r.What, oneLine(r.Remedy))
+	}
+	if c.OK {
+		fmt.Fprintln(w, "\nTasks can run here.")
+	} else {
+		fmt.Fprintln(w, "\nTasks can't run here yet.")
+	}
+}

@@ -1,0 +1,304 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/berth-run/berth"
+)
+
+func (a *app) taskCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "task", Short: "List, watch, explain and cancel tasks", Aliases: []string{"tasks"},
+		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.taskListCommand(), a.taskGetCommand(), a.taskWaitCommand(), a.taskLogsCommand(),
+		a.taskExplainCommand(), a.taskEventsCommand(), a.taskCancelCommand())
+	for _, sub := range cmd.Commands() {
+		if sub.Name() != "list" {
+			sub.ValidArgsFunction = a.completeTasks
+		}
+	}
+	return cmd
+}
+
+func (a *app) completeTasks(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var ids []string
+	_ = a.with(cmd, func(ctx context.Context, service berth.Service) error {
+		page, err := service.Tasks(ctx, berth.TaskQuery{Limit: 50})
+		for _, task := range page.Tasks {
+			ids = append(ids, task.ID+"\t"+string(task.State)+" "+oneLine(task.Image))
+		}
+		return err
+	})
+	return ids, cobra.ShellCompDirectiveNoFileComp
+}
+
+func (a *app) taskListCommand() *cobra.Command {
+	var q berth.TaskQuery
+	var states, labels []string
+	cmd := &cobra.Command{
+		Use: "list", Short: "List tasks, newest first", Aliases: []string{"ls"}, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, state := range states {
+				known := false
+				for _, s := range berth.TaskStates {
+					known = known || state == string(s)
+				}
+				if !known {
+					return fmt.Errorf("--state %s: choose of %v", state, berth.TaskStates)
+				}
+				q.States = append(q.States, berth.TaskState(state))
+			}
+			for _, pair := range labels {
+				key, value, found := strings.Cut(pair, "=")
+				if !found {
+					return fmt.Errorf("--label %s: write KEY=VALUE", pair)
+				}
+				if q.Labels == nil {
+					q.Labels = map[string]string{}
+				}
+				q.Labels[key] = value
+			}
+			if q.Limit < 1 {
+				return fmt.Errorf("--limit %d: use 1 or more", q.Limit)
+			}
+			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
+				page, err := service.Tasks(ctx, q)
+				if err != nil {
+					return err
+				}
+				if err := a.print(page.Tasks, func(w io.Writer) { taskTable(w, page.Tasks) }); err != nil {
+					return err
+				}
+				if page.Next != "" {
+					fmt.Fprintf(a.stderr, "berth: there are more: --after %s\n", page.Next)
+				}
+				return nil
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&states, "state", nil, "only tasks in these states")
+	flags.StringVar(&q.Infrastructure, "on", "", "only tasks of an infrastructure")
+	flags.StringVar(&q.Name, "name", "", "only tasks of that name")
+	flags.StringArrayVarP(&labels, "label", "l", nil, "only tasks with a label K=V")
+	flags.IntVar(&q.Limit, "limit", 50, "at most this many")
+	flags.StringVar(&q.After, "after", "", "go on behind this id")
+	a.outputFlag(cmd)
+	return cmd
+}
+
+func taskTable(w io.Writer, tasks []berth.Task) {
+	row(w, "ID", "NAME", "STATE", "ON", "IMAGE", "EXIT", "AGE", "WHY")
+	for _, t := range tasks {
+		name, exit, why := "", "", ""
+		if t.Name != nil {
+			name = *t.Name
+		}
+		if t.ExitCode != nil {
+			exit = strconv.Itoa(*t.ExitCode)
+		}
+		if d := t.Diagnosis; d != nil && t.State != berth.StateCancelled {
+			why = string(d.Cause)
+			if !t.State.Terminal() {
+				why += ": " + oneLine(d.Summary)
+			}
+		}
+		row(w, t.ID, name, string(t.State), t.Infrastructure, t.Image, exit, age(t.CreatedAt), why)
+	}
+}
+
+func (a *app) taskGetCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "get ID", Short: "Show a task", Args: exactly(1, "the id of a task"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
+				task, err := service.Task(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return a.print(task, func(w io.Writer) { taskPage(w, task) })
+			})
+		},
+	}
+	a.outputFlag(cmd)
+	return cmd
+}
+
+// taskPage shows one task, field by field.
+func taskPage(w io.Writer, t berth.Task) {
+	field := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(w, "%s\t%s\n", name, oneLine(value))
+		}
+	}
+	field("Task", t.ID)
+	if t.Name != nil {
+		field("Name", *t.Name)
+	}
+	field("State", string(t.State))
+	field("On", t.Infrastructure)
+	field("Image", t.Image)
+	if len(t.Spec.Entrypoint) > 0 {
+		field("Entrypoint", strings.Join(t.Spec.Entrypoint, " "))
+	}
+	if len(t.Spec.Args) > 0 {
+		field("Args", fmt.Sprintf("%q", t.Spec.Args))
+	}
+	field("Attempt", strconv.Itoa(t.Attempt))
+	if t.ExitCode != nil {
+		field("Exit code", strconv.Itoa(*t.ExitCode))
+	}
+	field("Owner", t.Owner)
+	if t.Pod != nil {
+		field("Pod", *t.Pod)
+	}
+	if t.Node != nil {
+		field("Node", *t.Node)
+	}
+	field("Created", t.CreatedAt.Format(time.RFC3339))
+	if t.StartedAt != nil {
+		field("Started", t.StartedAt.Format(time.RFC3339))
+	}
+	if t.FinishedAt != nil {
+		field("Finished", t.FinishedAt.Format(time.RFC3339))
+	}
+	if t.Stale != nil {
+		field("Out of date", *t.Stale)
+	}
+	if d := t.Diagnosis; d != nil {
+		field("Cause", string(d.Cause))
+		field("Summary", d.Summary)
+		if d.Remedy.Text != "" {
+			field("What to do", "("+string(d.Remedy.By)+") "+d.Remedy.Text)
+		}
+	}
+}
+
+func (a *app) taskWaitCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "wait ID...", Short: "Wait for tasks to end; exits with their exit code",
+		Long: "Wait for tasks to end. The exit code is the task's own, as of berth run; of several tasks that of the first, in the order given, that did not succeed. Ctrl-C stops waiting, not the task.",
+		Args: atLeast(1, "the id of a task"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
+				ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+				defer stop()
+				return a.wait(ctx, service, args)
+			})
+		},
+	}
+	a.outputFlag(cmd)
+	return cmd
+}
+
+func (a *app) wait(ctx context.Context, service berth.Service, ids []string) error {
+	var tasks []berth.Task
+	code := 0
+	for _, id := range ids {
+		view := a.newLive()
+		var task berth.Task
+		var failed error
+		for t, err := range service.WatchTask(ctx, id) {
+			if err != nil {
+				failed = err
+				break
+			}
+			task = t
+			view.show(t)
+		}
+		view.close()
+		if ctx.Err() != nil {
+			return exitError(berth.ExitCancelled)
+		}
+		if failed != nil {
+			return failed
+		}
+		tasks = append(tasks, task)
+		if task.State != berth.StateSucceeded {
+			fmt.Fprint(a.stderr, ending(task))
+		}
+		if code == 0 {
+			code = task.ProcessExitCode()
+		}
+	}
+	if a.output != "table" {
+		var value any = tasks
+		if len(tasks) == 1 {
+			value = tasks[0]
+		}
+		if err := a.print(value, nil); err != nil {
+			return err
+		}
+	}
+	if code != 0 {
+		return exitError(code)
+	}
+	return nil
+}
+
+func (a *app) taskCancelCommand() *cobra.Command {
+	var wait bool
+	cmd := &cobra.Command{
+		Use: "cancel ID...", Short: "Cancel tasks", Args: atLeast(1, "the id of a task"),
+		Long: "Cancel tasks. The wish is stored first and holds from then on; the program gets SIGTERM, and SIGKILL 10 s later. A task that has ended stays as it is.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
+				for _, id := range args {
+					task, err := service.CancelTask(ctx, id)
+					if err != nil {
+						return err
+					}
+					if wait {
+						for t, err := range service.WatchTask(ctx, id) {
+							if err != nil {
+								return err
+							}
+							task = t
+						}
+					}
+					switch {
+					case task.State == berth.StateCancelled:
+						fmt.Fprintf(a.stderr, "berth: task %s is cancelled\n", id)
+					case task.State.Terminal():
+						fmt.Fprintf(a.stderr, "berth: task %s had ended: %s\n", id, task.State)
+					default:
+						fmt.Fprintf(a.stderr, "berth: task %s is being cancelled\n", id)
+					}
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&wait, "wait", true, "wait until they have ended")
+	return cmd
+}
+
+// exactly and atLeast say in words what is missing.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != n {
+			return fmt.Errorf("%s takes %s, and got %d arguments; see %s --help", cmd.CommandPath(), what, len(args), cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+func atLeast(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < n {
+			return fmt.Errorf("%s takes %s; see %s --help", cmd.CommandPath(), what, cmd.CommandPath())
+		}
+		return nil
+	}
+}

@@ -1,0 +1,375 @@
+// Package control wires Berth together: store, logs, engine, drivers and
+// infra.yml make a Host, which is a berth.Service; and a Member is a Service
+// that is the Host of a data directory, or the guest of whoever is.
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/config"
+	"github.com/berth-run/berth/internal/diagnosis"
+	"github.com/berth-run/berth/internal/engine"
+	"github.com/berth-run/berth/internal/kube"
+	"github.com/berth-run/berth/internal/logs"
+	"github.com/berth-run/berth/internal/store"
+)
+
+// Config says which data directory and which infra.yml belong together.
+type Config struct {
+	InfraPath string // absolute
+	DataDir   string // absolute
+	Version   string
+	Log       *slog.Logger
+}
+
+// Host is the Service on a data directory. There is one at a time: it holds
+// the directory's lock.
+type Host struct {
+	config Config
+	store  *store.Store
+	logs   *logs.Store
+	engine *engine.Engine
+	owner  string
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	file     *config.File // nil while infra.yml was never read well
+	fileErr  error        // why it can't be read now
+	started  map[string]berth.InfrastructureConfig
+	versions map[string]string
+}
+
+var _ berth.Service = (*Host)(nil)
+
+// newHost opens a data directory whose lock the caller holds, and takes up
+// the tasks that live in it.
+func newHost(ctx context.Context, c Config) (*Host, error) {
+	st, err := store.Open(ctx, filepath.Join(c.DataDir, "berth.db"))
+	if err != nil {
+		return nil, err
+	}
+	if err := st.BelongTo(ctx, c.InfraPath); err != nil {
+		st.Close()
+		return nil, err
+	}
+	logStore, err := logs.Open(filepath.Join(c.DataDir, "logs"))
+	if err != nil {
+		st.Close()
+		return nil, err
+	}
+	h := &Host{config: c, store: st, logs: logStore, started: map[string]berth.InfrastructureConfig{}, versions: map[string]string{}, owner: systemUser()}
+	h.engine = engine.New(st, logKeeper{logStore}, texts{}, c.Log)
+	h.file, h.fileErr = config.Load(c.InfraPath)
+	if h.file != nil {
+		for _, warning := range h.file.Warnings {
+			c.Log.Warn(warning)
+		}
+	}
+	var watchCtx context.Context
+	watchCtx, h.cancel = context.WithCancel(context.Background())
+	go config.Watch(watchCtx, c.InfraPath, h.reload)
+	live, err := st.LiveInfrastructures(ctx)
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	for _, name := range live {
+		if err := h.start(ctx, name); err != nil {
+			c.Log.Warn("tasks of an infrastructure can't go on", "infrastructure", name, "error", err)
+		}
+	}
+	return h, nil
+}
+
+func systemUser() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return fmt.Sprintf("uid-%d", os.Getuid())
+}
+
+// logKeeper makes a logs.Store the engine's.
+type logKeeper struct{ *logs.Store }
+
+func (k logKeeper) Append(task string, attempt int) (engine.LogWriter, error) {
+	return k.Store.Append(task, attempt)
+}
+
+// texts words the diagnoses of the engine.
+type texts struct{}
+
+func (texts) Lost(infrastructure string, t *berth.Task) *berth.Diagnosis {
+	return &diagnosis.Lost(subject(infrastructure, t), time.Now()).Diagnosis
+}
+
+func (texts) StartTimedOut(infrastructure string, t *berth.Task, limit time.Duration) *berth.Diagnosis {
+	return &diagnosis.StartTimedOut(subject(infrastructure, t), limit, time.Now()).Diagnosis
+}
+
+func subject(infrastructure string, t *berth.Task) diagnosis.Subject {
+	s := diagnosis.Subject{Infrastructure: infrastructure, Image: t.Image, CPU: t.Spec.CPU, Memory: t.Spec.Memory}
+	if t.Pod != nil {
+		s.Pod = *t.Pod
+	}
+	return s
+}
+
+// Close stops the engine and closes the store. Tasks go on in their clusters.
+func (h *Host) Close() error {
+	h.cancel()
+	h.engine.Close()
+	return h.store.Close()
+}
+
+// reload takes in an infra.yml that changed. A bad edit keeps the old one.
+func (h *Host) reload(file *config.File, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fileErr = err
+	if err != nil {
+		h.config.Log.Error("infra.yml was changed and can't be used; the version before it stays in force", "error", err)
+		return
+	}
+	h.file = file
+	h.config.Log.Info("infra.yml was read again")
+	for name := range h.started {
+		entry, ok := find(file, name)
+		if !ok {
+			h.engine.Remove(name)
+			delete(h.started, name)
+			continue
+		}
+		if err := h.startLocked(context.Background(), entry); err != nil {
+			h.config.Log.Error("an infrastructure can't be used as it is in infra.yml now", "infrastructure", name, "error", err)
+		}
+	}
+}
+
+func find(file *config.File, name string) (berth.InfrastructureConfig, bool) {
+	for _, entry := range file.Infrastructures {
+		if entry.Name == name {
+			return entry, true
+		}
+	}
+	return berth.InfrastructureConfig{}, false
+}
+
+// start makes sure that an infrastructure is reconciled.
+func (h *Host) start(ctx context.Context, name string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.started[name]; ok {
+		return nil
+	}
+	entry, err := h.entryLocked(name)
+	if err != nil {
+		return err
+	}
+	return h.startLocked(ctx, entry)
+}
+
+func (h *Host) startLocked(ctx context.Context, entry berth.InfrastructureConfig) error {
+	driver, err := h.driver(entry)
+	if err != nil {
+		return err
+	}
+	if err := h.engine.Start(ctx, entry, driver); err != nil {
+		return err
+	}
+	h.started[entry.Name] = entry
+	return nil
+}
+
+func (h *Host) driver(entry berth.InfrastructureConfig) (engine.Driver, error) {
+	client, err := kube.NewClient(entry)
+	if err != nil {
+		return nil, err
+	}
+	return kube.NewDriver(client, entry, h.store.Instance()), nil
+}
+
+// entryLocked returns the entry of infra.yml by name, or for no name the
+// default one.
+func (h *Host) entryLocked(name string) (berth.InfrastructureConfig, error) {
+	var none berth.InfrastructureConfig
+	if h.file == nil {
+		if h.fileErr != nil {
+			return none, h.fileErr
+		}
+		return none, berth.Errorf(berth.CodeNotFound, "there is no %s: add an infrastructure with berth infra add NAME --kubeconfig FILE", h.config.InfraPath)
+	}
+	if name == "" {
+		name = h.file.Default
+	}
+	if name == "" && len(h.file.Infrastructures) == 1 {
+		return h.file.Infrastructures[0], nil
+	}
+	var names []string
+	for _, entry := range h.file.Infrastructures {
+		if entry.Name == name {
+			return entry, nil
+		}
+		names = append(names, entry.Name)
+	}
+	if name == "" {
+		return none, berth.Errorf(berth.CodeInvalid, "%s has %d infrastructures and no default: choose one with --on %s, or write default: NAME into it", h.config.InfraPath, len(names), strings.Join(names, "|"))
+	}
+	return none, berth.Errorf(berth.CodeNotFound, "there is no infrastructure %q in %s; it has %s", name, h.config.InfraPath, strings.Join(names, ", "))
+}
+
+func (h *Host) Info(context.Context) (berth.Info, error) {
+	return berth.Info{Version: h.config.Version, Instance: h.store.Instance(), DataDir: h.config.DataDir, PID: os.Getpid()}, nil
+}
+
+func (h *Host) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, error) {
+	h.mu.Lock()
+	entry, err := h.entryLocked(s.Spec.Infrastructure)
+	h.mu.Unlock()
+	if err == nil {
+		s.Spec.Infrastructure = entry.Name
+		if s.Spec.CPU == "" {
+			s.Spec.CPU = entry.Defaults.CPU
+		}
+		if s.Spec.Memory == "" {
+			s.Spec.Memory = entry.Defaults.Memory
+		}
+		err = s.Spec.Validate()
+	}
+	if err == nil {
+		err = h.start(ctx, entry.Name)
+	}
+	if err != nil {
+		return berth.Task{}, err
+	}
+	return h.engine.Submit(ctx, h.owner, s)
+}
+
+// settleLimit bounds how long a reading verb waits for a host that has just
+// begun to see how things stand.
+const settleLimit = 3 * time.Second
+
+// settle waits until the infrastructures with live tasks were looked at once.
+func (h *Host) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	for _, name := range h.engine.Infrastructures() {
+		h.engine.Settle(ctx, name)
+	}
+}
+
+func (h *Host) Task(ctx context.Context, id string) (berth.Task, error) {
+	h.settle(ctx)
+	return h.engine.Task(ctx, id)
+}
+
+func (h *Host) Tasks(ctx context.Context, q berth.TaskQuery) (berth.TaskPage, error) {
+	h.settle(ctx)
+	page, err := h.store.Tasks(ctx, q)
+	for i := range page.Tasks {
+		page.Tasks[i] = h.engine.Present(page.Tasks[i])
+	}
+	return page, err
+}
+
+func (h *Host) WatchTask(ctx context.Context, id string) iter.Seq2[berth.Task, error] {
+	return h.engine.Watch(ctx, id)
+}
+
+func (h *Host) TaskEvents(ctx context.Context, id string, after int64, follow bool) iter.Seq2[berth.Event, error] {
+	return func(yield func(berth.Event, error) bool) {
+		h.settle(ctx)
+		if _, err := h.engine.Task(ctx, id); err != nil {
+			yield(berth.Event{}, err)
+			return
+		}
+		// What is yielded up to a state of the task is read after that state.
+		for task, err := range h.engine.Watch(ctx, id) {
+			if err != nil {
+				yield(berth.Event{}, err)
+				return
+			}
+			for {
+				const page = 500
+				events, err := h.store.Events(ctx, id, after, page)
+				if err != nil {
+					yield(berth.Event{}, err)
+					return
+				}
+				for _, e := range events {
+					after = e.Seq
+					if !yield(e, nil) {
+						return
+					}
+				}
+				if len(events) < page {
+					break
+				}
+			}
+			if !follow || task.State.Terminal() {
+				return
+			}
+		}
+	}
+}
+
+func (h *Host) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter.Seq2[berth.LogChunk, error] {
+	return func(yield func(berth.LogChunk, error) bool) {
+		if !q.Follow {
+			h.settle(ctx)
+		}
+		attempt, done, err := h.engine.LogsDone(ctx, id, q.Attempt, q.Follow)
+		if err != nil {
+			yield(berth.LogChunk{}, err)
+			return
+		}
+		if attempt == 0 {
+			return // it ended before its first attempt
+		}
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		go func() {
+			select {
+			case <-h.engine.Ending():
+				cancel(berth.Errorf(berth.CodeUnavailable, "this process is about to end"))
+			case <-ctx.Done():
+			}
+		}()
+		for chunk, err := range h.logs.Read(ctx, id, attempt, q, done) {
+			if errors.Is(err, context.Canceled) {
+				err = context.Cause(ctx)
+			}
+			if !yield(chunk, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (h *Host) CancelTask(ctx context.Context, id string) (berth.Task, error) {
+	return h.engine.Cancel(ctx, id)
+}
+
+// newDirectory makes the data directory for one user alone.
+func newDirectory(path string) error {
+	err := os.MkdirAll(path, 0o700)
+	if err == nil {
+		return nil
+	}
+	hint := "name another with --data or BERTH_DATA"
+	if errors.Is(err, fs.ErrPermission) {
+		hint = "it can't be written; " + hint
+	}
+	return berth.Errorf(berth.CodeForbidden, "cannot make the data directory: %w: %s", err, hint)
+}

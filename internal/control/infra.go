@@ -1,0 +1,146 @@
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/config"
+	"github.com/berth-run/berth/internal/kube"
+)
+
+// probeTimeout bounds how long a list of infrastructures waits for one of them.
+const probeTimeout = 3 * time.Second
+
+func (h *Host) Infrastructures(ctx context.Context) ([]berth.Infrastructure, error) {
+	h.mu.Lock()
+	file, err := h.file, h.fileErr
+	h.mu.Unlock()
+	if file == nil {
+		if err != nil {
+			return nil, err
+		}
+		return []berth.Infrastructure{}, nil
+	}
+	list := make([]berth.Infrastructure, len(file.Infrastructures))
+	done := make(chan struct{})
+	for i, entry := range file.Infrastructures {
+		go func() {
+			list[i] = h.infrastructure(ctx, entry, file)
+			done <- struct{}{}
+		}()
+	}
+	for range list {
+		<-done
+	}
+	return list, nil
+}
+
+// infrastructure asks one infrastructure how it stands.
+func (h *Host) infrastructure(ctx context.Context, entry berth.InfrastructureConfig, file *config.File) berth.Infrastructure {
+	out := berth.Infrastructure{Name: entry.Name, Kind: entry.Kind, Address: entry.Address, Namespace: entry.Namespace, State: berth.InfraUnknown}
+	out.Default = entry.Name == file.Default || len(file.Infrastructures) == 1
+	client, err := kube.NewClient(entry)
+	if err == nil {
+		out.Address, out.Namespace = client.Server, client.Namespace
+		err = h.start(ctx, entry.Name)
+	}
+	if err != nil {
+		reason := err.Error()
+		out.State, out.Reason = berth.InfraUnreachable, &reason
+		return out
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	h.engine.Settle(ctx, entry.Name)
+	health, live, queued := h.engine.Health(entry.Name)
+	out.State, out.LiveTasks, out.QueuedTasks = health.State, live, queued
+	if health.Reason != "" {
+		out.Reason = &health.Reason
+	}
+	if !health.SeenAt.IsZero() {
+		at := health.SeenAt.UTC()
+		out.LastSeenAt = &at
+	}
+	if health.State == berth.InfraReady {
+		if version, err := client.Version(ctx); err == nil {
+			out.ServerVersion = &version
+		}
+	}
+	return out
+}
+
+func (h *Host) CheckInfrastructure(ctx context.Context, name string) (berth.InfrastructureCheck, error) {
+	h.mu.Lock()
+	entry, err := h.entryLocked(name)
+	h.mu.Unlock()
+	if err != nil {
+		return berth.InfrastructureCheck{}, err
+	}
+	client, err := kube.NewClient(entry)
+	if err != nil {
+		return berth.InfrastructureCheck{}, err
+	}
+	return kube.NewDriver(client, entry, h.store.Instance()).Check(ctx)
+}
+
+func (h *Host) AddInfrastructure(ctx context.Context, source berth.InfrastructureSource) error {
+	if err := berth.ValidateInfrastructureName(source.Name); err != nil {
+		return berth.Errorf(berth.CodeInvalid, "%w", err)
+	}
+	probe := berth.InfrastructureConfig{
+		Name: source.Name, Kind: "kube", Namespace: source.Namespace,
+		Credentials: berth.Credentials{Mechanism: "config", Path: source.Kubeconfig, Context: source.Context},
+	}
+	if _, err := kube.NewClient(probe); err != nil {
+		return err
+	}
+	if err := config.Add(h.config.InfraPath, source); err != nil {
+		return err
+	}
+	return h.readAgain()
+}
+
+func (h *Host) RemoveInfrastructure(ctx context.Context, name string, force bool) error {
+	h.mu.Lock()
+	_, err := h.entryLocked(name)
+	h.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	lives, err := h.store.Live(ctx, name)
+	if err != nil {
+		return err
+	}
+	running := 0
+	for _, life := range lives {
+		if !life.Task.State.Terminal() {
+			running++
+		}
+	}
+	if running > 0 && !force {
+		return berth.Errorf(berth.CodeConflict, "infrastructure %s has %d tasks that have not ended: cancel them, wait for them, or remove it with --force, after which they stay as they are", name, running)
+	}
+	if err := config.Remove(h.config.InfraPath, name); err != nil {
+		return err
+	}
+	if err := h.store.ForgetIdentity(ctx, name); err != nil {
+		return err
+	}
+	return h.readAgain()
+}
+
+// readAgain takes in an edit of our own at once.
+func (h *Host) readAgain() error {
+	file, err := config.Load(h.config.InfraPath)
+	if err != nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if len(h.started) == 0 {
+			h.file, h.fileErr = nil, err // the last entry was removed
+		}
+		return nil
+	}
+	h.reload(file, nil)
+	return nil
+}

@@ -1,0 +1,71 @@
+package kube
+
+import (
+	"fmt"
+	"net/http"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"github.com/berth-run/berth"
+)
+
+// Client talks to one namespace of one cluster. It reads its credentials again
+// when the cluster no longer takes them, so it outlives tokens. It is safe for
+// concurrent use.
+type Client struct {
+	Clientset kubernetes.Interface
+	Name      string // of the infrastructure
+	Namespace string
+	Server    string
+	Warnings  []string // for a person; nothing that keeps it from working
+
+	transport *reloadingTransport
+}
+
+// NewClient returns a client for an entry of infra.yml. It contacts nothing
+// yet. The errors are those of [RESTConfig].
+func NewClient(infra berth.InfrastructureConfig) (*Client, error) {
+	first, err := readAccess(infra)
+	if err != nil {
+		return nil, err
+	}
+	transport, err := newReloadingTransport(first, func() (*access, error) { return readAccess(infra) })
+	if err != nil {
+		return nil, berth.Errorf(berth.CodeInvalid, "infrastructure %s: the credentials can't be used: %w", infra.Name, err)
+	}
+	// All that authenticates is in the transport, where it can be swapped.
+	config := &rest.Config{
+		Host:          first.config.Host,
+		APIPath:       first.config.APIPath,
+		ContentConfig: first.config.ContentConfig,
+		QPS:           first.config.QPS,
+		UserAgent:     first.config.UserAgent,
+	}
+	clientset, err := kubernetes.NewForConfigAndClient(config, &http.Client{Transport: transport})
+	if err != nil {
+		return nil, berth.Errorf(berth.CodeInvalid, "infrastructure %s: %w", infra.Name, err)
+	}
+	c := &Client{
+		Clientset: clientset,
+		Name:      infra.Name,
+		Namespace: first.namespace,
+		Server:    first.config.Host,
+		transport: transport,
+	}
+	if mismatch := addressMismatch(infra, c.Server); mismatch != "" {
+		c.Warnings = append(c.Warnings, mismatch)
+	}
+	if infra.InsecureSkipTLSVerify {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("infrastructure %s: TLS is not verified (insecure_skip_tls_verify: true)", infra.Name))
+	}
+	return c, nil
+}
+
+// Close closes connections that nothing uses. Calls under way go on.
+func (c *Client) Close() {
+	if c.transport != nil {
+		utilnet.CloseIdleConnectionsFor(c.transport.current.Load().transport)
+	}
+}

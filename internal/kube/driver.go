@@ -1,0 +1,256 @@
+package kube
+
+import (
+	"context"
+	"io"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/diagnosis"
+	"github.com/berth-run/berth/internal/engine"
+)
+
+// callTimeout bounds a single call; what it does may have been done all the same.
+const callTimeout = 30 * time.Second
+
+// Driver runs attempts as bare pods in one namespace. It implements engine.Driver.
+type Driver struct {
+	client   *Client
+	config   berth.InfrastructureConfig
+	instance string
+	events   *podEvents
+	nonRoot  atomic.Bool // the namespace was found to want it
+}
+
+var _ engine.Driver = (*Driver)(nil)
+
+// NewDriver returns a driver for what a store's instance runs through a client.
+func NewDriver(client *Client, config berth.InfrastructureConfig, instance string) *Driver {
+	d := &Driver{client: client, config: config, instance: instance}
+	d.events = newPodEvents(d)
+	return d
+}
+
+// Server returns the address of the API server.
+func (d *Driver) Server() string { return d.client.Server }
+
+// Version returns the version of the API server, such as v1.34.4.
+func (d *Driver) Version(ctx context.Context) (string, error) {
+	v, err := d.client.Clientset.Discovery().ServerVersion()
+	if err != nil {
+		return "", d.refusal(err, "get", "version", "")
+	}
+	return v.GitVersion, nil
+}
+
+// Check compares what is granted with what is needed.
+func (d *Driver) Check(ctx context.Context) (berth.InfrastructureCheck, error) {
+	return d.client.Check(ctx)
+}
+
+// Identity returns the UID of the namespace. Where it may not be read the
+// cluster at least answered, and that is all that is known of it.
+func (d *Driver) Identity(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	ns, err := d.client.Clientset.CoreV1().Namespaces().Get(ctx, d.client.Namespace, metav1.GetOptions{})
+	if apierrors.IsForbidden(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", d.refusal(err, "get", "namespaces", "")
+	}
+	return string(ns.UID), nil
+}
+
+// Create makes the pod of an attempt. A namespace that wants Pod Security
+// "restricted" says so by refusing; the pod is then made as it wants.
+func (d *Driver) Create(ctx context.Context, order engine.Order) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	nonRoot := d.nonRoot.Load()
+	uid, err := d.create(ctx, order, nonRoot)
+	if err == nil {
+		return uid, nil
+	}
+	refusal := d.refuse(err, "create", "pods", order)
+	if !nonRoot && d.config.Pod.Security == "" && refusal.Diagnosis != nil && refusal.Diagnosis.Cause == berth.CausePodSecurityViolated {
+		if uid, again := d.create(ctx, order, true); again == nil || !samePodSecurity(d.refuse(again, "create", "pods", order)) {
+			d.nonRoot.Store(true)
+			if again == nil {
+				return uid, nil
+			}
+			return "", d.refuse(again, "create", "pods", order)
+		}
+	}
+	return "", refusal
+}
+
+func samePodSecurity(r *engine.Refusal) bool {
+	return r.Diagnosis != nil && r.Diagnosis.Cause == berth.CausePodSecurityViolated
+}
+
+func (d *Driver) create(ctx context.Context, order engine.Order, nonRoot bool) (string, error) {
+	pod, err := d.client.Clientset.CoreV1().Pods(d.client.Namespace).Create(ctx, renderPod(order, d.config, nonRoot), metav1.CreateOptions{})
+	if err != nil {
+		return "", err
+	}
+	return string(pod.UID), nil
+}
+
+// Find looks for the pod of an attempt, and whether it is ours.
+func (d *Driver) Find(ctx context.Context, order engine.Order) (string, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	pod, err := d.client.Clientset.CoreV1().Pods(d.client.Namespace).Get(ctx, order.Pod, metav1.GetOptions{})
+	if err != nil {
+		return "", false, d.refuse(err, "get", "pods", order)
+	}
+	ours := pod.Labels[berth.LabelInstance] == order.Instance && pod.Labels[berth.LabelTask] == order.TaskID
+	return string(pod.UID), ours, nil
+}
+
+// Vouch asks the namespace's events: whatever was scheduled, or failed to be,
+// left one, for an hour by default.
+func (d *Driver) Vouch(ctx context.Context, pod string, since time.Time) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	list, err := d.client.Clientset.CoreV1().Events(d.client.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.kind=Pod,involvedObject.name=" + pod, Limit: 1})
+	if err != nil {
+		return false, d.refusal(err, "list", "events", pod)
+	}
+	if len(list.Items) > 0 {
+		return true, nil
+	}
+	if time.Since(since) > 50*time.Minute {
+		return false, &engine.Refusal{Kind: engine.RefusedUnknown, Err: context.DeadlineExceeded}
+	}
+	return false, nil
+}
+
+// Delete deletes the pod with that UID, and no other of its name.
+func (d *Driver) Delete(ctx context.Context, pod, uid string, grace time.Duration) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: ptr(types.UID(uid))}}
+	if grace >= 0 {
+		options.GracePeriodSeconds = ptr(int64(grace / time.Second))
+	}
+	var deleted corev1.Pod
+	err := d.client.Clientset.CoreV1().RESTClient().Delete().Namespace(d.client.Namespace).Resource("pods").Name(pod).Body(&options).Do(ctx).Into(&deleted)
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // conflict: a pod of that name, but another
+		return true, nil
+	}
+	if err != nil {
+		return false, d.refusal(err, "delete", "pods", pod)
+	}
+	return deleted.DeletionGracePeriodSeconds == nil || *deleted.DeletionGracePeriodSeconds == 0, nil
+}
+
+// Logs opens the log of the main container. The API counts in seconds, so
+// lines of the second before may come again.
+func (d *Driver) Logs(ctx context.Context, pod string, since time.Time, follow bool) (io.ReadCloser, error) {
+	options := &corev1.PodLogOptions{Container: MainContainer, Follow: follow, Timestamps: true}
+	if !since.IsZero() {
+		options.SinceTime = &metav1.Time{Time: since.Truncate(time.Second)}
+	}
+	stream, err := d.client.Clientset.CoreV1().Pods(d.client.Namespace).GetLogs(pod, options).Stream(ctx)
+	if err != nil {
+		return nil, d.refusal(err, "get", "pods/log", pod)
+	}
+	return stream, nil
+}
+
+// WatchQuota calls changed when a quota of the namespace changes.
+func (d *Driver) WatchQuota(ctx context.Context, changed func()) error {
+	api := d.client.Clientset.CoreV1().ResourceQuotas(d.client.Namespace)
+	for ctx.Err() == nil {
+		list, err := api.List(ctx, metav1.ListOptions{})
+		if apierrors.IsForbidden(err) {
+			return d.refusal(err, "list", "resourcequotas", "")
+		}
+		if err == nil {
+			changed()
+			err = d.watchQuotaFrom(ctx, list.ResourceVersion, changed)
+			if apierrors.IsForbidden(err) {
+				return d.refusal(err, "watch", "resourcequotas", "")
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return ctx.Err()
+}
+
+func (d *Driver) watchQuotaFrom(ctx context.Context, version string, changed func()) error {
+	watcher, err := d.client.Clientset.CoreV1().ResourceQuotas(d.client.Namespace).Watch(ctx, metav1.ListOptions{ResourceVersion: version})
+	if err != nil {
+		return err
+	}
+	defer watcher.Stop()
+	for event := range watcher.ResultChan() {
+		if event.Type == watch.Error {
+			return apierrors.FromObject(event.Object)
+		}
+		changed()
+	}
+	return nil
+}
+
+// subject names what diagnoses speak of.
+func (d *Driver) subject(pod *corev1.Pod) diagnosis.Subject {
+	s := diagnosis.Subject{Infrastructure: d.config.Name, Namespace: d.client.Namespace, Server: d.client.Server, Pod: pod.Name, ServiceAccount: pod.Spec.ServiceAccountName}
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		if c.Name != MainContainer {
+			continue
+		}
+		s.Image, s.Command = c.Image, append(append([]string{}, c.Command...), c.Args...)
+		if q, ok := c.Resources.Requests[corev1.ResourceCPU]; ok {
+			s.CPU = berth.Quantity(q.String())
+		}
+		if q, ok := c.Resources.Requests[corev1.ResourceMemory]; ok {
+			s.Memory = berth.Quantity(q.String())
+		}
+	}
+	return s
+}
+
+// refuse classifies an API error about an attempt's pod.
+func (d *Driver) refuse(err error, verb, resource string, order engine.Order) *engine.Refusal {
+	return d.classify(err, verb, resource, diagnosis.Subject{
+		Pod: order.Pod, Image: order.Spec.Image, CPU: order.Spec.CPU, Memory: order.Spec.Memory,
+		Command: append(append([]string{}, order.Spec.Entrypoint...), order.Spec.Args...), ServiceAccount: d.config.Pod.ServiceAccount,
+	})
+}
+
+// refusal classifies an API error.
+func (d *Driver) refusal(err error, verb, resource, pod string) *engine.Refusal {
+	return d.classify(err, verb, resource, diagnosis.Subject{Pod: pod})
+}
+
+func (d *Driver) classify(err error, verb, resource string, s diagnosis.Subject) *engine.Refusal {
+	s.Infrastructure, s.Namespace, s.Server = d.config.Name, d.client.Namespace, d.client.Server
+	f := diagnosis.Error(err, verb, resource, s, time.Now())
+	r := &engine.Refusal{Err: err, Kind: engine.RefusedUnknown}
+	if f == nil {
+		return r
+	}
+	r.Diagnosis, r.Patience = &f.Diagnosis, f.Patience
+	kinds := map[diagnosis.Retry]engine.Refused{
+		diagnosis.RetryNone: engine.RefusedPermanent, diagnosis.RetryExists: engine.RefusedExists, diagnosis.RetryNotFound: engine.RefusedNotFound,
+		diagnosis.RetryQuota: engine.RefusedQuota, diagnosis.RetryTransient: engine.RefusedTransient, diagnosis.RetryUnreachable: engine.RefusedUnreachable,
+		diagnosis.RetryUnknown: engine.RefusedUnknown, diagnosis.RetryUnauthorized: engine.RefusedUnauthorized, diagnosis.RetryForbidden: engine.RefusedForbidden,
+	}
+	r.Kind = kinds[f.Retry]
+	return r
+}

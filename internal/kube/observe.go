@@ -1,0 +1,87 @@
+package kube
+
+import (
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/diagnosis"
+)
+
+// observe puts a pod into the engine's terms. The status of the main container
+// decides, not the pod's phase: sidecars delay that.
+func (d *Driver) observe(pod *corev1.Pod, gone bool) berth.Observation {
+	attempt, _ := strconv.Atoi(pod.Labels[berth.LabelAttempt])
+	o := berth.Observation{
+		TaskID: pod.Labels[berth.LabelTask], Attempt: attempt, Pod: pod.Name, UID: string(pod.UID),
+		Node: pod.Spec.NodeName, Gone: gone,
+	}
+	main := mainStatus(pod)
+	if main != nil {
+		o.ImageID = main.ImageID
+		o.Pulled = main.ImageID != ""
+		switch {
+		case main.State.Running != nil:
+			o.StartedAt = main.State.Running.StartedAt.Time
+		case main.State.Terminated != nil:
+			if t := main.State.Terminated.StartedAt.Time; t.Unix() > 0 {
+				o.StartedAt = t
+			}
+		}
+	}
+	events, eventsSeen := d.events.of(pod.UID)
+	finding := diagnosis.Pod(pod, MainContainer, events, eventsSeen, d.subject(pod), time.Now())
+	o.Outcome, o.EndedAt = outcome(pod, main, finding, gone)
+	if finding != nil && o.Outcome == nil {
+		o.Diagnosis, o.Patience = &finding.Diagnosis, finding.Patience
+	}
+	return o
+}
+
+func mainStatus(pod *corev1.Pod) *corev1.ContainerStatus {
+	for i := range pod.Status.ContainerStatuses {
+		if pod.Status.ContainerStatuses[i].Name == MainContainer {
+			return &pod.Status.ContainerStatuses[i]
+		}
+	}
+	return nil
+}
+
+// outcome returns how the attempt ended, nil while it has not or nobody saw it.
+func outcome(pod *corev1.Pod, main *corev1.ContainerStatus, finding *diagnosis.Finding, gone bool) (*berth.Outcome, time.Time) {
+	out := &berth.Outcome{}
+	if finding != nil {
+		out.Diagnosis, out.ByCluster, out.ExitCode = &finding.Diagnosis, finding.Infrastructure, finding.ExitCode
+	}
+	if main != nil && main.State.Terminated != nil {
+		t := main.State.Terminated
+		if t.Reason == "ContainerStatusUnknown" {
+			out.Unknown, out.ExitCode = true, nil
+			return out, t.FinishedAt.Time
+		}
+		if out.ExitCode == nil {
+			out.ExitCode = ptr(int(t.ExitCode))
+		}
+		if t.ExitCode == 0 && pod.Status.Reason != "DeadlineExceeded" {
+			out.Diagnosis, out.ByCluster = nil, false // it came to its end, whatever happened to the pod
+		}
+		out.NeverStarted = t.StartedAt.Unix() <= 0
+		return out, t.FinishedAt.Time
+	}
+	started := main != nil && main.State.Running != nil
+	switch {
+	case pod.Status.Phase == corev1.PodFailed:
+		out.NeverStarted = !started
+		return out, time.Time{}
+	case gone && (pod.Spec.NodeName == "" || (main == nil || main.State.Waiting != nil) && pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds > 0):
+		// Deleted before it started: by its last state it can't have run.
+		out.NeverStarted, out.ByCluster = true, true
+		if out.Diagnosis == nil || out.Diagnosis.Cause != berth.CauseDeletedExternally {
+			out.Diagnosis = nil
+		}
+		return out, time.Time{}
+	}
+	return nil, time.Time{}
+}

@@ -1,0 +1,162 @@
+package rpc
+
+import (
+	"context"
+	"iter"
+	"net/http"
+
+	"connectrpc.com/connect"
+
+	"github.com/berth-run/berth"
+	pb "github.com/berth-run/berth/internal/rpc/berthv1"
+	"github.com/berth-run/berth/internal/rpc/berthv1/berthv1connect"
+)
+
+// Client is a Service that is served elsewhere.
+type Client struct {
+	rpc  berthv1connect.BerthServiceClient
+	http *http.Client
+}
+
+var _ berth.Service = (*Client)(nil)
+
+// NewClient returns a client of the Service at a URL. The token is sent as a
+// bearer token; none is when it is empty.
+func NewClient(httpClient *http.Client, url, token string) *Client {
+	var options []connect.ClientOption
+	if token != "" {
+		options = append(options, connect.WithInterceptors(bearer(token)))
+	}
+	return &Client{rpc: berthv1connect.NewBerthServiceClient(httpClient, url, options...), http: httpClient}
+}
+
+// Close lets go of the connections.
+func (c *Client) Close() error {
+	c.http.CloseIdleConnections()
+	return nil
+}
+
+func call[Q, A, T any](ctx context.Context, fn func(context.Context, *connect.Request[Q]) (*connect.Response[A], error), request *Q, convert func(*A) T) (T, error) {
+	response, err := fn(ctx, connect.NewRequest(request))
+	if err != nil {
+		var none T
+		return none, fromWire(ctx, err)
+	}
+	return convert(response.Msg), nil
+}
+
+func (c *Client) Info(ctx context.Context) (berth.Info, error) {
+	return call(ctx, c.rpc.Info, &pb.InfoRequest{}, func(m *pb.InfoResponse) berth.Info {
+		return berth.Info{Version: m.GetVersion(), Instance: m.GetInstance(), DataDir: m.GetDataDir(), PID: int(m.GetPid())}
+	})
+}
+
+func (c *Client) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, error) {
+	return call(ctx, c.rpc.SubmitTask, &pb.SubmitTaskRequest{Key: s.Key, Spec: fromSpec(&s.Spec)}, func(m *pb.SubmitTaskResponse) berth.Task { return toTask(m.GetTask()) })
+}
+
+func (c *Client) Task(ctx context.Context, id string) (berth.Task, error) {
+	return call(ctx, c.rpc.GetTask, &pb.GetTaskRequest{Id: id}, func(m *pb.GetTaskResponse) berth.Task { return toTask(m.GetTask()) })
+}
+
+func (c *Client) Tasks(ctx context.Context, q berth.TaskQuery) (berth.TaskPage, error) {
+	request := &pb.ListTasksRequest{Infrastructure: q.Infrastructure, Name: q.Name, Labels: q.Labels, Limit: int32(q.Limit), After: q.After}
+	for _, state := range q.States {
+		request.States = append(request.States, string(state))
+	}
+	return call(ctx, c.rpc.ListTasks, request, func(m *pb.ListTasksResponse) berth.TaskPage {
+		page := berth.TaskPage{Tasks: []berth.Task{}, Next: m.GetNext()}
+		for _, t := range m.GetTasks() {
+			page.Tasks = append(page.Tasks, toTask(t))
+		}
+		return page
+	})
+}
+
+// receive yields what a stream gives until it ends or fails.
+func receive[Q, A, T any](ctx context.Context, fn func(context.Context, *connect.Request[Q]) (*connect.ServerStreamForClient[A], error), request *Q, convert func(*A) T) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		var none T
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stream, err := fn(ctx, connect.NewRequest(request))
+		if err != nil {
+			yield(none, fromWire(ctx, err))
+			return
+		}
+		defer stream.Close()
+		for stream.Receive() {
+			if !yield(convert(stream.Msg()), nil) {
+				return
+			}
+		}
+		if err := stream.Err(); err != nil {
+			yield(none, fromWire(ctx, err))
+		}
+	}
+}
+
+func (c *Client) WatchTask(ctx context.Context, id string) iter.Seq2[berth.Task, error] {
+	return receive(ctx, c.rpc.WatchTask, &pb.WatchTaskRequest{Id: id}, func(m *pb.WatchTaskResponse) berth.Task { return toTask(m.GetTask()) })
+}
+
+func (c *Client) TaskEvents(ctx context.Context, id string, after int64, follow bool) iter.Seq2[berth.Event, error] {
+	return receive(ctx, c.rpc.TaskEvents, &pb.TaskEventsRequest{Id: id, After: after, Follow: follow}, func(m *pb.TaskEventsResponse) berth.Event { return toEvent(m.GetEvent()) })
+}
+
+func (c *Client) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter.Seq2[berth.LogChunk, error] {
+	request := &pb.TaskLogsRequest{Id: id, Attempt: int32(q.Attempt), Offset: q.Offset, Follow: q.Follow, Tail: int32(q.Tail), Since: fromTime(q.Since), Timestamps: q.Timestamps}
+	return receive(ctx, c.rpc.TaskLogs, request, func(m *pb.TaskLogsResponse) berth.LogChunk {
+		return berth.LogChunk{Attempt: int(m.GetAttempt()), Data: m.GetData(), Offset: m.GetOffset(), Gap: m.GetGap()}
+	})
+}
+
+func (c *Client) CancelTask(ctx context.Context, id string) (berth.Task, error) {
+	return call(ctx, c.rpc.CancelTask, &pb.CancelTaskRequest{Id: id}, func(m *pb.CancelTaskResponse) berth.Task { return toTask(m.GetTask()) })
+}
+
+func (c *Client) Infrastructures(ctx context.Context) ([]berth.Infrastructure, error) {
+	return call(ctx, c.rpc.ListInfrastructures, &pb.ListInfrastructuresRequest{}, func(m *pb.ListInfrastructuresResponse) []berth.Infrastructure {
+		list := []berth.Infrastructure{}
+		for _, i := range m.GetInfrastructures() {
+			list = append(list, toInfrastructure(i))
+		}
+		return list
+	})
+}
+
+func (c *Client) CheckInfrastructure(ctx context.Context, name string) (berth.InfrastructureCheck, error) {
+	return call(ctx, c.rpc.CheckInfrastructure, &pb.CheckInfrastructureRequest{Name: name}, toCheck)
+}
+
+func (c *Client) AddInfrastructure(ctx context.Context, s berth.InfrastructureSource) error {
+	_, err := call(ctx, c.rpc.AddInfrastructure, &pb.AddInfrastructureRequest{Name: s.Name, Kubeconfig: s.Kubeconfig, Context: s.Context, Namespace: s.Namespace}, func(*pb.AddInfrastructureResponse) struct{} { return struct{}{} })
+	return err
+}
+
+func (c *Client) RemoveInfrastructure(ctx context.Context, name string, force bool) error {
+	_, err := call(ctx, c.rpc.RemoveInfrastructure, &pb.RemoveInfrastructureRequest{Name: name, Force: force}, func(*pb.RemoveInfrastructureResponse) struct{} { return struct{}{} })
+	return err
+}
+
+// bearer sends a token with every call.
+type bearer string
+
+func (b bearer) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
+		r.Header().Set("Authorization", "Bearer "+string(b))
+		return next(ctx, r)
+	}
+}
+
+func (b bearer) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		conn := next(ctx, spec)
+		conn.RequestHeader().Set("Authorization", "Bearer "+string(b))
+		return conn
+	}
+}
+
+func (b bearer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
+}
