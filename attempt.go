@@ -5,8 +5,9 @@ import "time"
 // Attempt is one try of a task: exactly one pod (or one Docker container).
 type Attempt struct {
 	Number     int       `json:"number"`
-	Pod        string    `json:"pod"`           // name, fixed before anything is created
-	UID        string    `json:"uid,omitempty"` // stored at first sight; never created again from then on
+	Pod        string    `json:"pod"`                 // name, fixed before anything is created
+	Candidate  int       `json:"candidate,omitempty"` // names that were taken by others before this one
+	UID        string    `json:"uid,omitempty"`       // stored at first sight; never created again from then on
 	IntendedAt time.Time `json:"intendedAt"`
 	CreatedAt  time.Time `json:"createdAt,omitzero"`
 	StartedAt  time.Time `json:"startedAt,omitzero"` // main container

@@ -121,12 +121,8 @@ func (l *Life) Rename(now time.Time) []Event {
 		return nil
 	}
 	taken := a.Pod
-	for candidate := 1; ; candidate++ {
-		if next := PodName(l.Task.ID, a.Number, candidate); len(next) > len(taken) || next > taken {
-			a.Pod = next
-			break
-		}
-	}
+	a.Candidate++
+	a.Pod = PodName(l.Task.ID, a.Number, a.Candidate)
 	l.Task.Pod = &a.Pod
 	return []Event{l.event(EventWarning, now, fmt.Sprintf("a pod named %s that isn't ours exists; the name is now %s", taken, a.Pod))}
 }

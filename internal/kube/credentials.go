@@ -13,11 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/version"
 )
-
-// UserAgent is what the API server's audit log calls us; the program sets its
-// version before it makes a client.
-var UserAgent = "berth"
 
 // inClusterNamespace is where the kubelet tells a pod its own namespace.
 const inClusterNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
@@ -67,7 +64,7 @@ func readAccess(infra berth.InfrastructureConfig) (*access, error) {
 		a.namespace = "default" // as kubectl does for a context without one
 	}
 	c := a.config
-	c.UserAgent = UserAgent
+	c.UserAgent = "berth/" + version.String()
 	c.ContentType = "application/vnd.kubernetes.protobuf"
 	c.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
 	c.QPS = -1    // we limit what we do ourselves; client-go's 5 a second would throttle everything

@@ -1,0 +1,77 @@
+# The two commands of the README are `make demo` and `make test`.
+SHELL := /bin/bash
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null | sed 's/^v//' || echo 0.0.0-dev)
+LDFLAGS := -s -w -X github.com/berth-run/berth/internal/version.version=$(VERSION)
+BUILD := CGO_ENABLED=0 $(GO) build -trimpath
+GOLANGCI := $(GO) -C tools/lint tool golangci-lint
+
+.PHONY: build cluster cluster-down demo test test-unit test-e2e bench lint vet format-check generate fuzz clean
+
+build: bin/berth bin/localkube
+
+.PHONY: bin/berth bin/localkube
+bin/berth:
+	@mkdir -p bin
+	@$(BUILD) -ldflags '$(LDFLAGS)' -o bin/berth ./cmd/berth
+
+bin/localkube:
+	@mkdir -p bin
+	@$(GO) -C tools/localkube build -trimpath -ldflags '-s -w' -o ../../bin/localkube .
+
+# A real Kubernetes on this machine; its admin kubeconfig is .localkube/default/kubeconfig.
+cluster: bin/localkube
+	@bin/localkube up
+
+cluster-down: bin/localkube
+	@bin/localkube down
+
+# From nothing to a task on a real cluster.
+demo:
+	@bash hack/demo.sh
+
+# All that CI runs.
+test: vet format-check test-unit test-e2e
+
+vet:
+	@echo "== vet"
+	@$(GO) vet ./...
+	@$(GO) -C tools/localkube vet ./...
+	@$(GO) -C test/e2e vet ./...
+
+format-check:
+	@echo "== format"
+	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):"; echo "$$unformatted"; exit 1; fi
+
+test-unit:
+	@echo "== unit tests"
+	@bash hack/race.sh
+	@$(GO) test -race ./...
+	@$(GO) -C tools/localkube test ./...
+
+test-e2e: build
+	@echo "== end-to-end tests, on a real cluster"
+	@bash hack/e2e.sh
+
+bench: build
+	@bash hack/bench.sh
+
+# golangci-lint is a Go module of its own: nothing is downloaded but modules.
+lint: vet format-check
+	@echo "== golangci-lint"
+	@$(GO) -C tools/lint build -o ../../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@bin/golangci-lint run ./...
+
+# Code that is generated: the network API, docs/diagnosis.md.
+generate:
+	@mkdir -p bin/gen && $(GO) -C tools/gen build -o ../../bin/gen/ tool
+	@cd proto && PATH=$(CURDIR)/bin/gen:$$PATH buf lint && PATH=$(CURDIR)/bin/gen:$$PATH buf generate
+	@$(GO) generate ./...
+
+# Each fuzz test for a short while.
+fuzz:
+	@bash hack/fuzz.sh
+
+clean: cluster-down
+	@rm -rf bin .localkube
