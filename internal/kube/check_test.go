@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,13 +27,6 @@ func decodePod(r *http.Request) *corev1.Pod {
 	decodeProtobuf(r, pod)
 	pod.Kind, pod.APIVersion = "Pod", "v1"
 	return pod
-}
-
-func mkfifo(t *testing.T, path string) {
-	t.Helper()
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func checkOf(t *testing.T, s *apiServer) (berth.InfrastructureCheck, error) {

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,7 +43,9 @@ func newAPIServer(t *testing.T, token string) *apiServer {
 	t.Helper()
 	s := &apiServer{version: "v1.34.4", nsStatus: http.StatusOK}
 	s.token.Store(token)
-	s.Server = httptest.NewTLSServer(http.HandlerFunc(s.serve))
+	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.serve))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s
 }
@@ -252,7 +257,7 @@ func TestExecPluginThatHangsHoldsNobody(t *testing.T) {
 	dir := t.TempDir()
 	script := filepath.Join(dir, "plugin")
 	writeFile(t, script, "#!/bin/sh\nexec cat "+filepath.Join(dir, "fifo")+"\n", 0o700)
-	mkfifo(t, filepath.Join(dir, "fifo"))
+	hangUntilTheEnd(t, filepath.Join(dir, "fifo"))
 	path := filepath.Join(dir, "kubeconfig")
 	writeFile(t, path, kubeconfigText(s.clusterYAML(), fmt.Sprintf("{exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, interactiveMode: Never}}", script)), 0o600)
 	c, err := NewClient(configInfra(path))
@@ -281,4 +286,17 @@ func TestWrongCAIsRefused(t *testing.T) {
 	if berth.CodeOf(err) != berth.CodeUnavailable || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// hangUntilTheEnd makes a file that a reader waits for until the test is over.
+func hangUntilTheEnd(t *testing.T, path string) {
+	t.Helper()
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if f, err := os.OpenFile(path, os.O_RDWR, 0); err == nil {
+			_ = f.Close()
+		}
+	})
 }
