@@ -209,8 +209,17 @@ func (s *Store) one(ctx context.Context, query, argument string) (*berth.Life, e
 	if err != nil {
 		return nil, s.explain("read", err)
 	}
+	life, err := decode(data)
+	return life, s.explain("read", err)
+}
+
+func decode(data []byte) (*berth.Life, error) {
 	life := &berth.Life{}
-	return life, s.explain("read", json.Unmarshal(data, life))
+	err := json.Unmarshal(data, life)
+	if string(life.Task.Result) == "null" {
+		life.Task.Result = nil
+	}
+	return life, err
 }
 
 // Live returns the tasks of an infrastructure that aren't settled, oldest first.
@@ -297,8 +306,8 @@ func (s *Store) lives(ctx context.Context, query string, args ...any) ([]*berth.
 		if err := rows.Scan(&data); err != nil {
 			return nil, s.explain("read", err)
 		}
-		life := &berth.Life{}
-		if err := json.Unmarshal(data, life); err != nil {
+		life, err := decode(data)
+		if err != nil {
 			return nil, s.explain("read", err)
 		}
 		lives = append(lives, life)

@@ -1,0 +1,89 @@
+package berth_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/berth-run/berth"
+
+// allowed says which packages of this module each package may import, beside
+// the root. Adapters know the domain and not each other; internal/control
+// alone wires them together.
+var allowed = map[string][]string{
+	"":                                    {},
+	"client":                              {"internal/config", "internal/control", "internal/rpc", "internal/version"},
+	"cmd/berth":                           {"internal/cli"},
+	"examples/client":                     {"client"},
+	"internal/cli":                        {"client", "internal/config", "internal/kubeconfig", "internal/taskfile", "internal/version"},
+	"internal/config":                     {"internal/yamlstrict"},
+	"internal/control":                    {"internal/config", "internal/diagnosis", "internal/engine", "internal/kube", "internal/logs", "internal/rpc", "internal/store"},
+	"internal/diagnosis":                  {},
+	"internal/engine":                     {},
+	"internal/kube":                       {"internal/diagnosis", "internal/engine", "internal/permissions", "internal/version"},
+	"internal/kubeconfig":                 {"internal/permissions"},
+	"internal/logs":                       {},
+	"internal/permissions":                {},
+	"internal/rpc":                        {"internal/rpc/berthv1", "internal/rpc/berthv1/berthv1connect"},
+	"internal/rpc/berthv1":                {},
+	"internal/rpc/berthv1/berthv1connect": {"internal/rpc/berthv1"},
+	"internal/store":                      {},
+	"internal/taskfile":                   {"internal/yamlstrict"},
+	"internal/version":                    {},
+	"internal/yamlstrict":                 {},
+	"test/bench":                          {"client"},
+}
+
+// outside says which modules only some packages may import.
+var outside = map[string][]string{
+	"k8s.io/":                  {"internal/kube", "internal/diagnosis", "internal/kubeconfig", "internal/permissions", "test/bench"},
+	"database/sql":             {"internal/store"},
+	"modernc.org/":             {"internal/store"},
+	"net/http":                 {"internal/rpc", "internal/rpc/berthv1/berthv1connect", "internal/control", "internal/kube", "internal/kubeconfig", "internal/diagnosis", "client"},
+	"connectrpc.com/":          {"internal/rpc", "internal/rpc/berthv1/berthv1connect"},
+	"github.com/spf13/cobra":   {"internal/cli"},
+	"github.com/goccy/go-yaml": {"internal/config", "internal/taskfile", "internal/yamlstrict"},
+}
+
+func TestImportsKeepTheShape(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoder := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		inside, known := allowed[name]
+		if !known {
+			t.Errorf("package %s is new: say in this test what it may import", name)
+			continue
+		}
+		for _, imported := range p.Imports {
+			if local, ok := strings.CutPrefix(imported, module+"/"); ok {
+				if !slices.Contains(inside, local) {
+					t.Errorf("%s imports %s, which it may not", name, local)
+				}
+				continue
+			}
+			for prefix, who := range outside {
+				if strings.HasPrefix(imported, prefix) && !slices.Contains(who, name) {
+					t.Errorf("%s imports %s, which only %v may", name, imported, who)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Measures Berth against a bare client-go loop, in one run against the same API
+# servers: throughput on simulated nodes, added latency on a real kubelet.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+down() { bin/localkube down --name bench-kwok; bin/localkube down --name bench; }
+trap down EXIT
+trap 'exit 130' INT TERM
+bin/localkube up --name bench-kwok --control-plane-only --kwok-nodes 20
+CGO_ENABLED=0 go run ./test/bench throughput --kubeconfig .localkube/bench-kwok/kubeconfig "$@"
+bin/localkube down --name bench-kwok
+bin/localkube up --name bench
+CGO_ENABLED=0 go run ./test/bench latency --kubeconfig .localkube/bench/kubeconfig --berth bin/berth

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Runs the end-to-end tests: on the cluster that BERTH_E2E_KUBECONFIG names, or
+# on one that is brought up for them and taken down after them.
+# Usage: hack/e2e.sh [go test flags], such as -run TestQuota
+set -euo pipefail
+cd "$(dirname "$0")/.."
+if [ -z "${BERTH_E2E_KUBECONFIG:-}" ]; then
+  name=${BERTH_E2E_CLUSTER:-e2e}
+  keep=${BERTH_E2E_KEEP:-}
+  down() { [ -n "$keep" ] || bin/localkube down --name "$name"; }
+  trap down EXIT
+  trap 'exit 130' INT TERM
+  bin/localkube up --name "$name"
+  BERTH_E2E_KUBECONFIG="$PWD/.localkube/$name/kubeconfig"
+  export BERTH_E2E_STATE="$PWD/.localkube/$name"
+  export BERTH_E2E_KUBECONFIG
+fi
+go test -tags e2e -count=1 -timeout 45m ./test/e2e/... "$@"
