@@ -1,0 +1,173 @@
+package config
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/yamlstrict"
+)
+
+var (
+	dnsLabel     = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	dnsSubdomain = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+)
+
+// notYet are fields of infra.yml whose feature this version doesn't have. They
+// are refused rather than ignored: a task would run without its data, or
+// around its proxy.
+var notYet = []string{"mount_dfs", "proxy_address", "proxy_bypass", "agent_image"}
+
+func (r *reader) infrastructure(entry yamlstrict.Entry) berth.InfrastructureConfig {
+	infra := berth.InfrastructureConfig{Name: entry.Key, Limits: berth.DefaultLimits, Grace: berth.DefaultGrace}
+	if infra.Kind = kindOf(entry); infra.Kind == "" {
+		return infra
+	}
+	fields := entry.Fields(append([]string{
+		"kind", "address", "callback_to", "namespace", "registry", "credentials", "limits", "defaults", "pod", "grace", "insecure_skip_tls_verify",
+	}, notYet...)...)
+	for _, name := range notYet {
+		if fields.Has(name) {
+			fields.Get(name).FailKeyf("is not supported yet; take it out to run without it")
+			return infra
+		}
+	}
+	infra.Address = address(fields.Get("address"))
+	infra.CallbackTo = r.callback(fields.Get("callback_to"))
+	infra.Registry = nonEmpty(fields.Get("registry"))
+	rejectPassword(fields.Get("registry"), infra.Registry)
+	infra.Namespace = dnsName(fields.Get("namespace"), dnsLabel)
+	infra.InsecureSkipTLSVerify = fields.Get("insecure_skip_tls_verify").Bool()
+	if infra.InsecureSkipTLSVerify {
+		r.warn(fields.Get("insecure_skip_tls_verify").Warningf("anybody on the way to this cluster can read and change everything, the credentials included"))
+	}
+	infra.Credentials = r.credentials(fields.Require("credentials", "say how to log in, such as credentials: {mechanism: config, path: ./kubeconfig}"), infra)
+	limits(fields.Get("limits"), &infra.Limits)
+	defaults(fields.Get("defaults"), &infra.Defaults)
+	grace(fields.Get("grace"), &infra.Grace)
+	infra.Pod = pod(fields.Get("pod"))
+	return infra
+}
+
+// kindOf looks at the kind before all else: what other fields mean depends on it.
+func kindOf(entry yamlstrict.Entry) string {
+	for _, field := range entry.Entries() {
+		if field.Key != "kind" {
+			continue
+		}
+		switch kind := field.Text(); kind {
+		case "kube":
+			return kind
+		case "docker":
+			field.Failf("kind docker is not supported yet; there is kube")
+		case "k8s", "kubernetes":
+			field.Rejectf("write kind: kube")
+		default:
+			field.Rejectf("the kinds are kube, and docker, which is not supported yet")
+		}
+		return ""
+	}
+	entry.FailKeyf("kind is missing: write kind: kube")
+	return ""
+}
+
+// address is host:port or a URL.
+func address(n *yamlstrict.Node) string {
+	text := nonEmpty(n)
+	if text == "" {
+		return ""
+	}
+	full := text
+	if !strings.Contains(full, "://") {
+		full = "https://" + full
+	}
+	u, err := url.Parse(full)
+	if err != nil || u.Host == "" || u.Hostname() == "" || strings.ContainsAny(text, " \t\n") {
+		rejectPassword(n, text)
+		n.Rejectf("want HOST:PORT, or a URL")
+		return ""
+	}
+	rejectPassword(n, text)
+	return text
+}
+
+// callback is where pods reach the control plane; without a scheme it is https.
+func (r *reader) callback(n *yamlstrict.Node) string {
+	text := address(n)
+	switch {
+	case text == "":
+		return ""
+	case !strings.Contains(text, "://"):
+		return "https://" + text
+	case strings.HasPrefix(text, "https://"):
+	case strings.HasPrefix(text, "http://"):
+		r.warn(n.Warningf("callbacks go unencrypted over http://; their tokens are good for one attempt only"))
+	default:
+		n.Rejectf("want HOST:PORT, https:// or http://")
+	}
+	return text
+}
+
+// rejectPassword refuses credentials in a URL that needs none. They are not shown.
+func rejectPassword(n *yamlstrict.Node, text string) {
+	if strings.Contains(text, "@") {
+		n.Failf("must not hold a user or password (before the @)")
+	}
+}
+
+func limits(n *yamlstrict.Node, to *berth.Limits) {
+	fields := n.Fields("max_pods", "max_creates_per_second")
+	if fields.Has("max_pods") {
+		to.MaxPods = int(fields.Get("max_pods").Int(1, 100_000))
+	}
+	if fields.Has("max_creates_per_second") {
+		to.MaxCreatesPerSecond = fields.Get("max_creates_per_second").Float(100_000)
+	}
+}
+
+func defaults(n *yamlstrict.Node, to *berth.Defaults) {
+	fields := n.Fields("cpu", "memory")
+	if cpu := fields.Get("cpu"); cpu != nil {
+		to.CPU = berth.Quantity(cpu.Scalar())
+		if _, err := to.CPU.MilliCPU(); err != nil {
+			cpu.Rejectf("write CPUs such as 2, 0.5 or 500m")
+		}
+	}
+	if memory := fields.Get("memory"); memory != nil {
+		to.Memory = berth.Quantity(memory.Scalar())
+		if _, err := to.Memory.Bytes(); err != nil {
+			memory.Rejectf("write bytes with a unit such as 512Mi or 2Gi")
+		}
+	}
+}
+
+func grace(n *yamlstrict.Node, to *berth.Grace) {
+	fields := n.Fields("start_timeout", "pull_grace", "config_grace")
+	set := func(name string, to *time.Duration, least time.Duration) {
+		if fields.Has(name) {
+			*to = fields.Get(name).Duration(least, berth.MaxGrace)
+		}
+	}
+	set("start_timeout", &to.Start, time.Second)
+	set("pull_grace", &to.Pull, 0)
+	set("config_grace", &to.Config, 0)
+}
+
+// nonEmpty is a string that must say something where it is written.
+func nonEmpty(n *yamlstrict.Node) string {
+	text := n.Text()
+	if n.Present() && strings.TrimSpace(text) == "" {
+		n.Failf("is empty; leave the field out or give it a value")
+	}
+	return text
+}
+
+func dnsName(n *yamlstrict.Node, pattern *regexp.Regexp) string {
+	text := nonEmpty(n)
+	if text != "" && !pattern.MatchString(text) {
+		n.Rejectf("a name in Kubernetes is lower-case letters, digits and '-', beginning and ending with a letter or digit")
+	}
+	return text
+}
