@@ -66,10 +66,12 @@ func (l *loop) ensure(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 		})
 		return
 	}
-	c.creating = true
+	c.creating, c.quota = true, l.quota.changes
 	order := l.order(life, a)
 	driver, fresh, cancelled := l.driver, c.fresh, life.Task.CancelledAt != nil
+	l.engine.pending.Add(1)
 	go func() {
+		defer l.engine.pending.Done()
 		l.createSlots <- struct{}{}
 		defer func() { <-l.createSlots }()
 		var result input
@@ -190,7 +192,11 @@ func (s *step) refused(order Order, r *Refusal) {
 		s.apply(id, func(l *berth.Life) []berth.Event { return l.Never(s.now) })
 	case r.Kind == RefusedQuota:
 		s.apply(id, func(l *berth.Life) []berth.Event { return l.Withdraw(r.Diagnosis, s.now, s.now) })
-		if life := s.life(id); life != nil {
+		switch life := s.life(id); {
+		case life == nil:
+		case s.call(order.Pod).quota != s.quota.changes:
+			s.queue.add(id) // it changed while the answer was on its way
+		default:
 			s.queue.hold(id, requestOf(&life.Task.Spec))
 			s.watchQuota()
 		}
@@ -226,12 +232,17 @@ func (s *step) watchQuota() {
 	s.quota.watching = true
 	driver, ctx, l := s.driver, s.engine.ctx, s.loop
 	go func() {
-		err := driver.WatchQuota(ctx, func() { l.inbox.post(func(s *step) { s.queue.releaseEach() }) })
+		err := driver.WatchQuota(ctx, func() {
+			l.inbox.post(func(s *step) {
+				s.quota.changes++
+				s.queue.releaseEach()
+			})
+		})
 		if ctx.Err() != nil {
 			return
 		}
 		l.inbox.post(func(s *step) {
-			s.quota = quotaWatch{ticking: true}
+			s.quota.watching, s.quota.ticking = false, true
 			s.engine.log.Info("quotas can't be watched; held tasks try again every 30s", "infrastructure", s.name, "error", err)
 			s.tickQuota()
 		})

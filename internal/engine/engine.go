@@ -41,22 +41,23 @@ type Engine struct {
 
 	ctx     context.Context
 	cancel  context.CancelFunc
-	wg      sync.WaitGroup // loops
-	pending sync.WaitGroup // deletes under way
+	wg      sync.WaitGroup // loops, followers of logs
+	pending sync.WaitGroup // creates and deletes under way
 
-	mu    sync.Mutex
-	loops map[string]*loop
+	mu         sync.Mutex
+	loops      map[string]*loop
+	submitting map[string]chan struct{} // by idempotency key
 }
 
 // New returns an engine without infrastructures; see Configure.
 func New(store Store, logs LogStore, texts Texts, log *slog.Logger) *Engine {
-	e := &Engine{store: store, logs: logs, texts: texts, log: log, now: time.Now, hub: newHub(), loops: map[string]*loop{}}
+	e := &Engine{store: store, logs: logs, texts: texts, log: log, now: time.Now, hub: newHub(), loops: map[string]*loop{}, submitting: map[string]chan struct{}{}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }
 
-// Close stops all loops, after deletes that are under way were given a short
-// while. Tasks and pods stay as they are.
+// Close stops all loops, after creates and deletes that are under way were
+// given a short while. Tasks and pods stay as they are.
 func (e *Engine) Close() {
 	done := make(chan struct{})
 	go func() { e.pending.Wait(); close(done) }()
@@ -171,6 +172,11 @@ func (e *Engine) Submit(ctx context.Context, owner string, submission berth.Subm
 	if submission.Key == "" {
 		submission.Key = xid.New().String()
 	}
+	done, err := e.alone(ctx, submission.Key)
+	if err != nil {
+		return berth.Task{}, err
+	}
+	defer done()
 	if life, err := e.store.ByKey(ctx, submission.Key); err == nil {
 		return e.Task(ctx, life.Task.ID)
 	} else if berth.CodeOf(err) != berth.CodeNotFound {
@@ -184,9 +190,6 @@ func (e *Engine) Submit(ctx context.Context, owner string, submission berth.Subm
 	changed, stop := e.hub.watch(id)
 	defer stop()
 	if err := e.ask(ctx, l, id, func(s *step, r reply) { s.onSubmit(life, events, r) }); err != nil {
-		if again, keyErr := e.store.ByKey(ctx, submission.Key); keyErr == nil {
-			return e.Task(ctx, again.Task.ID) // the same submission came in twice at once
-		}
 		return berth.Task{}, err
 	}
 	for {
@@ -203,6 +206,31 @@ func (e *Engine) Submit(ctx context.Context, owner string, submission berth.Subm
 		case <-changed:
 		case <-ctx.Done():
 			return e.Task(context.WithoutCancel(ctx), id)
+		}
+	}
+}
+
+// alone waits until no other submission with that key is under way.
+func (e *Engine) alone(ctx context.Context, key string) (done func(), err error) {
+	for {
+		e.mu.Lock()
+		other, taken := e.submitting[key]
+		if !taken {
+			mine := make(chan struct{})
+			e.submitting[key] = mine
+			e.mu.Unlock()
+			return func() {
+				e.mu.Lock()
+				delete(e.submitting, key)
+				e.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		e.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
 }

@@ -33,7 +33,9 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	}
 	c.follower = f
 	id, number, pod, driver := life.Task.ID, a.Number, a.Pod, l.driver
+	l.engine.wg.Add(1)
 	go func() {
+		defer l.engine.wg.Done()
 		state := l.copyLog(ctx, driver, f, id, number, pod)
 		if ctx.Err() != nil {
 			return // the next process goes on

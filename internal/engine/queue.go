@@ -136,4 +136,5 @@ func (l *loop) after(wait time.Duration, in input) {
 type quotaWatch struct {
 	watching bool
 	ticking  bool
+	changes  int // that were told so far
 }

@@ -1,0 +1,361 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/berth-run/berth"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func ended(t berth.Task) bool { return t.State.Terminal() }
+
+func created(t berth.Task) bool { return t.State == berth.StateLaunching }
+
+func TestATaskRunsAndNothingIsLeft(t *testing.T) {
+	c := newCluster()
+	c.autoEnd = true
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	task := p.submit(nil)
+	if task = p.until(task.ID, ended); task.State != berth.StateSucceeded {
+		t.Fatalf("the task is %s: %v", task.State, task.Diagnosis)
+	}
+	p.settled(task.ID)
+	if made, _, left := c.counts(); made != 1 || left != 0 {
+		t.Errorf("%d pods were made, %d are left", made, left)
+	}
+}
+
+func TestTheSameKeyIsTheSameTask(t *testing.T) {
+	c := newCluster()
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	ids := map[string]bool{}
+	results := make(chan string)
+	for range 20 {
+		go func() {
+			task, err := p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "once", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+			if err != nil {
+				results <- err.Error()
+				return
+			}
+			results <- task.ID
+		}()
+	}
+	for range 20 {
+		ids[<-results] = true
+	}
+	if made, _, _ := c.counts(); len(ids) != 1 || made != 1 {
+		t.Errorf("%d answers %v, %d pods", len(ids), ids, made)
+	}
+}
+
+func TestACrashBetweenIntentAndCreateMakesOnePod(t *testing.T) {
+	tests := []struct {
+		name        string
+		reached     bool // the create reached the cluster
+		gone        bool // ... and the pod vanished since
+		vouchErr    error
+		want        berth.TaskState
+		wantCreated int
+	}{
+		{name: "not sent", want: berth.StateSucceeded, wantCreated: 1},
+		{name: "done, answer lost", reached: true, want: berth.StateSucceeded, wantCreated: 1},
+		{name: "done and gone", reached: true, gone: true, want: berth.StateLost, wantCreated: 1},
+		{name: "not sent, no witness, a moment ago", vouchErr: errors.New("events are forbidden"), want: berth.StateSucceeded, wantCreated: 1},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			dir, c := t.TempDir(), newCluster()
+			sent := make(chan struct{})
+			block := make(chan struct{})
+			hang := func(Order) error { close(sent); c.mu.Unlock(); <-block; c.mu.Lock(); return errors.New("killed") }
+			if test.reached {
+				c.afterCreate = hang
+			} else {
+				c.onCreate = hang
+			}
+			p := start(t, dir, c, berth.InfrastructureConfig{})
+			go p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+			<-sent
+			life, err := p.store.ByKey(t.Context(), "k")
+			if err != nil {
+				t.Fatal("the intent was not stored before the create was sent: ", err)
+			}
+			// What a killed process has under way has no effect any more.
+			c.mu.Lock()
+			c.onCreate, c.afterCreate, c.sink = nil, nil, nil
+			if test.gone {
+				clear(c.pods)
+				c.vouched = true
+			}
+			c.vouchErr = test.vouchErr
+			c.mu.Unlock()
+			p.crash()
+			close(block)
+
+			p = start(t, dir, c, berth.InfrastructureConfig{})
+			id := life.Task.ID
+			if test.want == berth.StateSucceeded {
+				p.until(id, func(berth.Task) bool {
+					l := p.engine.hub.life(id)
+					return l != nil && l.Current() != nil && l.Current().UID != ""
+				})
+				c.ends(berth.PodName(id, 1, 0), 0)
+			}
+			if task := p.until(id, ended); task.State != test.want {
+				t.Errorf("the task is %s: %v", task.State, task.Diagnosis)
+			}
+			if made, _, _ := c.counts(); made != test.wantCreated {
+				t.Errorf("%d pods were made", made)
+			}
+		})
+	}
+}
+
+func TestAnOutcomeThatNobodyWatchedIsFound(t *testing.T) {
+	dir, c := t.TempDir(), newCluster()
+	p := start(t, dir, c, berth.InfrastructureConfig{})
+	task := p.submit(nil)
+	p.crash()
+	c.mu.Lock()
+	c.sink = nil
+	c.mu.Unlock()
+	c.ends(*task.Pod, 5)
+	p = start(t, dir, c, berth.InfrastructureConfig{})
+	if task = p.until(task.ID, ended); *task.ExitCode != 5 {
+		t.Errorf("exit code %d", *task.ExitCode)
+	}
+	p.settled(task.ID)
+}
+
+func TestAPodOfAnotherIsNeitherAdoptedNorDeleted(t *testing.T) {
+	c := newCluster()
+	c.onCreate = func(o Order) error {
+		if o.Pod == berth.PodName(o.TaskID, o.Attempt, 0) {
+			c.foreign[o.Pod] = true
+		}
+		return nil
+	}
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	task := p.submit(nil)
+	task = p.until(task.ID, func(t berth.Task) bool { return *t.Pod == berth.PodName(t.ID, 1, 1) })
+	c.ends(*task.Pod, 0)
+	p.until(task.ID, ended)
+	p.settled(task.ID)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, pod := range c.deleted {
+		if c.foreign[pod] {
+			t.Errorf("the pod %s of another was deleted", pod)
+		}
+	}
+}
+
+func TestACreateThatTimedOutIsLookedFor(t *testing.T) {
+	c := newCluster()
+	first := true
+	c.afterCreate = func(Order) error {
+		if first {
+			first = false
+			return &Refusal{Kind: RefusedUnknown, Err: errors.New("timeout")}
+		}
+		return nil
+	}
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	task := p.submit(nil)
+	c.ends(*task.Pod, 0)
+	p.until(task.ID, ended)
+	if made, _, _ := c.counts(); made != 1 {
+		t.Errorf("%d pods were made", made)
+	}
+}
+
+func TestCancelWhileTheCreateIsInFlight(t *testing.T) {
+	c := newCluster()
+	sent, answer := make(chan struct{}), make(chan struct{})
+	c.afterCreate = func(Order) error { close(sent); c.mu.Unlock(); <-answer; c.mu.Lock(); return nil }
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	go p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+	<-sent
+	life, err := p.store.ByKey(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.engine.Cancel(t.Context(), life.Task.ID); err != nil {
+		t.Fatal(err)
+	}
+	close(answer)
+	if task := p.until(life.Task.ID, ended); task.State != berth.StateCancelled {
+		t.Errorf("the task is %s", task.State)
+	}
+	p.settled(life.Task.ID)
+	if _, _, left := c.counts(); left != 0 {
+		t.Error("the pod was left")
+	}
+}
+
+func TestMaxPodsIsKept(t *testing.T) {
+	c := newCluster()
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{Limits: berth.Limits{MaxPods: 3}})
+	var ids []string
+	for range 10 {
+		ids = append(ids, p.submit(nil).ID)
+	}
+	if made, _, _ := c.counts(); made != 3 {
+		t.Fatalf("%d pods were made", made)
+	}
+	for i := range ids {
+		task := p.until(ids[i], created)
+		if made, _, _ := c.counts(); made > i+3 {
+			t.Fatalf("%d pods were made after %d ends", made, i)
+		}
+		c.ends(*task.Pod, 0)
+		p.until(ids[i], ended)
+	}
+}
+
+func TestAQuotaHoldsTasksAndItsChangeWakesThem(t *testing.T) {
+	c := newCluster()
+	room, asked := 1, 0
+	c.onCreate = func(Order) error {
+		asked++
+		if room == 0 {
+			return &Refusal{Kind: RefusedQuota, Diagnosis: &berth.Diagnosis{Cause: berth.CauseQuotaExceeded, Summary: "full"}}
+		}
+		room--
+		return nil
+	}
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	var ids []string
+	for range 5 {
+		ids = append(ids, p.submit(nil).ID)
+	}
+	for i, id := range ids[1:] {
+		held := p.until(id, func(t berth.Task) bool { return t.Diagnosis != nil })
+		if held.State != berth.StateQueued || held.Diagnosis.Cause != berth.CauseQuotaExceeded {
+			t.Fatalf("task %d is %s: %v", i, held.State, held.Diagnosis)
+		}
+	}
+	existing := func() (pod string) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for name, o := range c.pods {
+			if o.Outcome == nil {
+				pod = name
+			}
+		}
+		return pod
+	}
+	for range ids {
+		var pod string
+		for pod == "" { // the next is let through once the quota's change was told
+			pod = existing()
+		}
+		c.mu.Lock()
+		id := c.pods[pod].TaskID
+		c.mu.Unlock()
+		c.ends(pod, 0)
+		p.until(id, ended)
+		c.mu.Lock()
+		room++
+		c.mu.Unlock()
+		c.quota <- struct{}{}
+	}
+	for _, id := range ids {
+		p.until(id, ended)
+	}
+	if asked > 25 {
+		t.Errorf("%d creates were tried for 5 tasks", asked)
+	}
+}
+
+func TestAClusterOutOfReachFailsNoTask(t *testing.T) {
+	c := newCluster()
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{Grace: berth.Grace{Start: 300 * time.Millisecond, Pull: time.Millisecond, Config: time.Millisecond}})
+	task := p.submit(nil)
+	c.mu.Lock()
+	c.sink.Lost(&Refusal{Kind: RefusedUnreachable, Diagnosis: &berth.Diagnosis{Cause: berth.CauseClusterUnreachable, Summary: "no route"}})
+	c.mu.Unlock()
+	stale := p.until(task.ID, func(t berth.Task) bool { return t.Stale != nil })
+	if stale.Diagnosis == nil || stale.Diagnosis.Cause != berth.CauseClusterUnreachable {
+		t.Errorf("what is shown meanwhile: %+v", stale.Diagnosis)
+	}
+	<-time.After(400 * time.Millisecond) // the grace would have passed
+	if task, _ = p.engine.Task(t.Context(), task.ID); task.State != berth.StateLaunching {
+		t.Fatalf("the task is %s", task.State)
+	}
+	c.mu.Lock()
+	c.list()
+	c.mu.Unlock()
+	p.until(task.ID, func(t berth.Task) bool { return t.Stale == nil })
+	if task = p.until(task.ID, ended); task.Diagnosis.Cause != berth.CauseStartTimedOut {
+		t.Errorf("afterwards: %v", task.Diagnosis)
+	}
+}
+
+func TestWhatWasNeverReachedTakesNoTask(t *testing.T) {
+	c := newCluster()
+	c.identErr = &Refusal{Kind: RefusedUnreachable, Diagnosis: &berth.Diagnosis{Cause: berth.CauseClusterUnreachable, Summary: "connection refused"}}
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	_, err := p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+	if berth.CodeOf(err) != berth.CodeUnavailable {
+		t.Errorf("submitted: %v", err)
+	}
+	if _, err := p.store.ByKey(t.Context(), "k"); berth.CodeOf(err) != berth.CodeNotFound {
+		t.Errorf("it was stored: %v", err)
+	}
+}
+
+func TestAReplacedNamespaceIsLeftAlone(t *testing.T) {
+	dir, c := t.TempDir(), newCluster()
+	p := start(t, dir, c, berth.InfrastructureConfig{})
+	task := p.submit(nil)
+	p.crash()
+	c.identity = "another"
+	clear(c.pods)
+	p = start(t, dir, c, berth.InfrastructureConfig{})
+	task = p.until(task.ID, func(t berth.Task) bool { return t.Stale != nil })
+	if task.State != berth.StateLaunching {
+		t.Errorf("the task is %s", task.State)
+	}
+	if _, err := p.engine.Submit(t.Context(), "ann", berth.Submission{Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}}); berth.CodeOf(err) != berth.CodeConflict {
+		t.Errorf("submitted: %v", err)
+	}
+}
+
+func TestManyTasksEndOnce(t *testing.T) {
+	c := newCluster()
+	c.autoEnd = true
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	const count = 500
+	results := make(chan error)
+	for range count {
+		go func() {
+			task, err := p.engine.Submit(t.Context(), "ann", berth.Submission{Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+			if err == nil {
+				for task, err = range p.engine.Watch(t.Context(), task.ID) {
+					if err != nil {
+						break
+					}
+				}
+				if err == nil && task.State != berth.StateSucceeded {
+					err = fmt.Errorf("the task is %s", task.State)
+				}
+			}
+			results <- err
+		}()
+	}
+	for range count {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	if made, _, _ := c.counts(); made != count {
+		t.Errorf("%d pods were made", made)
+	}
+}

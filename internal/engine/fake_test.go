@@ -1,0 +1,278 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/logs"
+	"github.com/berth-run/berth/internal/store"
+)
+
+// cluster is a Driver whose pods do what the test says.
+type cluster struct {
+	mu          sync.Mutex
+	pods        map[string]berth.Observation // that exist
+	foreign     map[string]bool              // names taken by others
+	created     []string                     // names, in order
+	deleted     []string
+	onCreate    func(Order) error // before a pod is made
+	afterCreate func(Order) error // the pod is made and the answer is this
+	autoEnd     bool
+	sink        Sink
+	identity    string
+	identErr    error
+	vouched     bool
+	vouchErr    error
+	logText     string
+	quota       chan struct{}
+	next        int
+}
+
+func newCluster() *cluster {
+	return &cluster{pods: map[string]berth.Observation{}, foreign: map[string]bool{}, identity: "ns-uid", quota: make(chan struct{}, 10)}
+}
+
+func (c *cluster) Watch(ctx context.Context, sink Sink) {
+	c.mu.Lock()
+	c.sink = sink
+	c.list()
+	c.mu.Unlock()
+	<-ctx.Done()
+}
+
+// list tells the sink of all pods; c.mu is held.
+func (c *cluster) list() {
+	var all []berth.Observation
+	for _, o := range c.pods {
+		all = append(all, o)
+	}
+	c.sink.Listed(all)
+}
+
+func (c *cluster) Create(_ context.Context, order Order) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.onCreate != nil {
+		if err := c.onCreate(order); err != nil {
+			return "", err
+		}
+	}
+	if c.foreign[order.Pod] {
+		return "", &Refusal{Kind: RefusedExists, Err: errors.New("exists")}
+	}
+	if _, ok := c.pods[order.Pod]; ok {
+		return "", &Refusal{Kind: RefusedExists, Err: errors.New("exists")}
+	}
+	c.next++
+	o := berth.Observation{TaskID: order.TaskID, Attempt: order.Attempt, Pod: order.Pod, UID: fmt.Sprintf("uid-%d", c.next), Node: "n1"}
+	c.pods[order.Pod] = o
+	c.created = append(c.created, order.Pod)
+	if c.autoEnd {
+		c.end(order.Pod, 0)
+	}
+	if c.afterCreate != nil {
+		if err := c.afterCreate(order); err != nil {
+			return "", err
+		}
+	}
+	return o.UID, nil
+}
+
+// end lets a pod end; c.mu is held.
+func (c *cluster) end(pod string, code int) {
+	o := c.pods[pod]
+	o.StartedAt, o.EndedAt = time.Now(), time.Now()
+	o.Outcome = &berth.Outcome{ExitCode: &code}
+	if code != 0 {
+		o.Outcome.Diagnosis = &berth.Diagnosis{Cause: berth.CauseExitedNonZero, Summary: "it ended"}
+	}
+	c.pods[pod] = o
+	if c.sink != nil {
+		c.sink.Observed(o)
+	}
+}
+
+func (c *cluster) ends(pod string, code int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end(pod, code)
+}
+
+func (c *cluster) Find(_ context.Context, order Order) (string, bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.foreign[order.Pod] {
+		return "foreign", false, nil
+	}
+	o, ok := c.pods[order.Pod]
+	if !ok {
+		return "", false, &Refusal{Kind: RefusedNotFound, Err: errors.New("not found")}
+	}
+	return o.UID, true, nil
+}
+
+func (c *cluster) Vouch(context.Context, string, time.Time) (bool, error) {
+	return c.vouched, c.vouchErr
+}
+
+func (c *cluster) Delete(_ context.Context, pod, uid string, _ time.Duration) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o, ok := c.pods[pod]
+	if !ok || o.UID != uid {
+		return true, nil
+	}
+	delete(c.pods, pod)
+	c.deleted = append(c.deleted, pod)
+	o.Gone = true
+	if c.sink != nil {
+		c.sink.Observed(o)
+	}
+	return true, nil
+}
+
+func (c *cluster) Logs(context.Context, string, time.Time, bool) (io.ReadCloser, error) {
+	return io.NopCloser(strings.NewReader(c.logText)), nil
+}
+
+func (c *cluster) Identity(context.Context) (string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.identity, c.identErr
+}
+func (c *cluster) Server() string                          { return "https://cluster" }
+func (c *cluster) Version(context.Context) (string, error) { return "v1.34.4", nil }
+func (c *cluster) Check(context.Context) (berth.InfrastructureCheck, error) {
+	return berth.InfrastructureCheck{}, nil
+}
+
+func (c *cluster) WatchQuota(ctx context.Context, changed func()) error {
+	for {
+		select {
+		case <-c.quota:
+			changed()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (c *cluster) counts() (created, deleted, existing int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.created), len(c.deleted), len(c.pods)
+}
+
+type logKeeper struct{ *logs.Store }
+
+func (k logKeeper) Append(task string, attempt int) (LogWriter, error) {
+	return k.Store.Append(task, attempt)
+}
+
+type plainTexts struct{}
+
+func (plainTexts) Lost(string, *berth.Task) *berth.Diagnosis {
+	return &berth.Diagnosis{Cause: berth.CauseDeletedExternally, Summary: "the pod is gone"}
+}
+
+func (plainTexts) StartTimedOut(_ string, _ *berth.Task, limit time.Duration) *berth.Diagnosis {
+	return &berth.Diagnosis{Cause: berth.CauseStartTimedOut, Summary: "it did not start within " + limit.String()}
+}
+
+// process is a control plane on a data directory; ending it is a crash.
+type process struct {
+	t      *testing.T
+	dir    string
+	store  *store.Store
+	engine *Engine
+}
+
+func start(t *testing.T, dir string, c *cluster, config berth.InfrastructureConfig) *process {
+	t.Helper()
+	st, err := store.Open(t.Context(), filepath.Join(dir, "berth.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logStore, err := logs.Open(filepath.Join(dir, "logs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, dir: dir, store: st, engine: New(st, logKeeper{logStore}, plainTexts{}, slog.New(slog.DiscardHandler))}
+	t.Cleanup(p.crash)
+	config.Name = "here"
+	if config.Grace == (berth.Grace{}) {
+		config.Grace = berth.DefaultGrace
+	}
+	if err := p.engine.Start(t.Context(), config, c); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *process) crash() {
+	if p.engine == nil {
+		return
+	}
+	p.engine.cancel() // no orderly end
+	p.engine.wg.Wait()
+	p.store.Close()
+	p.engine = nil
+}
+
+func (p *process) submit(change func(*berth.TaskSpec)) berth.Task {
+	p.t.Helper()
+	spec := berth.TaskSpec{Image: "busybox", Infrastructure: "here"}
+	if change != nil {
+		change(&spec)
+	}
+	task, err := p.engine.Submit(p.t.Context(), "ann", berth.Submission{Spec: spec})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return task
+}
+
+// until waits until a task is as it should be.
+func (p *process) until(id string, holds func(berth.Task) bool) berth.Task {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
+	defer cancel()
+	changed, stop := p.engine.hub.watch(id)
+	defer stop()
+	for {
+		task, err := p.engine.Task(ctx, id)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		if holds(task) {
+			return task
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			p.t.Fatalf("task %s stays as it is: %s, %v", id, task.State, task.Diagnosis)
+		}
+	}
+}
+
+func (p *process) settled(id string) *berth.Life {
+	p.t.Helper()
+	var life *berth.Life
+	p.until(id, func(berth.Task) bool {
+		var err error
+		if life, err = p.store.Life(p.t.Context(), id); err != nil {
+			p.t.Fatal(err)
+		}
+		return life.Settled()
+	})
+	return life
+}

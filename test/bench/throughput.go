@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/client"
+)
+
+// inFlight is how many creates, and how many deletes, a loop has under way.
+const inFlight = 32
+
+// throughput compares full lives of tasks a second: created, ended, its log
+// kept, deleted, against pods that are created, watched and deleted.
+func throughput(ctx context.Context, kubeconfig string, tasks, rounds int) error {
+	_, c, err := connect(kubeconfig)
+	if err != nil {
+		return err
+	}
+	const namespace = "bench"
+	_, _ = c.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
+	if err := ready(ctx, c, namespace); err != nil {
+		return err
+	}
+	var bare, full, ratios []float64
+	for round := range rounds + 1 {
+		b, err := bareLoop(ctx, c, namespace, tasks)
+		if err != nil {
+			return err
+		}
+		f, err := berthLoop(ctx, kubeconfig, namespace, tasks)
+		if err != nil {
+			return err
+		}
+		if round == 0 {
+			fmt.Printf("warm-up: bare %.1f/s, berth %.1f/s\n", b, f)
+			continue
+		}
+		fmt.Printf("round %d: bare %.1f/s, berth %.1f/s, ratio %.2f\n", round, b, f, f/b)
+		bare, full, ratios = append(bare, b), append(full, f), append(ratios, f/b)
+	}
+	fmt.Printf("%d tasks a round, medians: bare client-go loop %.1f/s, berth %.1f/s\n", tasks, median(bare), median(full))
+	fmt.Printf("throughput ratio: %.2f\n", median(ratios))
+	return nil
+}
+
+// bareLoop makes pods, watches them end and deletes them.
+func bareLoop(ctx context.Context, c *kubernetes.Clientset, namespace string, count int) (float64, error) {
+	pods := c.CoreV1().Pods(namespace)
+	list, err := pods.List(ctx, metav1.ListOptions{LabelSelector: "bench=bare", Limit: 1})
+	if err != nil {
+		return 0, err
+	}
+	watcher, err := pods.Watch(ctx, metav1.ListOptions{LabelSelector: "bench=bare", ResourceVersion: list.ResourceVersion})
+	if err != nil {
+		return 0, err
+	}
+	defer watcher.Stop()
+	began := time.Now()
+	var creates, deletes sync.WaitGroup
+	failed := make(chan error, count*2)
+	work := make(chan int)
+	for range inFlight {
+		creates.Add(1)
+		go func() {
+			defer creates.Done()
+			for i := range work {
+				pod := &corev1.Pod{
+					ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("bare-%d-%d", began.UnixNano(), i), Labels: map[string]string{"bench": "bare"}},
+					Spec:       corev1.PodSpec{RestartPolicy: corev1.RestartPolicyNever, Containers: []corev1.Container{{Name: "main", Image: image, Args: []string{"true"}}}},
+				}
+				if _, err := pods.Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+					failed <- err
+				}
+			}
+		}()
+	}
+	go func() {
+		for i := range count {
+			work <- i
+		}
+		close(work)
+	}()
+	slots := make(chan struct{}, inFlight)
+	deleted := map[string]bool{}
+	for gone := 0; gone < count; {
+		select {
+		case err := <-failed:
+			return 0, err
+		case event, ok := <-watcher.ResultChan():
+			if !ok {
+				return 0, fmt.Errorf("the watch of the bare loop was closed")
+			}
+			pod, isPod := event.Object.(*corev1.Pod)
+			switch {
+			case !isPod:
+				return 0, fmt.Errorf("the watch of the bare loop gave %v", event.Object)
+			case event.Type == watch.Deleted:
+				gone++
+			case pod.Status.Phase == corev1.PodSucceeded && !deleted[pod.Name]:
+				deleted[pod.Name] = true
+				name := pod.Name
+				deletes.Add(1)
+				go func() {
+					defer deletes.Done()
+					slots <- struct{}{}
+					defer func() { <-slots }()
+					if err := pods.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+						failed <- err
+					}
+				}()
+			}
+		}
+	}
+	rate := float64(count) / time.Since(began).Seconds()
+	creates.Wait()
+	deletes.Wait()
+	return rate, nil
+}
+
+// berthLoop submits tasks through the public API and waits until all of them
+// have ended and none of their pods is left.
+func berthLoop(ctx context.Context, kubeconfig, namespace string, count int) (float64, error) {
+	dir, err := os.MkdirTemp("", "berth-bench")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	absolute, err := filepath.Abs(kubeconfig)
+	if err != nil {
+		return 0, err
+	}
+	infra := filepath.Join(dir, "infra.yml")
+	text := fmt.Sprintf("infrastructures:\n  bench:\n    kind: kube\n    namespace: %s\n    credentials: {mechanism: config, path: %s}\n    limits: {max_pods: %d}\n", namespace, absolute, count)
+	if err := os.WriteFile(infra, []byte(text), 0o600); err != nil {
+		return 0, err
+	}
+	service, err := client.Open(ctx, client.Config{Infra: infra, Data: filepath.Join(dir, "data")})
+	if err != nil {
+		return 0, err
+	}
+	defer service.Close()
+	if _, err := service.Infrastructures(ctx); err != nil { // connected, as the bare loop is
+		return 0, err
+	}
+	_, c, err := connect(kubeconfig)
+	if err != nil {
+		return 0, err
+	}
+	list, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{Limit: 1})
+	if err != nil {
+		return 0, err
+	}
+	watcher, err := c.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{LabelSelector: berth.LabelManagedBy + "=" + berth.LabelManagedByValue, ResourceVersion: list.ResourceVersion})
+	if err != nil {
+		return 0, err
+	}
+	defer watcher.Stop()
+	began := time.Now()
+	failed := make(chan error, count)
+	slots := make(chan struct{}, 4*inFlight)
+	go func() {
+		for range count {
+			slots <- struct{}{}
+			go func() {
+				defer func() { <-slots }()
+				if _, err := service.SubmitTask(ctx, berth.Submission{Spec: berth.TaskSpec{Image: image, Args: []string{"true"}}}); err != nil {
+					failed <- err
+				}
+			}()
+		}
+	}()
+	for gone := 0; gone < count; {
+		select {
+		case err := <-failed:
+			return 0, err
+		case event, ok := <-watcher.ResultChan():
+			if !ok {
+				return 0, fmt.Errorf("the watch was closed")
+			}
+			if event.Type == watch.Deleted {
+				gone++
+			}
+		}
+	}
+	rate := float64(count) / time.Since(began).Seconds()
+	page, err := service.Tasks(ctx, berth.TaskQuery{States: []berth.TaskState{berth.StateSucceeded}, Limit: count})
+	if err == nil && len(page.Tasks) != count {
+		err = fmt.Errorf("only %d of %d tasks succeeded", len(page.Tasks), count)
+	}
+	return rate, err
+}
