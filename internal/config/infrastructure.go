@@ -20,14 +20,16 @@ var (
 // around its proxy.
 var notYet = []string{"mount_dfs", "proxy_address", "proxy_bypass", "agent_image"}
 
+var known = append([]string{
+	"kind", "address", "callback_to", "namespace", "registry", "credentials", "limits", "defaults", "pod", "grace", "insecure_skip_tls_verify",
+}, notYet...)
+
 func (r *reader) infrastructure(entry yamlstrict.Entry) berth.InfrastructureConfig {
 	infra := berth.InfrastructureConfig{Name: entry.Key, Limits: berth.DefaultLimits, Grace: berth.DefaultGrace}
 	if infra.Kind = kindOf(entry); infra.Kind == "" {
 		return infra
 	}
-	fields := entry.Fields(append([]string{
-		"kind", "address", "callback_to", "namespace", "registry", "credentials", "limits", "defaults", "pod", "grace", "insecure_skip_tls_verify",
-	}, notYet...)...)
+	fields := entry.Fields(known...)
 	for _, name := range notYet {
 		if fields.Has(name) {
 			fields.Get(name).FailKeyf("is not supported yet; take it out to run without it")
@@ -69,6 +71,7 @@ func kindOf(entry yamlstrict.Entry) string {
 		}
 		return ""
 	}
+	entry.Fields(known...) // a typo of it is told as such
 	entry.FailKeyf("kind is missing: write kind: kube")
 	return ""
 }

@@ -361,3 +361,9 @@ func orList(choices []string) string {
 
 // IsMap reports whether there is a map.
 func (n *Node) IsMap() bool { return n.Present() && n.kind() == "a map" }
+
+// IsList reports whether there is a list.
+func (n *Node) IsList() bool { return n.Present() && n.kind() == "a list" }
+
+// IsText reports whether there is a string.
+func (n *Node) IsText() bool { return n.Present() && n.kind() == "a string" }
