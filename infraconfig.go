@@ -42,12 +42,12 @@ type Credentials struct {
 // Limits bound what Berth does to an infrastructure.
 type Limits struct {
 	MaxPods             int     // pods of Berth at once; default 500
-	MaxCreatesPerSecond float64 // default 50
+	MaxCreatesPerSecond float64 // default 0: as fast as the API server answers
 }
 
 // DefaultLimits hold where infra.yml says nothing. 500 pods keep well below
-// Kubernetes' own 3,000 a namespace.
-var DefaultLimits = Limits{MaxPods: 500, MaxCreatesPerSecond: 50}
+// Kubernetes' own 3,000 a namespace; how many creates are in flight is bounded anyway.
+var DefaultLimits = Limits{MaxPods: 500}
 
 // Defaults are what a task that doesn't say otherwise asks for.
 type Defaults struct {
