@@ -1,0 +1,138 @@
+package kubeconfig
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/permissions"
+)
+
+const (
+	created   = "created"
+	updated   = "updated"
+	unchanged = "is as it should be"
+)
+
+// namespace makes the namespace. Who may neither look at it nor make it may
+// still have been given one, so that is no error yet.
+func (c *creation) namespace(ctx context.Context) (string, error) {
+	api := c.client.CoreV1().Namespaces()
+	namespace, err := api.Get(ctx, c.Namespace, metav1.GetOptions{})
+	switch {
+	case err == nil && namespace.Status.Phase == corev1.NamespaceTerminating:
+		return "", berth.Errorf(berth.CodeConflict, "namespace %s is being deleted; wait until it is gone, or choose another", c.Namespace)
+	case err == nil:
+		return "exists", nil
+	case !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err):
+		return "", err
+	}
+	_, err = api.Create(ctx, namespaceManifest(c.Namespace), metav1.CreateOptions{})
+	switch {
+	case apierrors.IsAlreadyExists(err):
+		return "exists", nil
+	case apierrors.IsForbidden(err):
+		return "may not be made with your kubeconfig; going on as if it existed", nil
+	}
+	return created, err
+}
+
+func (c *creation) serviceAccount(ctx context.Context) (string, error) {
+	api := c.client.CoreV1().ServiceAccounts(c.Namespace)
+	sa, err := api.Get(ctx, account, metav1.GetOptions{})
+	said := unchanged
+	if apierrors.IsNotFound(err) {
+		said = created
+		sa, err = api.Create(ctx, serviceAccountManifest(c.Namespace), metav1.CreateOptions{})
+		if apierrors.IsAlreadyExists(err) { // somebody else just did
+			sa, err = api.Get(ctx, account, metav1.GetOptions{})
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	c.accountID = string(sa.UID)
+	return said, nil
+}
+
+// role makes the role grant exactly what the profiles need: rights of an
+// earlier run that are no longer asked for go.
+func (c *creation) role(ctx context.Context) (string, error) {
+	api := c.client.RbacV1().Roles(c.Namespace)
+	want := roleManifest(c.Namespace, c.profiles)
+	said := ""
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		have, err := api.Get(ctx, account, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			said = created
+			_, err = api.Create(ctx, want, metav1.CreateOptions{})
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		labels := withLabels(have.Labels, want.Labels)
+		if said = unchanged; reflect.DeepEqual(have.Rules, want.Rules) && maps.Equal(have.Labels, labels) {
+			return nil
+		}
+		said = updated
+		have.Rules, have.Labels = want.Rules, labels
+		_, err = api.Update(ctx, have, metav1.UpdateOptions{})
+		return err
+	})
+	var names []string
+	for _, p := range c.profiles {
+		names = append(names, string(p))
+	}
+	return fmt.Sprintf("%s, %d rights (%s)", said, len(permissions.Of(c.profiles...)), strings.Join(names, ", ")), err
+}
+
+func (c *creation) roleBinding(ctx context.Context) (string, error) {
+	api := c.client.RbacV1().RoleBindings(c.Namespace)
+	want := roleBindingManifest(c.Namespace)
+	said := ""
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		have, err := api.Get(ctx, account, metav1.GetOptions{})
+		if err == nil && have.RoleRef != want.RoleRef { // which can't be changed
+			err = api.Delete(ctx, account, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &have.UID}})
+			if err == nil {
+				_, err = api.Create(ctx, want, metav1.CreateOptions{})
+			}
+			said = updated
+			return err
+		}
+		if apierrors.IsNotFound(err) {
+			said = created
+			_, err = api.Create(ctx, want, metav1.CreateOptions{})
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		labels := withLabels(have.Labels, want.Labels)
+		if said = unchanged; reflect.DeepEqual(have.Subjects, want.Subjects) && maps.Equal(have.Labels, labels) {
+			return nil
+		}
+		said = updated
+		have.Subjects, have.Labels = want.Subjects, labels
+		_, err = api.Update(ctx, have, metav1.UpdateOptions{})
+		return err
+	})
+	return said, err
+}
+
+// withLabels adds ours to what others have put there.
+func withLabels(have, ours map[string]string) map[string]string {
+	labels := maps.Clone(ours)
+	maps.Copy(labels, have)
+	maps.Copy(labels, ours)
+	return labels
+}
