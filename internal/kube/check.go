@@ -44,9 +44,9 @@ func CheckVersion(version string) error {
 	return nil
 }
 
-// ServerVersion asks the API server for its version, such as v1.34.4. The error
-// is client-go's own. (Its ServerVersion takes no context.)
-func (c *Client) ServerVersion(ctx context.Context) (string, error) {
+// Version asks the API server for its version, such as v1.34.4. The error
+// is client-go's own (whose ServerVersion takes no context).
+func (c *Client) Version(ctx context.Context) (string, error) {
 	body, err := c.Clientset.Discovery().RESTClient().Get().AbsPath("/version").Do(ctx).Raw()
 	if err != nil {
 		return "", err
@@ -71,7 +71,7 @@ func (c *Client) Check(ctx context.Context) (berth.InfrastructureCheck, error) {
 			check.Rows = append(check.Rows, row)
 		}
 	}
-	serverVersion, err := c.ServerVersion(ctx) // opens the connection
+	serverVersion, err := c.Version(ctx) // opens the connection
 	if err != nil {
 		return check, c.unreachable(err)
 	}
