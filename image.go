@@ -21,11 +21,14 @@ func ValidateImage(image string) error {
 		return fmt.Errorf("no image was given; name one such as docker.io/library/busybox:1.35")
 	case len(image) > 1024:
 		return fmt.Errorf("the image name is %d characters long; at most 1024 are possible", len(image))
-	case imagePattern.MatchString(image):
-		return nil
 	}
+	// Before the pattern, which would take a first word in capitals for a
+	// domain; container runtimes do not.
 	if path := imagePath(image); path != strings.ToLower(path) {
 		return fmt.Errorf("image %q: a repository name must be lower case; try %q", image, strings.Replace(image, path, strings.ToLower(path), 1))
+	}
+	if imagePattern.MatchString(image) {
+		return nil
 	}
 	return fmt.Errorf("image %q is not an image reference; write [REGISTRY/]NAME[:TAG] or NAME@sha256:DIGEST", image)
 }
