@@ -32,7 +32,7 @@ func refusedVerb(f *errorFacts) *hit {
 		if otherwise.MatchString(f.text) {
 			return nil // forbidden by something else
 		}
-		m = []string{"", "this kubeconfig's user", f.verb, f.resource, ""}
+		m = []string{"", "its user", f.verb, f.resource, ""}
 	}
 	user, verb, object, group := m[1], m[2], m[3], m[4]
 	name, sub, _ := strings.Cut(object, "/")

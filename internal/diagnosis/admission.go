@@ -111,7 +111,7 @@ var admissionRows = []row{
 		by:      berth.RemedyByUser,
 	},
 	{
-		cause: berth.CauseAdmissionDenied, rank: 690, patience: berth.PatienceNone,
+		cause: berth.CauseAdmissionDenied, rank: 770, patience: berth.PatienceNone,
 		onError: says(otherwise, []int{http.StatusForbidden, http.StatusUnprocessableEntity}, "answer"),
 		means:   "The cluster refuses the pod as invalid or against a rule of its own.",
 		summary: "The cluster refuses this task: {answer}.",
@@ -119,7 +119,7 @@ var admissionRows = []row{
 		by:      berth.RemedyByUser,
 	},
 	{
-		cause: berth.CauseAdmissionDenied, rank: 691, patience: berth.PatienceNone,
+		cause: berth.CauseAdmissionDenied, rank: 771, patience: berth.PatienceNone,
 		onError: func(f *errorFacts) *hit {
 			if !f.changes || f.code() != http.StatusBadRequest && f.code() != http.StatusUnprocessableEntity {
 				return nil

@@ -12,12 +12,13 @@ var (
 	startReasons = []string{"StartError", "ContainerCannotRun", "RunContainerError", "CreateContainerError"}
 
 	execName      = `exec:? "?([^":\s]+)"?`
-	notFound      = regexp.MustCompile(execName + `: (?:executable file not found|stat [^:]*: no such file|no such file or directory)|no command specified|executable file .{1,200} not found`)
+	notFound      = regexp.MustCompile(execName + `: (?:executable file not found|stat [^:]*: no such file|no such file or directory)|executable file .{1,200} not found`)
 	notExecutable = regexp.MustCompile(execName + `: (?:permission denied|is a directory)`)
 	wrongFormat   = regexp.MustCompile(`(?m)` + execName + `: exec format error|exec user process caused:? "?exec format error`)
 	// The whole message of a container that the kernel refused after the start,
 	// as runc writes it to the container's own output.
 	execFailed  = regexp.MustCompile(`^(?:standard_init_linux\.go:\d+: )?exec(?: user process caused| /\S+):? "?(?:exec format error|no such file or directory|permission denied)"?\s*$`)
+	noCommand   = regexp.MustCompile(`(?i)no command specified`)
 	startNoRoom = regexp.MustCompile(`(?i)OOM-killed|memory limit too low|minimum memory limit`)
 	runsAsRoot  = regexp.MustCompile(`runAsNonRoot and image|breaks non-root policy|image will run as root`)
 )
@@ -60,13 +61,13 @@ var containerRows = []row{
 		cause: berth.CauseOOMKilled, rank: 190, onPod: starts(startNoRoom),
 		means:   "The memory limit is too small even to start the container.",
 		summary: "The memory limit of {limit} is too small even to start the container.",
-		remedy:  "ask for more with --memory, now {memory}",
+		remedy:  "ask for more with --memory{memory_now}",
 		by:      berth.RemedyByUser,
 	},
 	{
 		cause: berth.CauseArchitectureMismatch, rank: 200, onPod: starts(wrongFormat), patience: berth.PatienceNone, exitCode: 126,
 		means:   "The program is built for another kind of processor than the node's, or is a script without a #! line.",
-		summary: "{node} cannot run {program}: it is built for another kind of processor, or is a script without a first line such as #!/bin/sh.",
+		summary: "{the_node} cannot run {program}: it is built for another kind of processor, or is a script without a first line such as #!/bin/sh.",
 		remedy:  "build image {image} for the node's processor (docker buildx build --platform linux/amd64), or give the script its #! line",
 		by:      berth.RemedyByUser,
 	},
@@ -82,6 +83,13 @@ var containerRows = []row{
 		means:   "The image has no such command, or none at all was given.",
 		summary: "Image {image} has no command {program}.",
 		remedy:  "check the command's name and that image {image} has it; words after the image are the arguments of the image's own entrypoint, which --entrypoint replaces",
+		by:      berth.RemedyByUser,
+	},
+	{
+		cause: berth.CauseCommandNotFound, rank: 225, onPod: starts(noCommand), patience: berth.PatienceNone, exitCode: 127,
+		means:   "The image has no command of its own, and the task gives none.",
+		summary: "Image {image} has no command of its own, and the task gives none.",
+		remedy:  "write the command after the image: berth run {image} COMMAND",
 		by:      berth.RemedyByUser,
 	},
 	{
@@ -101,7 +109,7 @@ var containerRows = []row{
 	{
 		cause: berth.CauseUnknown, rank: 440, patience: berth.PatienceConfig, onPod: starts(regexp.MustCompile(``)),
 		means:   "The container could not be created or started, for a reason that is not in this table.",
-		summary: "{node} could not start the container of image {image}.",
+		summary: "{the_node} could not start the container of image {image}.",
 		remedy:  "read the evidence, which has the node's own words, or show it to the cluster's engineer",
 		by:      berth.RemedyByEngineer,
 	},

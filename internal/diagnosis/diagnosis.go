@@ -84,6 +84,9 @@ func Pod(pod *corev1.Pod, main string, events []corev1.Event, eventsSeen bool, s
 	if finding == nil {
 		return nil
 	}
+	if f.ended() {
+		finding.Patience = berth.PatienceNone
+	}
 	if f.since.Before(now) && !f.since.IsZero() {
 		finding.Since = f.since
 	}

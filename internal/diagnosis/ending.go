@@ -17,7 +17,7 @@ var (
 	nodeLossReasons = []string{"DeletionByPodGC", "DeletionByTaintManager"}
 	shutdownText    = regexp.MustCompile(`node shutdown|node is shutting down`)
 	ownLimit        = regexp.MustCompile(`exceeded its local ephemeral storage limit|exceeds the total limit of containers|Usage of EmptyDir volume .* exceeds the limit`)
-	lowOn           = regexp.MustCompile(`low on resource: ([^\s.]+)`)
+	lowOn           = regexp.MustCompile(`low on resource: ([^\s.]+)|had condition: \[?([^\].]+)`)
 )
 
 // podStatus is what the pod's own status says as evidence.
@@ -113,7 +113,7 @@ var endingRows = []row{
 	{
 		cause: berth.CauseNodeLost, rank: 100, infrastructure: true, patience: berth.PatienceForever, onPod: disruptedBy(nodeLossReasons...),
 		means:   "The node went away or stopped answering, so the cluster took its pods off it.",
-		summary: "Node {node} is gone or stopped answering, and the cluster gave up the task's pod on it.",
+		summary: "{the_node} is gone or stopped answering, and the cluster gave up the task's pod on it.",
 		remedy:  "run it again; if this happens often, ask what is wrong with the node",
 		by:      berth.RemedyByEngineer,
 	},
@@ -127,7 +127,7 @@ var endingRows = []row{
 			return f.withEnding(saw(f.podStatus()))
 		},
 		means:   "The node was shut down while the pod was on it.",
-		summary: "Node {node} was shut down, and the task's pod with it.",
+		summary: "{the_node} was shut down, and the task's pod with it.",
 		remedy:  "run it again; ask when nodes are shut down, and whether work can be moved before",
 		by:      berth.RemedyByEngineer,
 	},
@@ -140,7 +140,7 @@ var endingRows = []row{
 			return disruptedBy("PreemptionByScheduler")(f)
 		},
 		means:   "The pod had to make room for work of higher priority.",
-		summary: "The task had to make room on node {node} for work of higher priority.",
+		summary: "The task had to make room on {node} for work of higher priority.",
 		remedy:  "run it again, or ask for a priority class and set pod: priority_class of infrastructure {infrastructure} in infra.yml",
 		by:      berth.RemedyByUser,
 	},
@@ -150,11 +150,11 @@ var endingRows = []row{
 			if !f.reason("Evicted") || !ownLimit.MatchString(f.pod.Status.Message) {
 				return nil
 			}
-			return f.withEnding(saw(f.podStatus(), "storage", f.storage(), "what", strings.TrimRight(f.pod.Status.Message, ". ")))
+			return f.withEnding(saw(f.podStatus(), "storage_now", now(f.storage()), "what", strings.TrimRight(f.pod.Status.Message, ". ")))
 		},
 		means:   "The task wrote more to local disk than its own limit, so the node ended it.",
-		summary: "Node {node} ended the task because it wrote more to local disk than it may: {what}.",
-		remedy:  "ask for more with --ephemeral-storage, now {storage}, or write less to local disk",
+		summary: "{the_node} ended the task because it wrote more to local disk than it may: {what}.",
+		remedy:  "ask for more with --ephemeral-storage{storage_now}, or write less to local disk",
 		by:      berth.RemedyByUser,
 	},
 	{
@@ -165,12 +165,12 @@ var endingRows = []row{
 			}
 			resource := "something"
 			if m := lowOn.FindStringSubmatch(f.pod.Status.Message); m != nil {
-				resource = m[1]
+				resource = cmp.Or(m[1], m[2])
 			}
 			return f.withEnding(saw(f.podStatus(), "resource", resource))
 		},
 		means:   "The node ran low on memory or disk and ended pods, this one among them.",
-		summary: "Node {node} ran low on {resource} and ended the task to stay alive.",
+		summary: "{the_node} ran low on {resource} and ended the task to stay alive.",
 		remedy:  "run it again; asking for what it really needs with --memory and --ephemeral-storage makes it less likely to be chosen",
 		by:      berth.RemedyByUser,
 	},
@@ -182,7 +182,7 @@ var endingRows = []row{
 			return disruptedBy("EvictionByEvictionAPI")(f)
 		},
 		means:   "The node is being emptied for servicing (kubectl drain), or an autoscaler gives it back.",
-		summary: "The task was moved off node {node}, which is being emptied for servicing or given back.",
+		summary: "The task was moved off {node}, which is being emptied for servicing or given back.",
 		remedy:  "run it again; ask when nodes are emptied",
 		by:      berth.RemedyByEngineer,
 	},
@@ -213,7 +213,7 @@ var endingRows = []row{
 		},
 		means:   "The program used more memory than its limit, so the kernel ended it.",
 		summary: "The program was ended by the kernel because it used more memory than its limit of {limit}.",
-		remedy:  "ask for more with --memory, now {memory}, or use less",
+		remedy:  "ask for more with --memory{memory_now}, or use less",
 		by:      berth.RemedyByUser,
 	},
 	{
@@ -243,7 +243,7 @@ var endingRows = []row{
 			return nil
 		},
 		means:   "The node lost sight of the container, so how it ended is not known.",
-		summary: "Node {node} was lost or lost sight of the container, so how the program ended is not known.",
+		summary: "{the_node} was lost or lost sight of the container, so how the program ended is not known.",
 		remedy:  "look at the task's output for how far it got, and run it again",
 		by:      berth.RemedyByUser,
 	},

@@ -90,7 +90,7 @@ func says(pattern *regexp.Regexp, codes []int, groups ...string) func(*errorFact
 		}
 		h := f.hit()
 		for i, name := range groups {
-			h.words[name] = m[i+1]
+			h.words[name] = strings.TrimRight(m[i+1], ". \n")
 		}
 		return h
 	}

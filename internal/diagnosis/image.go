@@ -105,6 +105,10 @@ func pullWhy(text string) string {
 		{"connection reset", "the connection was cut"},
 		{"toomanyrequests", "it allows no more pulls for now"},
 		{"429 ", "it allows no more pulls for now"},
+		{"500 ", "it has an error of its own"},
+		{"502 ", "it has an error of its own"},
+		{"503 ", "it has an error of its own"},
+		{"504 ", "it has an error of its own"},
 		{"no space left", "the node's disk is full"},
 	} {
 		if strings.Contains(text, known.has) {

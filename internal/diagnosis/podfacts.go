@@ -214,7 +214,10 @@ func (f *podFacts) words() map[string]string {
 		s.Memory = cmp.Or(s.Memory, asked(f.spec, corev1.ResourceMemory))
 	}
 	w := s.words()
-	w["node"] = cmp.Or(word(f.pod.Spec.NodeName), "its node")
+	w["node"], w["the_node"] = "the node", "The node"
+	if name := word(f.pod.Spec.NodeName); name != "" {
+		w["node"], w["the_node"] = "node "+name, "Node "+name
+	}
 	w["task"] = cmp.Or(word(f.pod.Labels[berth.LabelTask]), "ID")
 	return w
 }
@@ -239,7 +242,7 @@ func (s Subject) words() map[string]string {
 		"infrastructure": cmp.Or(s.Infrastructure, "the cluster"), "namespace": cmp.Or(s.Namespace, "the namespace"),
 		"server": cmp.Or(s.Server, "the cluster's address"), "pod": cmp.Or(s.Pod, "the pod"), "image": cmp.Or(s.Image, "the image"),
 		"cpu": cmp.Or(string(s.CPU), "the asked"), "memory": cmp.Or(string(s.Memory), "the asked amount"), "command": command,
-		"service_account": cmp.Or(s.ServiceAccount, "default"),
+		"cpu_now": now(string(s.CPU)), "memory_now": now(string(s.Memory)), "service_account": cmp.Or(s.ServiceAccount, "default"),
 	}
 	for k, v := range w {
 		w[k] = word(v)

@@ -109,21 +109,21 @@ var preparationRows = []row{
 	{
 		cause: berth.CauseRuntimeClassNotFound, rank: 405, patience: berth.PatienceConfig, onPod: preparing(runtimeMissing, "FailedCreatePodSandBox"),
 		means:   "The node does not have the container runtime that pod: runtime_class asks for.",
-		summary: "{node} does not have the container runtime {name} that the runtime class asks for.",
+		summary: "{the_node} does not have the container runtime {name} that the runtime class asks for.",
 		remedy:  "correct pod: runtime_class of infrastructure {infrastructure} in infra.yml, or have that runtime installed on the nodes",
 		by:      berth.RemedyByEngineer,
 	},
 	{
 		cause: berth.CauseMountFailed, rank: 410, patience: berth.PatienceConfig, infrastructure: true, onPod: preparing(nil, "FailedMount", "FailedAttachVolume", "FailedMapVolume"),
 		means:   "A volume of the pod can't be mounted on its node: what it is made from is missing, or the storage doesn't answer.",
-		summary: "{node} cannot mount {object}.",
+		summary: "{the_node} cannot mount {object}.",
 		remedy:  "check that {object} exists in namespace {namespace}; if it does, the storage behind it has to be mended",
 		by:      berth.RemedyByEngineer,
 	},
 	{
 		cause: berth.CauseSandboxFailed, rank: 420, patience: berth.PatienceConfig, infrastructure: true, onPod: preparing(nil, "FailedCreatePodSandBox", "FailedCreatePodContainer", "FailedPodSandBoxStatus"),
 		means:   "The node can't set up the pod's network or its outer shell (sandbox), before any container.",
-		summary: "{node} cannot set up the pod's network and surroundings (its sandbox).",
+		summary: "{the_node} cannot set up the pod's network and surroundings (its sandbox).",
 		remedy:  "show the evidence to the cluster's engineer: the node's network plugin or container runtime is in trouble",
 		by:      berth.RemedyByEngineer,
 	},
@@ -144,7 +144,7 @@ var preparationRows = []row{
 			return saw(s.evidence(), "reason", s.reason)
 		},
 		means:   "The container can't be configured, for a reason that is not in this table.",
-		summary: "{node} cannot set up the container of image {image} ({reason}).",
+		summary: "{the_node} cannot set up the container of image {image} ({reason}).",
 		remedy:  "read the evidence, which has the node's own words, or show it to the cluster's engineer",
 		by:      berth.RemedyByEngineer,
 	},

@@ -66,7 +66,10 @@ func quotaHit(f *errorFacts) *hit {
 		return nil
 	}
 	var parts []string
-	advice := "wait: it starts by itself when other work of the namespace has ended, or ask for less with --cpu and --memory"
+	advice := "wait: it starts by itself when other work of the namespace has ended"
+	if strings.Contains(m[2], "cpu") || strings.Contains(m[2], "memory") {
+		advice += ", or ask for less with --cpu and --memory"
+	}
 	for _, q := range parseQuota(m[2], m[3], m[4]) {
 		missing, always := q.over()
 		part := fmt.Sprintf("%s: %s asked for, %s of %s in use", q.name, q.requested, q.used, q.limited)
@@ -114,7 +117,7 @@ var quotaRows = []row{
 		cause: berth.CauseLimitRangeViolated, rank: 610, onError: says(limitRange, []int{http.StatusForbidden}, "limits"), patience: berth.PatienceNone,
 		means:   "The namespace allows a container less, or wants it to ask for more, than the task does (a LimitRange).",
 		summary: "Namespace {namespace} does not allow a task of this size: {limits}.",
-		remedy:  "change --cpu or --memory (now {cpu} CPU, {memory}) to what the limits allow",
+		remedy:  "change --cpu{cpu_now}, or --memory{memory_now}, to what the limits allow",
 		by:      berth.RemedyByUser,
 	},
 }

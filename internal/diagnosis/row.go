@@ -2,7 +2,6 @@ package diagnosis
 
 import (
 	"cmp"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -126,11 +125,4 @@ func saw(e berth.Evidence, pairs ...string) *hit {
 func joinSorted(parts []string) string {
 	parts = slices.Sorted(slices.Values(parts))
 	return strings.Join(parts, ", ")
-}
-
-func plural(n int, one string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %ss", n, one)
 }

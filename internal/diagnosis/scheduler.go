@@ -120,7 +120,7 @@ func (m *schedulerMessage) nodesFit() string {
 	if m.nodes == 0 {
 		return m.counts()
 	}
-	return fmt.Sprintf("%d of %s fit (%s)", m.fit, plural(m.nodes, "node"), m.counts())
+	return fmt.Sprintf("%d of %d nodes fit (%s)", m.fit, m.nodes, m.counts())
 }
 
 // taints returns the taints that the message names: "gpu=yes, dedicated".

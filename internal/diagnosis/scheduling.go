@@ -46,7 +46,7 @@ func unschedulable(pattern *regexp.Regexp) func(*podFacts) *hit {
 			h.words["free"], h.words["or_later"] = "in all, even when nothing else runs on it", ": waiting doesn't help, no node is that large"
 		}
 		h.words["taints"] = cmp.Or(m.taints(), "that the cluster doesn't name")
-		h.words["gpu"], h.words["storage"], h.words["selector"] = f.gpu(), f.storage(), f.selector()
+		h.words["gpu"], h.words["storage"], h.words["storage_now"], h.words["selector"] = f.gpu(), cmp.Or(f.storage(), "the asked amount"), now(f.storage()), f.selector()
 		return h
 	}
 }
@@ -75,13 +75,20 @@ func (f *podFacts) gpu() string {
 	return "the asked GPUs"
 }
 
+// storage says what local disk the main container asked for, if it did.
 func (f *podFacts) storage() string {
-	if f.spec != nil {
-		if q := asked(f.spec, corev1.ResourceEphemeralStorage); q != "" {
-			return string(q)
-		}
+	if f.spec == nil {
+		return ""
 	}
-	return "the asked amount"
+	return string(asked(f.spec, corev1.ResourceEphemeralStorage))
+}
+
+// now is for remedies: ", now 64", or nothing.
+func now(asked string) string {
+	if asked == "" {
+		return ""
+	}
+	return ", now " + asked
 }
 
 func (f *podFacts) selector() string {
@@ -107,21 +114,21 @@ var schedulingRows = []row{
 		cause: berth.CauseInsufficientCPU, rank: 510, onPod: unschedulable(noCPU),
 		means:   "No node that the task may use has that much CPU.",
 		summary: "No node that this task may use has {cpu} CPU {free}: {nodes}.",
-		remedy:  "ask for less with --cpu, now {cpu}{or_later}",
+		remedy:  "ask for less with --cpu{cpu_now}{or_later}",
 		by:      berth.RemedyByUser,
 	},
 	{
 		cause: berth.CauseInsufficientMemory, rank: 520, onPod: unschedulable(noMemory),
 		means:   "No node that the task may use has that much memory.",
 		summary: "No node that this task may use has {memory} of memory {free}: {nodes}.",
-		remedy:  "ask for less with --memory, now {memory}{or_later}",
+		remedy:  "ask for less with --memory{memory_now}{or_later}",
 		by:      berth.RemedyByUser,
 	},
 	{
 		cause: berth.CauseInsufficientEphemeralStorage, rank: 530, onPod: unschedulable(noStorage),
 		means:   "No node that the task may use has that much local disk.",
 		summary: "No node that this task may use has {storage} of local disk {free}: {nodes}.",
-		remedy:  "ask for less with --ephemeral-storage, now {storage}{or_later}",
+		remedy:  "ask for less with --ephemeral-storage{storage_now}{or_later}",
 		by:      berth.RemedyByUser,
 	},
 	{
@@ -174,7 +181,12 @@ var schedulingRows = []row{
 		by:      berth.RemedyByEngineer,
 	},
 	{
-		cause: berth.CauseUnknown, rank: 599, onPod: unschedulable(regexp.MustCompile(``)),
+		cause: berth.CauseUnknown, rank: 599, onPod: func(f *podFacts) *hit {
+			if f.scheduling == nil || f.pod.Spec.NodeName != "" || f.ended() {
+				return nil
+			}
+			return f.unscheduled()
+		},
 		means:   "The scheduler finds no node, for a reason that is not in this table.",
 		summary: "The cluster finds no node for this task: {nodes}.",
 		remedy:  "show the evidence to the cluster's engineer",

@@ -1,0 +1,113 @@
+package diagnosis
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/berth-run/berth"
+)
+
+var patienceNames = map[berth.Patience]string{
+	berth.PatienceStart: "start_timeout", berth.PatienceNone: "none", berth.PatiencePull: "pull_grace", berth.PatienceConfig: "config_grace", berth.PatienceForever: "waits as long as it takes",
+}
+
+const docsHead = `# Why a task does not start, or failed
+
+<!-- Written from the table in internal/diagnosis by: go test ./internal/diagnosis -update -->
+
+` + "`berth task explain ID`" + ` shows a diagnosis: a cause, one sentence with the names and numbers, what the cluster said word for word
+(the evidence), and what to do and who can do it. A task that waits shows it while it waits.
+
+**Who** is you, or the engineer of the cluster. **Waits** says how long a task that has not started stays as it is before it fails:
+` + "`start_timeout`, `pull_grace` and `config_grace`" + ` are set in infra.yml (` + "`grace:`" + `; 10m, 30s and 60s if it says nothing); *none* fails at once.
+**Retried** is what Berth tries again by itself as long as the program had not started, three times, whatever the task's ` + "`--retries`" + ` says;
+everything else only by ` + "`--retries`" + `. Where a cluster says several things at once, the one that stands first here is the cause,
+and the others stay in the evidence.
+
+`
+
+var docsSections = []struct {
+	title string
+	rows  func() []row
+	ended bool // these pods have ended: nothing waits
+}{
+	{"The task ended", func() []row { return slices.Concat(endingRows, exitRows) }, true},
+	{"A node turned the task away", func() []row { return rejectionRows }, true},
+	{"No node was found", func() []row { return schedulingRows }, false},
+	{"The image", func() []row { return imageRows }, false},
+	{"Preparing and starting the container", func() []row { return slices.Concat(containerRows, preparationRows) }, false},
+	{"Quotas and limits of the namespace", func() []row { return quotaRows }, false},
+	{"Rules of the cluster", func() []row { return admissionRows }, false},
+	{"Access", func() []row { return accessRows }, false},
+	{"The connection to the cluster", func() []row { return connectionRows }, false},
+	{"What Berth itself knows", func() []row { return engineRows }, false},
+	{"Everything else", func() []row { return unknownRows }, false},
+}
+
+func TestDocsAreFresh(t *testing.T) {
+	var page strings.Builder
+	page.WriteString(docsHead)
+	count := 0
+	for _, section := range docsSections {
+		rows := slices.Clone(section.rows())
+		slices.SortFunc(rows, func(a, b row) int { return a.rank - b.rank })
+		count += len(rows)
+		fmt.Fprintf(&page, "## %s\n\n| cause | what it means | what to do | who | waits | retried |\n| --- | --- | --- | --- | --- | --- |\n", section.title)
+		for _, r := range rows {
+			fmt.Fprintf(&page, "| `%s` | %s | %s | %s | %s | %s |\n", r.cause, cell(r.means), cell(r.remedy), r.by, waits(r, section.ended), retried(r))
+		}
+		page.WriteString("\n")
+	}
+	if count != len(table) {
+		t.Errorf("the page has %d rows, the table %d", count, len(table))
+	}
+	golden(t, "../../docs/diagnosis.md", strings.TrimRight(page.String(), "\n")+"\n")
+}
+
+// cell writes a text of the table for Markdown: {cpu} becomes *cpu*.
+func cell(text string) string {
+	text = placeholder.ReplaceAllStringFunc(text, func(p string) string {
+		switch name := p[1 : len(p)-1]; name {
+		case "or_later":
+			return ", or wait"
+		case "advice":
+			return "wait, or ask for less with --cpu and --memory"
+		case "cpu_now", "memory_now", "storage_now", "what":
+			return ""
+		case "node", "the_node":
+			return "the node"
+		default:
+			return "*" + strings.ReplaceAll(name, "_", " ") + "*"
+		}
+	})
+	return strings.ReplaceAll(text, "|", "\\|")
+}
+
+func waits(r row, ended bool) string {
+	switch {
+	case ended:
+		return "it has ended"
+	case r.onError == nil:
+		return patienceNames[r.patience]
+	}
+	switch r.retry {
+	case RetryQuota:
+		return "queued until the quota has room"
+	case RetryTransient:
+		return "tried again"
+	case RetryUnreachable, RetryUnauthorized:
+		return patienceNames[berth.PatienceForever]
+	case RetryForbidden, RetryNone:
+		return "none"
+	}
+	return ""
+}
+
+func retried(r row) string {
+	if r.infrastructure {
+		return "yes"
+	}
+	return ""
+}
