@@ -83,7 +83,7 @@ func TestMistakesSayWhereAndWhat(t *testing.T) {
 		{"a shell line", "args: echo hello\n", "task.yaml:1:7: args: want a list of words, such as [echo, hello]"},
 		{"args is a map", "args: {a: b}\n", "task.yaml:1:7: args: want a list, but this is a map"},
 		{"a list in args", "args: [[a]]\n", "task.yaml:1:8: args[0]: want a string or a number, but this is a list"},
-		{"env without value", "env:\n  A:\n", `task.yaml:2:5: env.A: there is no value; write "" for an empty one`},
+		{"env without value", "env:\n  A:\n", `task.yaml:2:3: env.A: there is no value; write "" for an empty one`},
 		{"env twice", "env:\n  A: a\n  A: b\n", "task.yaml:3:3: env.A: is there twice, first in line 2"},
 		{"env twice in a list", "env:\n- {name: A, value: a}\n- {name: A, value: b}\n", "task.yaml:3:10: env[1].name: A is there twice"},
 		{"env in a list without value", "env:\n- name: A\n", "task.yaml:2:3: env[0]: value is missing"},

@@ -38,7 +38,8 @@ func (n *Node) set(value ast.Node) {
 		case *ast.TagNode:
 			n.Failf("tags (%s) are not understood here; write the value without", v.Start.Value)
 			return
-		case *ast.NullNode, nil:
+		case *ast.NullNode, nil: // which is nowhere in particular
+			n.line, n.column = n.keyLine, n.keyColumn
 			return
 		default:
 			n.value = value
