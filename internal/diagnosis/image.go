@@ -50,6 +50,18 @@ func (f *podFacts) pulling() *pull {
 	return p
 }
 
+// nameless is the text without the image's name, which may be anything: there
+// could be an image named x509:1.
+func (p *pull) nameless() string {
+	text := p.text
+	for _, name := range []string{p.image, p.image[strings.LastIndexByte(p.image, '/')+1:]} {
+		if strings.Contains(name, ":") {
+			text = strings.ReplaceAll(text, name, "IMAGE")
+		}
+	}
+	return text
+}
+
 func (p *pull) hit() *hit {
 	h := &hit{words: map[string]string{"image": p.image, "registry": registryOf(p.image), "why": pullWhy(p.text)}, evidence: p.evidence}
 	if host := registryHost.FindStringSubmatch(strings.ReplaceAll(p.text, `\"`, `"`)); host != nil {
@@ -61,7 +73,7 @@ func (p *pull) hit() *hit {
 // pulls makes the matcher of what a registry says, or of a waiting reason.
 func pulls(pattern *regexp.Regexp, reasons ...string) func(*podFacts) *hit {
 	return func(f *podFacts) *hit {
-		p := f.pulling()
+		p := f.pull
 		if p == nil {
 			return nil
 		}
@@ -70,7 +82,7 @@ func pulls(pattern *regexp.Regexp, reasons ...string) func(*podFacts) *hit {
 				return p.hit()
 			}
 		}
-		if pattern != nil && p.text != "" && pattern.MatchString(p.text) {
+		if pattern != nil && p.text != "" && pattern.MatchString(p.nameless()) {
 			return p.hit()
 		}
 		return nil
@@ -171,7 +183,7 @@ var imageRows = []row{
 	{
 		cause: berth.CauseRegistryUnreachable, rank: 370, infrastructure: true,
 		onPod: func(f *podFacts) *hit {
-			if p := f.pulling(); p != nil && p.text != "" {
+			if p := f.pull; p != nil && p.text != "" {
 				return p.hit()
 			}
 			return nil
@@ -184,7 +196,7 @@ var imageRows = []row{
 	{
 		cause: berth.CauseUnknown, rank: 380,
 		onPod: func(f *podFacts) *hit {
-			if p := f.pulling(); p != nil && p.text == "" {
+			if p := f.pull; p != nil && p.text == "" {
 				return p.hit()
 			}
 			return nil

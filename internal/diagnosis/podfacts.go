@@ -19,6 +19,7 @@ type podFacts struct {
 	spec       *corev1.Container       // of the main container; nil when there is none of that name
 	events     []event                 // newest first, each text once
 	scheduling *schedulerMessage       // of the condition PodScheduled=False; nil otherwise
+	pull       *pull                   // the pull that fails; nil when none does
 	since      time.Time               // when the state began, as far as the cluster tells
 }
 
@@ -47,6 +48,7 @@ func newPodFacts(pod *corev1.Pod, main string, events []corev1.Event, eventsSeen
 	if eventsSeen {
 		f.events = tidy(events, pod)
 	}
+	f.pull = f.pulling()
 	f.since = pod.CreationTimestamp.Time
 	if c := f.condition(corev1.PodScheduled); c != nil {
 		if !c.LastTransitionTime.IsZero() {

@@ -57,8 +57,11 @@ func best(found []match, words map[string]string, now time.Time) *Finding {
 	}
 	slices.SortStableFunc(found, func(a, b match) int { return cmp.Compare(a.row.rank, b.row.rank) })
 	finding := found[0].row.finding(found[0].hit, words, now)
+	seen := found[0].hit.evidence
 	for _, other := range found[1:] {
-		finding.addEvidence(other.hit.evidence)
+		more := slices.DeleteFunc(slices.Clone(other.hit.evidence), func(e berth.Evidence) bool { return slices.Contains(seen, e) })
+		finding.addEvidence(more)
+		seen = append(seen[:len(seen):len(seen)], more...)
 	}
 	return finding
 }
@@ -93,8 +96,7 @@ func (r *row) finding(h *hit, words map[string]string, now time.Time) *Finding {
 // addEvidence appends what is not there already.
 func (f *Finding) addEvidence(evidence []berth.Evidence) {
 	for _, e := range evidence {
-		e.Text = clean(e.Text)
-		if e.Text != "" && !slices.Contains(f.Evidence, e) {
+		if e.Text = clean(e.Text); e.Text != "" && !slices.Contains(f.Evidence, e) {
 			f.Evidence = append(f.Evidence, e)
 		}
 	}

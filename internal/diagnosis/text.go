@@ -3,14 +3,16 @@ package diagnosis
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
 const (
-	maxText = 2000 // bytes of one piece of evidence
-	maxWord = 400  // bytes of what is put into a sentence
+	maxText = 2000     // bytes of one piece of evidence
+	maxRead = 64 << 10 // bytes that are looked at
+	maxWord = 400      // bytes of what is put into a sentence
 )
 
 var (
@@ -18,13 +20,14 @@ var (
 	escapes = regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[@-Z\\\\^_])")
 
 	secrets = []struct {
+		needs   []string // in lower case: one of them is in whatever matches, which is looked for first
 		pattern *regexp.Regexp
 		with    string
 	}{
-		{regexp.MustCompile(`(?i)\b(bearer|basic)[ \t]+[A-Za-z0-9\-._~+/]{8,}=*`), "$1 [redacted]"},
-		{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?`), "[redacted]"},
-		{regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.\-]*://)[^\s/@"']+@`), "$1[redacted]@"},
-		{regexp.MustCompile(`(?i)([?&](?:[a-z0-9_-]*(?:token|password|passwd|secret|signature|credential|api[_-]?key)|sig|key)=)[^&\s"']+`), "$1[redacted]"},
+		{[]string{"bearer", "basic"}, regexp.MustCompile(`(?i)\b(bearer|basic)[ \t]+[A-Za-z0-9\-._~+/]{8,}=*`), "$1 [redacted]"},
+		{[]string{"eyj"}, regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?`), "[redacted]"},
+		{[]string{"@"}, regexp.MustCompile(`([A-Za-z][A-Za-z0-9+.\-]*://)[^\s/@"']+@`), "$1[redacted]@"},
+		{[]string{"?", "&"}, regexp.MustCompile(`(?i)([?&](?:[a-z0-9_-]*(?:token|password|passwd|secret|signature|credential|api[_-]?key)|sig|key)=)[^&\s"']+`), "$1[redacted]"},
 	}
 )
 
@@ -39,7 +42,8 @@ func word(s string) string {
 }
 
 func cleanTo(s string, limit int) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
+	beyond := max(len(s)-maxRead, 0)
+	s = strings.ToValidUTF8(s[:len(s)-beyond], "\uFFFD")
 	s = strings.ReplaceAll(s, "\r\n", "\n")
 	s = escapes.ReplaceAllString(s, "")
 	s = strings.Map(func(r rune) rune {
@@ -53,17 +57,21 @@ func cleanTo(s string, limit int) string {
 		}
 		return r
 	}, s)
+	lower := strings.ToLower(s)
 	for _, secret := range secrets {
+		if !slices.ContainsFunc(secret.needs, func(need string) bool { return strings.Contains(lower, need) }) {
+			continue
+		}
 		s = secret.pattern.ReplaceAllString(s, secret.with)
 	}
 	s = strings.TrimSpace(s)
-	if len(s) <= limit {
+	if len(s) <= limit && beyond == 0 {
 		return s
 	}
 	const room = 32 // for the note
-	cut := limit - room
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
+	cut := min(limit-room, len(s))
+	for cut > 0 && cut < len(s) && !utf8.RuneStart(s[cut]) {
 		cut--
 	}
-	return fmt.Sprintf("%s… (%d bytes more)", s[:cut], len(s)-cut)
+	return fmt.Sprintf("%s… (%d bytes more)", s[:cut], len(s)-cut+beyond)
 }
