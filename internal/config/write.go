@@ -27,7 +27,7 @@ func writeAtomically(path string, data []byte) error {
 	if err != nil {
 		return failed(err)
 	}
-	defer os.Remove(f.Name()) // fails once it is renamed, which is fine
+	defer func() { _ = os.Remove(f.Name()) }() // fails once it is renamed, which is fine
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Chmod(mode)

@@ -109,7 +109,7 @@ func (c *Client) checkNamespace(ctx context.Context) (berth.CheckRow, time.Durat
 		row.Status, row.Detail = berth.CheckFailed, "does not exist"
 		row.Remedy = fmt.Sprintf("correct the namespace in infra.yml, or make it with berth create-kubeconfig -n %s", c.Namespace)
 	case apierrors.IsForbidden(err):
-		row.Status, row.Detail = berth.CheckWarning, "may not be looked at, so it is not known whether it exists"
+		row.Status, row.Detail = berth.CheckWarning, "may not be looked at: it does not exist, or this is not granted"
 		row.Remedy = remedyFor(permissions.Tasks, c.Namespace)
 	case err != nil:
 		row.Status, row.Detail = berth.CheckFailed, err.Error()

@@ -1,3 +1,8 @@
+// Package kube adapts one namespace of a Kubernetes cluster: it logs in with
+// the credentials of an entry of infra.yml, checks what is granted there, and
+// runs attempts as bare pods. Configuration and orders come in; observations,
+// logs and refusals, told apart, go out. It decides nothing about a task's life
+// and stores nothing; package engine does.
 package kube
 
 import (

@@ -89,15 +89,15 @@ func codeOr(err error, otherwise berth.ErrorCode) berth.ErrorCode {
 func fromServiceAccount(infra berth.InfrastructureConfig) (*access, error) {
 	cred := infra.Credentials
 	config := &rest.Config{Host: cred.Host, BearerToken: cred.Token.Reveal(), BearerTokenFile: cred.TokenFile}
-	print := fingerprint{}
-	print.add([]byte(cred.Token.Reveal()), []byte(cred.CA))
+	seen := fingerprint{}
+	seen.add([]byte(cred.Token.Reveal()), []byte(cred.CA))
 	if cred.TokenFile != "" {
 		token, err := readCredential(cred.TokenFile, "token_file")
 		if err != nil {
 			return nil, err
 		}
 		config.BearerToken = strings.TrimSpace(string(token))
-		print.add(token)
+		seen.add(token)
 	}
 	if config.BearerToken == "" {
 		return nil, fmt.Errorf("credentials: the token is empty; make one with: kubectl create token NAME -n %s, or use berth create-kubeconfig", or(infra.Namespace, "NAMESPACE"))
@@ -109,14 +109,14 @@ func fromServiceAccount(infra berth.InfrastructureConfig) (*access, error) {
 			return nil, err
 		}
 		config.CAData = ca
-		print.add(ca)
+		seen.add(ca)
 	}
 	if infra.InsecureSkipTLSVerify {
 		config.CAData, config.Insecure = nil, true
 	} else if len(config.CAData) == 0 {
 		return nil, fmt.Errorf(`credentials: the cluster's CA is missing, without which its server can't be verified; get it with: kubectl get configmap kube-root-ca.crt -n %s -o jsonpath='{.data.ca\.crt}' > ca.crt, and name it as ca_file`, or(infra.Namespace, "NAMESPACE"))
 	}
-	return &access{config: config, namespace: infra.Namespace, fingerprint: print.sum()}, nil
+	return &access{config: config, namespace: infra.Namespace, fingerprint: seen.sum()}, nil
 }
 
 // fromPod uses what the kubelet mounts into a pod with a service account.
@@ -125,19 +125,19 @@ func fromPod(infra berth.InfrastructureConfig) (*access, error) {
 	if err != nil {
 		return nil, fmt.Errorf("credentials mechanism in-cluster works only inside a pod with a mounted service account (%w); outside use mechanism config with a kubeconfig", err)
 	}
-	print := fingerprint{}
+	seen := fingerprint{}
 	if config.BearerTokenFile != "" {
 		token, err := readCredential(config.BearerTokenFile, "service account token")
 		if err != nil {
 			return nil, err
 		}
-		print.add(token)
+		seen.add(token)
 	}
 	if infra.InsecureSkipTLSVerify {
 		config.TLSClientConfig = rest.TLSClientConfig{Insecure: true}
 	}
 	namespace, _ := os.ReadFile(inClusterNamespace) // absent: the entry says, or default
-	return &access{config: config, namespace: strings.TrimSpace(string(namespace)), fingerprint: print.sum()}, nil
+	return &access{config: config, namespace: strings.TrimSpace(string(namespace)), fingerprint: seen.sum()}, nil
 }
 
 // checkAccess finds what would only show as a cryptic TLS error later.

@@ -74,9 +74,9 @@ func parseKubeconfig(data []byte, infra berth.InfrastructureConfig) (*access, er
 			return nil, fmt.Errorf("names files that can't be resolved: %w", err)
 		}
 	}
-	print := fingerprint{}
-	print.add(data)
-	if err := checkFiles(cluster, user, &print); err != nil {
+	seen := fingerprint{}
+	seen.add(data)
+	if err := checkFiles(cluster, user, &seen); err != nil {
 		return nil, err
 	}
 	switch {
@@ -90,7 +90,7 @@ func parseKubeconfig(data []byte, infra berth.InfrastructureConfig) (*access, er
 	if err != nil {
 		return nil, fmt.Errorf("can't be used: %w", err)
 	}
-	return &access{config: client, namespace: context.Namespace, fingerprint: print.sum()}, nil
+	return &access{config: client, namespace: context.Namespace, fingerprint: seen.sum()}, nil
 }
 
 func chooseContext(config *api.Config, wanted string) (string, error) {
@@ -146,7 +146,7 @@ func checkContext(name string, context *api.Context, cluster *api.Cluster, user 
 
 // checkFiles reads the files that a kubeconfig names: a missing one is an error
 // now, and a changed one is a change of the credentials.
-func checkFiles(cluster *api.Cluster, user *api.AuthInfo, print *fingerprint) error {
+func checkFiles(cluster *api.Cluster, user *api.AuthInfo, seen *fingerprint) error {
 	for _, file := range []struct{ field, path string }{
 		{"certificate-authority", cluster.CertificateAuthority},
 		{"client-certificate", user.ClientCertificate},
@@ -160,7 +160,7 @@ func checkFiles(cluster *api.Cluster, user *api.AuthInfo, print *fingerprint) er
 		if err != nil {
 			return fmt.Errorf("names a %w; a kubeconfig made with `kubectl config view --flatten --minify` needs no such files", err)
 		}
-		print.add(data)
+		seen.add(data)
 	}
 	return nil
 }
