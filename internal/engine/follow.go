@@ -43,7 +43,6 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 		l.inbox.post(func(s *step) {
 			s.call(pod).follower = nil
 			s.apply(id, func(l *berth.Life) []berth.Event { l.LogsKept(number, state); return nil })
-			s.replies = append(s.replies, reply{taskID: id, send: func(error) { s.engine.logs.Notify(id, number) }})
 		})
 	}()
 }

@@ -124,6 +124,7 @@ func (l *loop) stop() {
 // committed takes over a life that is stored now.
 func (l *loop) committed(life *berth.Life) {
 	id := life.Task.ID
+	before := l.lives[id]
 	if life.Open() != nil {
 		l.open[id] = true
 	} else {
@@ -139,6 +140,12 @@ func (l *loop) committed(life *berth.Life) {
 		l.lives[id] = life
 	}
 	l.engine.hub.publish(life)
+	for i := range life.Attempts {
+		a := &life.Attempts[i]
+		if a.Logs != berth.LogsOpen && (before == nil || len(before.Attempts) <= i || before.Attempts[i].Logs == berth.LogsOpen) {
+			l.engine.logs.Notify(id, a.Number) // readers learn that no more will come
+		}
+	}
 }
 
 // adopt takes up a task that an earlier process left.

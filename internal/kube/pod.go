@@ -62,6 +62,9 @@ func renderPod(order engine.Order, config berth.InfrastructureConfig, nonRoot bo
 				Args:            spec.Args,
 				Env:             env(spec.Env),
 				Resources:       resources(spec),
+				// What a runtime says of a program that it can't run ("exec
+				// format error") is only in the log.
+				TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 				SecurityContext: &corev1.SecurityContext{
 					AllowPrivilegeEscalation: ptr(false),
 					Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
