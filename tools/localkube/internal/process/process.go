@@ -1,0 +1,147 @@
+// Package process starts the components' programs in the background and ends them, by pid, once it is
+// sure that the pid is still theirs. It knows nothing of what they do.
+package process
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/berth-run/berth/tools/localkube/internal/network"
+)
+
+// Process is a program that runs, or ran. The start time tells it from a later process that was given
+// the same pid.
+type Process struct {
+	Name      string `json:"name"`
+	PID       int    `json:"pid"`
+	StartTime uint64 `json:"startTime"` // in clock ticks since boot
+	Boot      string `json:"boot"`      // ticks count anew after a reboot
+	file      string
+}
+
+// Folder keeps what is known of a cluster's processes, a file each, beside their logs.
+type Folder struct {
+	State string // of the .json files
+	Logs  string
+}
+
+// Log is the file that a component's output goes to.
+func (f Folder) Log(name string) string { return filepath.Join(f.Logs, name+".log") }
+
+// Start runs a program in a session of its own, inside the network namespace, with its output in the
+// log. It holds nothing of this process open.
+func (f Folder) Start(name string, namespace network.Namespace, program string, arguments ...string) error {
+	for _, folder := range []string{f.State, f.Logs} {
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return fmt.Errorf("start %s: %w", name, err)
+		}
+	}
+	log, err := os.OpenFile(f.Log(name), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", name, err)
+	}
+	defer log.Close()
+	command := exec.Command(program, arguments...)
+	command.Stdout, command.Stderr = log, log
+	command.Dir = "/"
+	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := namespace.Do(command.Start); err != nil {
+		return fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() { _ = command.Wait() }() // while this program lives, what dies is not left a zombie
+	p := Process{Name: name, PID: command.Process.Pid, Boot: boot()}
+	if p.StartTime, err = startTime(p.PID); err != nil {
+		return nil // it is dead already; whoever waits for it will say so
+	}
+	content, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(f.State, name+".json"), content, 0o644)
+}
+
+// All returns the processes that were started, in no order.
+func (f Folder) All() []Process {
+	files, _ := filepath.Glob(filepath.Join(f.State, "*.json"))
+	var all []Process
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		p := Process{file: file}
+		if err == nil && json.Unmarshal(content, &p) == nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// Alive says whether the process that was started still runs.
+func (p Process) Alive() bool {
+	if p.PID <= 0 || p.Boot != boot() {
+		return false
+	}
+	at, err := startTime(p.PID)
+	return err == nil && at == p.StartTime
+}
+
+// Stop ends the process: politely, and by force when it takes longer than the grace.
+func (p Process) Stop(ctx context.Context, grace time.Duration) error {
+	for signal, limit := unix.SIGTERM, time.Now().Add(grace); p.Alive(); {
+		if err := unix.Kill(p.PID, signal); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("end %s (pid %d): %w", p.Name, p.PID, err)
+		}
+		for p.Alive() && time.Now().Before(limit) {
+			if ctx.Err() != nil {
+				return fmt.Errorf("end %s (pid %d): %w", p.Name, p.PID, ctx.Err())
+			}
+			time.Sleep(10 * time.Millisecond) // nothing tells of the end of a process that isn't our child
+		}
+		if signal == unix.SIGKILL && p.Alive() {
+			return fmt.Errorf("end %s (pid %d): it survives SIGKILL", p.Name, p.PID)
+		}
+		signal, limit = unix.SIGKILL, time.Now().Add(5*time.Second)
+	}
+	if p.file != "" {
+		return os.Remove(p.file)
+	}
+	return nil
+}
+
+// startTime reads field 22 of /proc/PID/stat; a zombie counts as gone.
+func startTime(pid int) (uint64, error) {
+	content, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	// The program's name is in parentheses and may hold anything.
+	fields := strings.Fields(string(content[strings.LastIndexByte(string(content), ')')+1:]))
+	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
+		return 0, fmt.Errorf("process %d has ended", pid)
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+func boot() string {
+	content, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(content))
+}
+
+// Tail returns the last lines of a component's log.
+func (f Folder) Tail(name string, lines int) string {
+	content, err := os.ReadFile(f.Log(name))
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimRight(string(content), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
