@@ -3,10 +3,20 @@
 # just what Berth needs. BERTH_E2E_KUBECONFIG names a cluster to use instead.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+top=$PWD
 began=$SECONDS
-step() { printf '\n\033[1m== %s\033[0m (%ds)\n' "$1" $((SECONDS - began)); }
-show() { printf '\033[36m$ %s\033[0m\n' "$*"; "$@"; }
-[ -t 1 ] || { step() { printf '\n== %s (%ds)\n' "$1" $((SECONDS - began)); }; show() { printf '$ %s\n' "$*"; "$@"; }; }
+bold='' blue='' plain=''
+[ -t 1 ] && bold=$'\033[1m' blue=$'\033[36m' plain=$'\033[0m'
+step() { printf '\n%s== %s%s (%ds)\n' "$bold" "$1" "$plain" $((SECONDS - began)); }
+# show runs a command after showing it as a person would type it.
+show() {
+  local word line='$'
+  for word in "$@"; do
+    case $word in *[!A-Za-z0-9_./:=@,-]*) line+=" '$word'" ;; *) line+=" $word" ;; esac
+  done
+  printf '%s%s%s\n' "$blue" "$line" "$plain" >&2
+  "$@"
+}
 
 step "Building berth and localkube"
 make --no-print-directory build
@@ -39,11 +49,8 @@ show berth run "$image" sh -c 'echo "Hello from $(hostname), a pod on a real clu
 echo "exit code $?"
 
 step "A task that cannot start says why"
-set +e
-show berth run --name too-big --memory 4Ti --detach "$image" true > id
-set -e
-id=$(head -1 id)
-timeout 60 berth task events --follow "$id" | grep -m1 Diagnosed > /dev/null || true
+id=$(show berth run --name too-big --memory 4Ti --detach "$image" true)
+echo "$id"
 show berth task explain "$id"
 show berth task cancel "$id"
 

@@ -13,7 +13,9 @@ import (
 //
 //	0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {gpu: yes}. preemption: 0/3 nodes are ...
 //
-// It is written by FitError.Error of pkg/scheduler/framework/types.go.
+// It is written by FitError.Error of pkg/scheduler/framework/types.go. After the
+// reasons come the words of plugins that tried to make room, with commas between
+// them: since 1.34 "no new claims to deallocate, preemption: 0/3 nodes are ...".
 type schedulerMessage struct {
 	text    string
 	fit     int
@@ -33,13 +35,15 @@ var (
 	schedulerHead = regexp.MustCompile(`^\s*(\d{1,9})/(\d{1,9}) nodes are available:?\s*`)
 	counted       = regexp.MustCompile(`^(\d{1,9}) (.+)$`)
 	nextCounted   = regexp.MustCompile(`, \d{1,9} `)
+	roomMaking    = regexp.MustCompile(`\. (?:[^.]*, |no new claims to deallocate\.?|deallocation of ResourceClaim completed\.?)$`)
 	taintText     = regexp.MustCompile(`\{([^{}]*)\}`)
 )
 
 func parseScheduler(text string) *schedulerMessage {
 	m := &schedulerMessage{text: text}
 	text = clean(text)
-	body, preemption, _ := strings.Cut(text, " preemption: ")
+	body, preemption, _ := strings.Cut(text, "preemption: ")
+	body = roomMaking.ReplaceAllString(body, ".")
 	m.fit, m.nodes, m.reasons = parseReasons(body)
 	_, _, m.preempt = parseReasons(preemption)
 	return m

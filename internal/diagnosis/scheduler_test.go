@@ -27,6 +27,14 @@ func TestParseScheduler(t *testing.T) {
 			"0/2 nodes are available: 1 Insufficient cpu, 1 Insufficient nvidia.com/gpu, 2 reason of a plugin, with a comma.",
 			2, []nodeReason{{1, "Insufficient cpu"}, {1, "Insufficient nvidia.com/gpu"}, {2, "reason of a plugin, with a comma"}}, "1 Insufficient cpu, 1 Insufficient nvidia.com/gpu, 2 reason of a plugin, with a comma",
 		},
+		{ // of 1.34
+			"0/1 nodes are available: 1 Insufficient memory. no new claims to deallocate, preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.",
+			1, []nodeReason{{1, "Insufficient memory"}}, "1 Insufficient memory",
+		},
+		{
+			"0/2 nodes are available: 1 Insufficient memory, 1 node(s) were unschedulable. no new claims to deallocate",
+			2, []nodeReason{{1, "Insufficient memory"}, {1, "node(s) were unschedulable"}}, "1 Insufficient memory, 1 were unschedulable",
+		},
 		{"no nodes available to schedule pods", 0, []nodeReason{{0, "no nodes available to schedule pods"}}, "no nodes available to schedule pods"},
 		{"", 0, nil, "no reason given"},
 	} {

@@ -45,7 +45,7 @@ func unschedulable(pattern *regexp.Regexp) func(*podFacts) *hit {
 		if m.tooLarge(pattern) {
 			h.words["free"], h.words["or_later"] = "in all, even when nothing else runs on it", ": waiting doesn't help, no node is that large"
 		}
-		h.words["taints"] = cmp.Or(m.taints(), "that the cluster doesn't name")
+		h.words["taints"] = cmp.Or(m.taints(), "the scheduler does not say which") // it names none since 1.34
 		h.words["gpu"], h.words["storage"], h.words["storage_now"], h.words["selector"] = f.gpu(), cmp.Or(f.storage(), "the asked amount"), now(f.storage()), f.selector()
 		return h
 	}
@@ -163,7 +163,7 @@ var schedulingRows = []row{
 		cause: berth.CauseTaintNotTolerated, rank: 580, onPod: unschedulable(untolerated),
 		means:   "The nodes are reserved (tainted) for work that says that it tolerates that.",
 		summary: "The nodes are reserved by a taint that this task does not tolerate ({taints}): {nodes}.",
-		remedy:  "if you may use these nodes, add the taint to pod: tolerations of infrastructure {infrastructure} in infra.yml",
+		remedy:  "if you may use these nodes, add the taint to pod: tolerations of infrastructure {infrastructure} in infra.yml; kubectl describe nodes, or the cluster's engineer, says what it is",
 		by:      berth.RemedyByUser,
 	},
 	{

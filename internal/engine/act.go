@@ -305,6 +305,32 @@ func (s *step) force(ctx context.Context, id string, number int) {
 	}
 }
 
+// tidy reports whether no create or delete is under way, and no attempt that
+// has ended waits for its log or the deletion of its pod.
+func (l *loop) tidy() bool {
+	if h := l.health.Load().State; h != berth.InfraReady {
+		return true
+	}
+	for _, c := range l.calls {
+		if c.creating || c.deleting {
+			return false
+		}
+	}
+	for _, life := range l.lives {
+		for i := range life.Attempts {
+			a := &life.Attempts[i]
+			if a.Outcome == nil || a.Removed {
+				continue
+			}
+			c := l.calls[a.Pod]
+			if c == nil || !c.deleted && c.failures == 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // asRefusal returns err as a Refusal; one that no driver classified is doubtful.
 func asRefusal(err error) *Refusal {
 	var r *Refusal

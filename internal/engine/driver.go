@@ -70,8 +70,9 @@ type Driver interface {
 
 // Sink takes in what a Driver sees. The calls don't block.
 type Sink interface {
-	// Listed: these are all pods of the instance that exist now.
-	Listed(pods []berth.Observation)
+	// Listed: these are all pods of the instance that existed at some time
+	// after began, when the listing was asked for.
+	Listed(pods []berth.Observation, began time.Time)
 	// Observed: one pod changed, or is gone.
 	Observed(pod berth.Observation)
 	// Lost: nothing is seen at the moment, and why.

@@ -56,17 +56,38 @@ func New(store Store, logs LogStore, texts Texts, log *slog.Logger) *Engine {
 	return e
 }
 
-// Close stops all loops, after creates and deletes that are under way were
-// given a short while. Tasks and pods stay as they are.
+// closeGrace bounds how long Close waits for what is nearly done.
+const closeGrace = 2 * time.Second
+
+// Close stops all loops. What is nearly done is given a short while: creates
+// and deletes under way, and the logs and pods of attempts that have ended, so
+// that short commands, one after the other, clean up too. Other tasks and pods
+// stay as they are.
 func (e *Engine) Close() {
-	done := make(chan struct{})
-	go func() { e.pending.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(time.Second):
+	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
+	for !e.tidy(ctx) && sleep(ctx, 5*time.Millisecond) {
 	}
 	e.cancel()
 	e.wg.Wait()
+	e.pending.Wait()
+}
+
+// tidy reports whether nothing is nearly done.
+func (e *Engine) tidy(ctx context.Context) bool {
+	for _, name := range e.Infrastructures() {
+		answer := make(chan bool, 1)
+		e.loop(name).inbox.post(func(s *step) { answer <- s.tidy() })
+		select {
+		case ok := <-answer:
+			if !ok {
+				return false
+			}
+		case <-ctx.Done():
+			return true
+		}
+	}
+	return true
 }
 
 // Start begins to reconcile an infrastructure: its live tasks are taken up

@@ -359,3 +359,31 @@ func TestManyTasksEndOnce(t *testing.T) {
 		t.Errorf("%d pods were made", made)
 	}
 }
+
+func TestAListingThatBeganBeforeTheCreateLosesNothing(t *testing.T) {
+	c := newCluster()
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	began := time.Now()
+	task := p.submit(nil)
+	c.mu.Lock()
+	c.sink.Listed(nil, began) // it came too early for the pod
+	c.mu.Unlock()
+	c.ends(*task.Pod, 0)
+	if task = p.until(task.ID, ended); task.State != berth.StateSucceeded {
+		t.Errorf("the task is %s: %v", task.State, task.Diagnosis)
+	}
+}
+
+func TestAPodThatNeitherAListingNorTheWatchShowsIsLookedFor(t *testing.T) {
+	c := newCluster()
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	began := time.Now()
+	task := p.submit(nil)
+	c.mu.Lock()
+	clear(c.pods) // deleted by another hand, before the listing
+	c.sink.Listed(nil, began)
+	c.mu.Unlock()
+	if task = p.until(task.ID, ended); task.State != berth.StateLost {
+		t.Errorf("the task is %s: %v", task.State, task.Diagnosis)
+	}
+}

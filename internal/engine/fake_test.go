@@ -55,7 +55,7 @@ func (c *cluster) list() {
 	for _, o := range c.pods {
 		all = append(all, o)
 	}
-	c.sink.Listed(all)
+	c.sink.Listed(all, time.Now())
 }
 
 func (c *cluster) Create(_ context.Context, order Order) (string, error) {

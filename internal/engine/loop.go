@@ -97,14 +97,14 @@ func (l *loop) run(ctx context.Context) {
 		if !s.commit(ctx) {
 			return
 		}
-		for _, id := range s.order {
+		for _, id := range s.touched {
 			l.committed(s.changes[id].Life)
 		}
 		l.counts.Store(&counts{live: len(l.lives), queued: l.queue.length()})
 		for _, r := range s.replies {
 			r.send(nil)
 		}
-		for _, id := range append(s.order, s.revisit...) {
+		for _, id := range append(s.touched, s.revisit...) {
 			if life := l.lives[id]; life != nil {
 				l.act(ctx, life)
 			}
@@ -240,9 +240,11 @@ func (o *sinkOf) post(in input) {
 	})
 }
 
-func (o *sinkOf) Listed(pods []berth.Observation) { o.post(func(s *step) { s.onListed(pods) }) }
-func (o *sinkOf) Observed(pod berth.Observation)  { o.post(func(s *step) { s.onObserved(pod) }) }
-func (o *sinkOf) Lost(refusal *Refusal)           { o.post(func(s *step) { s.onLost(refusal) }) }
+func (o *sinkOf) Listed(pods []berth.Observation, began time.Time) {
+	o.post(func(s *step) { s.onListed(pods, began) })
+}
+func (o *sinkOf) Observed(pod berth.Observation) { o.post(func(s *step) { s.onObserved(pod) }) }
+func (o *sinkOf) Lost(refusal *Refusal)          { o.post(func(s *step) { s.onLost(refusal) }) }
 
 // Lost takes in that the infrastructure can't be seen.
 func (l *loop) Lost(refusal *Refusal) { l.inbox.post(func(s *step) { s.onLost(refusal) }) }

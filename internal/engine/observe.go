@@ -24,7 +24,7 @@ func (s *step) onCancel(id string, r reply) {
 }
 
 // onListed compares all pods that exist with all that should.
-func (s *step) onListed(pods []berth.Observation) {
+func (s *step) onListed(pods []berth.Observation, began time.Time) {
 	s.setHealth(Health{State: berth.InfraReady, SeenAt: s.now})
 	clear(s.present)
 	for _, pod := range pods {
@@ -41,6 +41,10 @@ func (s *step) onListed(pods []berth.Observation) {
 			if a.UID == "" || a.Removed || s.present[a.Pod] == a.UID {
 				continue
 			}
+			if !a.CreatedAt.Before(began) {
+				s.recheck(id, a) // it was made while the listing was under way
+				continue
+			}
 			gone := berth.Observation{TaskID: id, Attempt: a.Number, Pod: a.Pod, UID: a.UID, Gone: true}
 			if a.Outcome == nil {
 				gone.Diagnosis = s.engine.texts.Lost(s.name, &life.Task)
@@ -51,6 +55,34 @@ func (s *step) onListed(pods []berth.Observation) {
 	for id := range s.lives {
 		s.again(id)
 	}
+}
+
+// recheckAfter is how long a pod that a listing may have come too early for has
+// to show up in the watch that follows it.
+const recheckAfter = 2 * time.Second
+
+// recheck asks for a pod that was not in a listing, and wasn't seen since.
+func (s *step) recheck(id string, a *berth.Attempt) {
+	pod, number := a.Pod, a.Number
+	s.after(recheckAfter, func(s *step) {
+		life := s.life(id)
+		if life == nil || s.driver == nil || s.present[pod] != "" {
+			return
+		}
+		a := life.ByNumber(number)
+		if a == nil || a.UID == "" || a.Removed {
+			return
+		}
+		driver, order, gone := s.driver, s.order(life, a), berth.Observation{TaskID: id, Attempt: number, Pod: pod, UID: a.UID, Gone: true}
+		if a.Outcome == nil {
+			gone.Diagnosis = s.engine.texts.Lost(s.name, &life.Task)
+		}
+		go func() {
+			if _, _, err := driver.Find(s.engine.ctx, order); err != nil && asRefusal(err).Kind == RefusedNotFound {
+				s.inbox.post(func(s *step) { s.onObserved(gone) })
+			}
+		}()
+	})
 }
 
 // again lets a task be acted upon though nothing about it changed.
@@ -71,6 +103,8 @@ func (s *step) onObserved(pod berth.Observation) {
 	}
 	if pod.Gone {
 		delete(s.present, pod.Pod)
+	} else {
+		s.present[pod.Pod] = pod.UID
 	}
 	s.apply(pod.TaskID, func(l *berth.Life) []berth.Event {
 		a := l.ByNumber(pod.Attempt)

@@ -13,7 +13,7 @@ import (
 type step struct {
 	*loop
 	now     time.Time
-	order   []string
+	touched []string // tasks, in the order of their first change
 	changes map[string]*berth.Change
 	replies []reply
 	revisit []string // to be acted upon though nothing about them changed
@@ -53,7 +53,7 @@ func (s *step) keep(life *berth.Life, events []berth.Event, isNew bool) {
 	if !ok {
 		c = &berth.Change{New: isNew}
 		s.changes[id] = c
-		s.order = append(s.order, id)
+		s.touched = append(s.touched, id)
 	}
 	c.Life = life
 	c.Events = append(c.Events, events...)
@@ -74,7 +74,7 @@ func (s *step) commit(ctx context.Context) bool {
 		}
 		s.engine.log.Error("cannot store what happened; trying again", "infrastructure", s.name, "error", err)
 		s.refuse(err)
-		if len(s.order) == 0 {
+		if len(s.touched) == 0 {
 			return true
 		}
 		s.storeTrouble.Store(&err)
@@ -87,11 +87,11 @@ func (s *step) commit(ctx context.Context) bool {
 }
 
 func (s *step) store(ctx context.Context) error {
-	if len(s.order) == 0 {
+	if len(s.touched) == 0 {
 		return nil
 	}
-	batch := make([]berth.Change, 0, len(s.order))
-	for _, id := range s.order {
+	batch := make([]berth.Change, 0, len(s.touched))
+	for _, id := range s.touched {
 		batch = append(batch, *s.changes[id])
 	}
 	if err := s.engine.store.Commit(ctx, batch); err != nil {
@@ -104,7 +104,7 @@ func (s *step) store(ctx context.Context) error {
 // refuse takes new tasks out of the step and tells who submitted them.
 func (s *step) refuse(err error) {
 	var order []string
-	for _, id := range s.order {
+	for _, id := range s.touched {
 		if !s.changes[id].New {
 			order = append(order, id)
 			continue
@@ -112,7 +112,7 @@ func (s *step) refuse(err error) {
 		delete(s.changes, id)
 		s.queue.remove(id)
 	}
-	s.order = order
+	s.touched = order
 	var replies []reply
 	for _, r := range s.replies {
 		if _, kept := s.changes[r.taskID]; kept || s.lives[r.taskID] != nil {

@@ -214,7 +214,7 @@ func (d *Driver) subject(pod *corev1.Pod) diagnosis.Subject {
 		if c.Name != MainContainer {
 			continue
 		}
-		s.Image, s.Command = c.Image, append(append([]string{}, c.Command...), c.Args...)
+		s.Image, s.Command = c.Image, written(append(append([]string{}, c.Command...), c.Args...))
 		if q, ok := c.Resources.Requests[corev1.ResourceCPU]; ok {
 			s.CPU = berth.Quantity(q.String())
 		}

@@ -58,8 +58,8 @@ func renderPod(order engine.Order, config berth.InfrastructureConfig, nonRoot bo
 				Name:            MainContainer,
 				Image:           image(order),
 				ImagePullPolicy: pullPolicy(spec),
-				Command:         spec.Entrypoint,
-				Args:            spec.Args,
+				Command:         literal(spec.Entrypoint),
+				Args:            literal(spec.Args),
 				Env:             env(spec.Env),
 				Resources:       resources(spec),
 				// What a runtime says of a program that it can't run ("exec
@@ -118,8 +118,26 @@ func pullPolicy(spec *berth.TaskSpec) corev1.PullPolicy {
 func env(vars []berth.EnvVar) []corev1.EnvVar {
 	var out []corev1.EnvVar
 	for _, v := range vars {
-		// Kubernetes expands $(NAME) in values; what a person wrote is meant as it is.
-		out = append(out, corev1.EnvVar{Name: v.Name, Value: strings.ReplaceAll(v.Value, "$(", "$$(")})
+		out = append(out, corev1.EnvVar{Name: v.Name, Value: strings.ReplaceAll(v.Value, "$", "$$")})
+	}
+	return out
+}
+
+// literal writes words so that they arrive as they are: Kubernetes replaces
+// $(NAME), and makes $$ one $, in commands, arguments and values.
+func literal(words []string) []string {
+	var out []string
+	for _, word := range words {
+		out = append(out, strings.ReplaceAll(word, "$", "$$"))
+	}
+	return out
+}
+
+// written is the opposite of literal.
+func written(words []string) []string {
+	var out []string
+	for _, word := range words {
+		out = append(out, strings.ReplaceAll(word, "$$", "$"))
 	}
 	return out
 }

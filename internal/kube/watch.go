@@ -49,6 +49,7 @@ func (d *Driver) Watch(ctx context.Context, sink engine.Sink) {
 func (d *Driver) listAndWatch(ctx context.Context, sink engine.Sink) error {
 	selector := metav1.ListOptions{LabelSelector: berth.LabelInstance + "=" + d.instance}
 	var pods []berth.Observation
+	began := time.Now()
 	options := selector
 	options.Limit = 500
 	d.events.forget()
@@ -70,7 +71,7 @@ func (d *Driver) listAndWatch(ctx context.Context, sink engine.Sink) error {
 			break
 		}
 	}
-	sink.Listed(pods)
+	sink.Listed(pods, began)
 	for {
 		var err error
 		if version, err = d.watchFrom(ctx, sink, version); err != nil {

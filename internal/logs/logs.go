@@ -148,9 +148,10 @@ func (w *Writer) Last() time.Time {
 	return t
 }
 
-// Copy appends what a log stream gives until it ends. The stream may begin
-// again with lines that are stored already: lines before the last stored time
-// are left out, and of those at that very time as many as are stored.
+// Copy appends what a log stream gives until it ends; a *StreamError says that
+// it broke. The stream may begin again with lines that are stored already:
+// lines before the last stored time are left out, and of those at that very
+// time as many as are stored.
 func (w *Writer) Copy(r io.Reader) error {
 	if err := w.dropPartial(); err != nil {
 		return err
@@ -160,7 +161,7 @@ func (w *Writer) Copy(r io.Reader) error {
 		again.lines[content] = n
 	}
 	lines := newLineReader(r)
-	for {
+	for continued := false; ; {
 		batch, readErr := lines.next()
 		if readErr != nil && !errors.Is(readErr, io.EOF) {
 			return &StreamError{readErr} // what is left is half a line: it comes again
@@ -168,11 +169,12 @@ func (w *Writer) Copy(r io.Reader) error {
 		var out []byte
 		for line := range bytes.Lines(batch) {
 			stamp, content := split(line)
-			if stamp == "" && len(out) == 0 && w.last.time == "" {
-				stamp = "0001-01-01T00:00:00Z" // a message of the kubelet in place of a log
-				line = append([]byte(stamp+" "), line...)
-				content = line[len(stamp)+1:]
+			if stamp == "" && !continued {
+				// Every line of a log has its time: this is what the kubelet has
+				// to say instead of one.
+				return &StreamError{fmt.Errorf("%s", bytes.TrimSpace(line))}
 			}
+			continued = line[len(line)-1] != '\n'
 			if again.time != "" && stamp != "" {
 				if compareStamps(stamp, again.time) < 0 {
 					continue

@@ -200,6 +200,18 @@ func TestAReadGoesOnFromAnOffset(t *testing.T) {
 	}
 }
 
+func TestWhatTheKubeletSaysInsteadOfALogIsNotOutput(t *testing.T) {
+	s := newStore(t)
+	w := appendTo(t, s, strings.NewReader(lines(0, 2)))
+	var broken *StreamError
+	if err := w.Copy(strings.NewReader("unable to retrieve container logs for containerd://1234")); !errors.As(err, &broken) {
+		t.Errorf("copied: %v", err)
+	}
+	if got := read(t, s, berth.LogQuery{}); got != contents(0, 2) {
+		t.Errorf("%q", got)
+	}
+}
+
 func FuzzCopy(f *testing.F) {
 	f.Add([]byte(lines(0, 3)), 10)
 	f.Add([]byte("no time at all\n!gap x\n"), 3)
@@ -207,7 +219,8 @@ func FuzzCopy(f *testing.F) {
 		s := newStore(t)
 		cut = max(0, min(cut, len(data)))
 		w := appendTo(t, s, io.MultiReader(strings.NewReader(string(data[:cut])), iotest.ErrReader(io.ErrUnexpectedEOF)))
-		if err := w.Copy(strings.NewReader(string(data))); err != nil {
+		var broken *StreamError
+		if err := w.Copy(strings.NewReader(string(data))); err != nil && !errors.As(err, &broken) {
 			t.Fatal(err)
 		}
 		read(t, s, berth.LogQuery{Follow: true})

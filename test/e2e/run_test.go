@@ -31,6 +31,7 @@ func TestRunGivesOutputAndExitCodeOfTheProgram(t *testing.T) {
 		{"dashes are the program's", []string{busybox, "echo", "-n", "--on", "x"}, 0, "--on x"},
 		{"a separator", []string{busybox, "--", "echo", "--name"}, 0, "--name\n"},
 		{"environment", []string{"--env", "A=b c", "--env", "P=$(A)", busybox, "sh", "-c", `echo "$A|$P"`}, 0, "b c|$(A)\n"},
+		{"dollars", []string{"--env", "A=b", "--env", "P=$$", busybox, "sh", "-c", `test $$ = 1 && echo "$(echo ran)|$P|$1"`, "sh", "$(A)"}, 0, "ran|$$|$(A)\n"},
 		{"entrypoint", []string{"--entrypoint", "echo", busybox, "hi"}, 0, "hi\n"},
 		{"user", []string{"--user", "1234:5678", busybox, "sh", "-c", "id -u; id -g"}, 0, "1234\n5678\n"},
 		{"unicode", []string{busybox, "echo", "Grüße, 世界"}, 0, "Grüße, 世界\n"},
@@ -77,7 +78,7 @@ func TestATaskIsToldAsJSON(t *testing.T) {
 
 func TestLogsOutliveThePod(t *testing.T) {
 	s := newSite(t)
-	id := s.detach(busybox, "sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; echo last >&2")
+	id := s.detach(busybox, "sh", "-c", "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; echo last")
 	if r := s.berth("task", "wait", id); r.code != 0 {
 		t.Fatalf("wait: %s", r.stderr)
 	}

@@ -97,6 +97,8 @@ func (c *Cluster) kubeletConfig(maxPods int, dns bool) string {
 		"registryPullQPS: 0",
 		"eventRecordQPS: 0",
 		"serializeImagePulls: false",
+		// Not /var/log/pods: a kubelet deletes logs there of pods that it doesn't know, another cluster's.
+		"podLogsDir: " + c.file("pod-logs"),
 		fmt.Sprintf("maxPods: %d", maxPods),
 		fmt.Sprintf("containerRuntimeEndpoint: unix://%s", c.socket("containerd")),
 		"authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: " + c.pki().Path("ca.crt") + "}}",

@@ -1,0 +1,29 @@
+package kube
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/engine"
+)
+
+// Kubernetes replaces $(NAME) and makes $$ one $; what a person wrote is meant
+// as it is.
+func TestDollarsReachTheProgramAsTheyWereWritten(t *testing.T) {
+	words := []string{"$(HOME)", "kill $$", "a$b", "$", "$$(X)"}
+	spec := berth.TaskSpec{Image: "a:1", Entrypoint: words, Args: words, Env: []berth.EnvVar{{Name: "V", Value: "$$(HOME)"}}}
+	c := renderPod(engine.Order{Spec: spec}, berth.InfrastructureConfig{}, false).Spec.Containers[0]
+	want := []string{"$$(HOME)", "kill $$$$", "a$$b", "$$", "$$$$(X)"}
+	if diff := cmp.Diff(want, c.Command) + cmp.Diff(want, c.Args); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]corev1.EnvVar{{Name: "V", Value: "$$$$(HOME)"}}, c.Env); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(words, written(c.Args)); diff != "" {
+		t.Error(diff)
+	}
+}
