@@ -74,6 +74,8 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 		pod := decodePod(r)
 		s.bodies.Store(pod.Name, true)
 		answer(pod)
+	case strings.HasSuffix(r.URL.Path, "/pods") && s.denied["list pods"]:
+		status(http.StatusForbidden, metav1.StatusReasonForbidden)
 	case strings.HasSuffix(r.URL.Path, "/pods"):
 		answer(corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}})
 	case s.nsStatus != http.StatusOK:

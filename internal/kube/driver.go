@@ -55,19 +55,35 @@ func (d *Driver) Check(ctx context.Context) (berth.InfrastructureCheck, error) {
 	return d.client.Check(ctx)
 }
 
-// Identity returns the UID of the namespace. Where it may not be read the
-// cluster at least answered, and that is all that is known of it.
+// Identity returns the UID of the namespace. Where it may not be read, but
+// pods may be, the cluster at least answered, and that is all that is known of it.
 func (d *Driver) Identity(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	ns, err := d.client.Clientset.CoreV1().Namespaces().Get(ctx, d.client.Namespace, metav1.GetOptions{})
 	if apierrors.IsForbidden(err) {
-		return "", nil
+		return "", d.answers(ctx)
 	}
 	if err != nil {
 		return "", d.refusal(err, "get", "namespaces", "")
 	}
 	return string(ns.UID), nil
+}
+
+// answers reports whether anything at all is granted in a namespace that may
+// not be looked at: where nothing is, its name is likely to be wrong, or the
+// kubeconfig another's.
+func (d *Driver) answers(ctx context.Context) error {
+	_, err := d.client.Clientset.CoreV1().Pods(d.client.Namespace).List(ctx, metav1.ListOptions{Limit: 1})
+	if err == nil {
+		return nil
+	}
+	refusal := d.refusal(err, "list", "pods", "")
+	if refusal.Kind == engine.RefusedForbidden && refusal.Diagnosis != nil {
+		remedy := &refusal.Diagnosis.Remedy
+		remedy.Text = "check that namespace " + d.client.Namespace + " of infrastructure " + d.config.Name + " in infra.yml exists and is the one that the kubeconfig is for; if so, " + remedy.Text
+	}
+	return refusal
 }
 
 // Create makes the pod of an attempt. A namespace that wants Pod Security

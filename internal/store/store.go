@@ -377,7 +377,7 @@ func (s *Store) explain(what string, err error) error {
 		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 			return berth.Errorf(berth.CodeInternal, "cannot %s %s: the file is damaged; restore it from a copy, or begin anew with another --data directory: %w", what, s.path, err)
 		case sqlite3.SQLITE_IOERR:
-			return berth.Errorf(berth.CodeExhausted, "cannot %s %s: the disk is full or faulty; nothing was lost: %w", what, s.path, err)
+			return berth.Errorf(berth.CodeExhausted, "cannot %s %s: the disk is full or faulty; free some space, or see to the disk; nothing was lost: %w", what, s.path, err)
 		}
 	}
 	return berth.Errorf(berth.CodeInternal, "cannot %s %s: %w", what, s.path, err)
