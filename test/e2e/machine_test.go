@@ -79,14 +79,16 @@ func closedPort(t *testing.T, ip string) string {
 	return listener.Addr().String()
 }
 
-// proxy is the network between Berth and the API server: it can be cut.
+// proxy is the network between Berth and the API server: it can be cut, or
+// swallow what it is sent.
 type proxy struct {
 	address string
 	target  string
 
-	mu    sync.Mutex
-	down  bool
-	conns map[net.Conn]bool
+	mu     sync.Mutex
+	down   bool
+	silent bool
+	conns  map[net.Conn]bool
 }
 
 // newProxy begins to pass on what it is sent to the server of a kubeconfig.
@@ -124,10 +126,35 @@ func (p *proxy) pass(conn net.Conn) {
 	}
 	p.conns[conn] = true
 	p.mu.Unlock()
-	go func() { _, _ = io.Copy(server, conn); server.Close() }()
-	_, _ = io.Copy(conn, server)
+	go func() { p.copy(server, conn); server.Close() }()
+	p.copy(conn, server)
 	p.mu.Lock()
 	delete(p.conns, conn)
+	p.mu.Unlock()
+}
+
+func (p *proxy) copy(to io.Writer, from io.Reader) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		p.mu.Lock()
+		silent := p.silent
+		p.mu.Unlock()
+		if !silent {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// swallow lets nothing through from now on, and tells nobody.
+func (p *proxy) swallow() {
+	p.mu.Lock()
+	p.silent = true
 	p.mu.Unlock()
 }
 
@@ -149,9 +176,11 @@ func (p *proxy) cut() {
 	p.drop()
 }
 
+// restore passes on new connections; those that missed something end.
 func (p *proxy) restore() {
+	p.drop()
 	p.mu.Lock()
-	p.down = false
+	p.down, p.silent = false, false
 	p.mu.Unlock()
 }
 
