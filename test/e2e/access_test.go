@@ -177,7 +177,7 @@ func (s *site) runUntilKilled() {
 // creation; whoever comes next looks whether it exists, and creates it.
 func (s *site) intendUntilKilled(network *proxy) {
 	s.t.Helper()
-	host := s.start("run", "--name", "host", busybox, "sh", "-c", "echo begun; sleep 600")
+	host := s.start("run", "--name", "host", busybox, "sh", "-c", "echo begun; "+forever)
 	waitFor(s.t, "it runs", 60*time.Second, func() bool { return strings.Contains(host.stdout.String(), "begun") })
 	network.swallow()
 	guest := s.start("run", "--name", "intended", busybox, "echo", "after all")

@@ -27,6 +27,9 @@ import (
 // impatient keeps the tests short: what does not start is given up soon.
 const impatient = "grace: {start_timeout: 6s, pull_grace: 2s, config_grace: 2s}\n"
 
+// forever runs until it is told to end, and ends then.
+const forever = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
+
 // within bounds what a test waits for.
 func within(t *testing.T, limit time.Duration) context.Context {
 	t.Helper()
@@ -220,7 +223,7 @@ func TestDiagnosisOfHowAProgramEnds(t *testing.T) {
 		{"out of memory", []string{"--memory", "24Mi", busybox, "tail", "/dev/zero"}, 137, berth.CauseOOMKilled, []string{"24Mi"}},
 		{"exit code", []string{busybox, "sh", "-c", "echo before; exit 3"}, 3, berth.CauseExitedNonZero, []string{"3"}},
 		{"signal", []string{busybox, "sh", "-c", "sh -c 'kill -SEGV $$'; exit $?"}, 139, berth.CauseSignalled, []string{"SIGSEGV"}},
-		{"timeout", []string{"--timeout", "2s", busybox, "sleep", "600"}, 124, berth.CauseTimedOut, []string{"2s"}},
+		{"timeout", []string{"--timeout", "2s", busybox, "sh", "-c", forever}, 124, berth.CauseTimedOut, []string{"2s"}},
 	})
 }
 
@@ -244,7 +247,7 @@ func TestDiagnosisOfAQuotaWhichIsRaised(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s := newSite(t)
 			s.setQuota(test.hard)
-			first := s.detach(append(test.args, busybox, "sleep", "600")...)
+			first := s.detach(append(test.args, busybox, "sh", "-c", forever)...)
 			second := s.start(append(append([]string{"run", "--name", "second"}, test.args...), busybox, "echo", "there is room")...)
 			waitFor(t, "berth run says why it waits", 30*time.Second, func() bool { return strings.Contains(second.stderr.String(), "QuotaExceeded") })
 			id := s.byName("second")
@@ -385,7 +388,7 @@ func without(rule rbacv1.PolicyRule, verb, resource string) []string {
 
 func TestDiagnosisOfARevokedTokenUntilThereIsAnother(t *testing.T) {
 	s := newSite(t)
-	id := s.detach(busybox, "sh", "-c", "while ! test -e /tmp/never && test $((i=i+1)) -lt 300; do sleep 0.1; done; exit 6")
+	id := s.detach(busybox, "sh", "-c", "sleep 12; exit 6")
 	waitFor(t, "it runs", 60*time.Second, func() bool { return s.task(id).State == berth.StateRunning })
 	secrets := admin.CoreV1().Secrets(s.namespace)
 	if err := secrets.DeleteCollection(t.Context(), metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: berth.LabelManagedBy + "=" + berth.LabelManagedByValue}); err != nil {
@@ -435,7 +438,7 @@ func TestDiagnosisIsNoneWhenAnExecPluginHasANewToken(t *testing.T) {
 		user.Token = ""
 		user.Exec = &api.ExecConfig{APIVersion: "client.authentication.k8s.io/v1", Command: "sh", Args: []string{plugin}, InteractiveMode: api.NeverExecInteractiveMode}
 	})
-	run := s.start("run", "--name", "plugged", busybox, "sh", "-c", "echo begun; sleep 20; echo over; exit 9")
+	run := s.start("run", "--name", "plugged", busybox, "sh", "-c", "echo begun; sleep 15; echo over; exit 9")
 	waitFor(t, "it runs", 60*time.Second, func() bool { return strings.Contains(run.stdout.String(), "begun") })
 	if err := admin.CoreV1().Secrets(s.namespace).Delete(t.Context(), holder.Name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
