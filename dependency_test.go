@@ -23,7 +23,7 @@ var allowed = map[string][]string{
 	"internal/cli":                        {"client", "internal/config", "internal/kubeconfig", "internal/taskfile", "internal/version"},
 	"internal/config":                     {"internal/yamlstrict"},
 	"internal/control":                    {"internal/config", "internal/diagnosis", "internal/engine", "internal/kube", "internal/logs", "internal/rpc", "internal/store"},
-	"internal/diagnosis":                  {},
+	"internal/diagnosis":                  {"internal/permissions"},
 	"internal/engine":                     {},
 	"internal/kube":                       {"internal/diagnosis", "internal/engine", "internal/permissions", "internal/version"},
 	"internal/kubeconfig":                 {"internal/permissions"},

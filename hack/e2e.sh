@@ -10,9 +10,11 @@ if [ -z "${BERTH_E2E_KUBECONFIG:-}" ]; then
   down() { [ -n "$keep" ] || bin/localkube down --name "$name"; }
   trap down EXIT
   trap 'exit 130' INT TERM
-  bin/localkube up --name "$name"
+  bin/localkube up --name "$name" --max-pods 250
   BERTH_E2E_KUBECONFIG="$PWD/.localkube/$name/kubeconfig"
   export BERTH_E2E_STATE="$PWD/.localkube/$name"
   export BERTH_E2E_KUBECONFIG
 fi
+# Beside an admin kubeconfig of localkube lie its audit log, its registries' settings and its host's address.
+export BERTH_E2E_STATE="${BERTH_E2E_STATE:-$(dirname "$BERTH_E2E_KUBECONFIG")}"
 go test -tags e2e -count=1 -timeout 45m ./test/e2e/... "$@"

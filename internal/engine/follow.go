@@ -13,6 +13,8 @@ import (
 type follower struct {
 	once  sync.Once
 	ended chan struct{} // closed when the attempt is known to have ended
+
+	unfollowed time.Duration
 }
 
 func (f *follower) end(time.Time) { f.once.Do(func() { close(f.ended) }) }
@@ -27,7 +29,7 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	if c.follower != nil {
 		return
 	}
-	f := &follower{ended: make(chan struct{})}
+	f := &follower{ended: make(chan struct{}), unfollowed: unfollowed(len(l.open))}
 	if a.Outcome != nil {
 		f.end(a.EndedAt)
 	}
@@ -62,12 +64,12 @@ func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id strin
 	var deadline time.Time // set at the first failure after the end
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		endedBefore := isClosed(f.ended)
-		err := l.copyOnce(ctx, driver, w, pod)
+		err := l.copyOnce(ctx, driver, f, w, pod)
 		if ctx.Err() != nil {
 			return berth.LogsOpen
 		}
 		if err == nil {
-			if endedBefore {
+			if endedBefore || isClosed(f.ended) {
 				return berth.LogsComplete
 			}
 			select {
@@ -79,7 +81,9 @@ func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id strin
 				continue // it still runs: the connection was cut
 			}
 		}
-		if isClosed(f.ended) {
+		if !endedBefore && isClosed(f.ended) {
+			wait = 0 // read the rest at once
+		} else if endedBefore {
 			now := l.engine.now()
 			var refusal *Refusal
 			unreachable := errors.As(err, &refusal) && refusal.Kind == RefusedUnreachable
@@ -98,8 +102,50 @@ func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id strin
 	}
 }
 
-func (l *loop) copyOnce(ctx context.Context, driver Driver, w LogWriter, pod string) error {
-	stream, err := driver.Logs(ctx, pod, w.Last(), true)
+// lingering is how long a stream may stay open after its container ended. Then
+// what is left is read by a call that doesn't follow: some servers never end
+// the stream of a container that has ended.
+const lingering = 300 * time.Millisecond
+
+// unfollowed is how long a program may have run before its log is followed: a
+// moment where few tasks run, up to a second where many do, of which most may
+// end within that time and then need one call instead of two.
+func unfollowed(running int) time.Duration {
+	return min(time.Duration(running)*10*time.Millisecond, time.Second)
+}
+
+// copyOnce copies one stream: one that follows while the container runs.
+func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWriter, pod string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	follow := !isClosed(f.ended)
+	if follow && w.Last().IsZero() {
+		// A program that ends within a moment needs one call, not two.
+		t := time.NewTimer(f.unfollowed)
+		select {
+		case <-f.ended:
+			follow = false
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		t.Stop()
+	}
+	if follow {
+		go func() {
+			select {
+			case <-f.ended:
+				if sleep(ctx, lingering) {
+					cancel()
+				}
+			case <-ctx.Done():
+			}
+		}()
+	}
+	if !follow {
+		l.logSlots <- struct{}{}
+		defer func() { <-l.logSlots }()
+	}
+	stream, err := driver.Logs(ctx, pod, w.Last(), follow)
 	if err != nil {
 		return err
 	}

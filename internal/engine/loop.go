@@ -12,6 +12,7 @@ const (
 	batchLimit    = 1024             // inputs a commit at most
 	createLimit   = 32               // creates in flight at once
 	deleteLimit   = 32               // deletes in flight at once
+	logLimit      = 8                // logs of ended attempts read at once
 	logsDeadline  = 60 * time.Second // after an attempt's end; then its log is incomplete
 	forceAfter    = 30 * time.Second // beyond its grace, a pod stuck in Terminating is forced
 	podGrace      = 10 * time.Second // as docker stop: between SIGTERM and SIGKILL
@@ -44,6 +45,7 @@ type loop struct {
 	current      atomic.Pointer[driverInUse] // shared
 	createSlots  chan struct{}
 	deleteSlots  chan struct{}
+	logSlots     chan struct{}
 	stopDriver   context.CancelFunc
 	outageSince  time.Time
 }
@@ -72,7 +74,7 @@ func newLoop(e *Engine, name string) *loop {
 		engine: e, name: name, inbox: newInbox(), lives: map[string]*berth.Life{}, open: map[string]bool{},
 		queue: newQueue(), calls: map[string]*calls{}, timers: map[string]*time.Timer{}, present: map[string]string{},
 		connected:   make(chan struct{}),
-		createSlots: make(chan struct{}, createLimit), deleteSlots: make(chan struct{}, deleteLimit),
+		createSlots: make(chan struct{}, createLimit), deleteSlots: make(chan struct{}, deleteLimit), logSlots: make(chan struct{}, logLimit),
 	}
 	l.health.Store(&Health{State: berth.InfraUnknown})
 	l.counts.Store(&counts{})

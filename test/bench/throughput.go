@@ -61,11 +61,9 @@ func bareLoop(ctx context.Context, c *kubernetes.Clientset, namespace string, co
 	if err != nil {
 		return 0, err
 	}
-	watcher, err := pods.Watch(ctx, metav1.ListOptions{LabelSelector: "bench=bare", ResourceVersion: list.ResourceVersion})
-	if err != nil {
-		return 0, err
-	}
-	defer watcher.Stop()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	events := podEvents(ctx, c, namespace, "bench=bare", list.ResourceVersion)
 	began := time.Now()
 	var creates, deletes sync.WaitGroup
 	failed := make(chan error, count*2)
@@ -97,15 +95,12 @@ func bareLoop(ctx context.Context, c *kubernetes.Clientset, namespace string, co
 		select {
 		case err := <-failed:
 			return 0, err
-		case event, ok := <-watcher.ResultChan():
-			if !ok {
-				return 0, fmt.Errorf("the watch of the bare loop was closed")
-			}
-			pod, isPod := event.Object.(*corev1.Pod)
+		case event := <-events:
+			pod := event.pod
 			switch {
-			case !isPod:
-				return 0, fmt.Errorf("the watch of the bare loop gave %v", event.Object)
-			case event.Type == watch.Deleted:
+			case event.err != nil:
+				return 0, event.err
+			case event.kind == watch.Deleted:
 				gone++
 			case pod.Status.Phase == corev1.PodSucceeded && !deleted[pod.Name]:
 				deleted[pod.Name] = true
@@ -161,11 +156,9 @@ func berthLoop(ctx context.Context, kubeconfig, namespace string, count int) (fl
 	if err != nil {
 		return 0, err
 	}
-	watcher, err := c.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{LabelSelector: berth.LabelManagedBy + "=" + berth.LabelManagedByValue, ResourceVersion: list.ResourceVersion})
-	if err != nil {
-		return 0, err
-	}
-	defer watcher.Stop()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	events := podEvents(ctx, c, namespace, berth.LabelManagedBy+"="+berth.LabelManagedByValue, list.ResourceVersion)
 	began := time.Now()
 	failed := make(chan error, count)
 	slots := make(chan struct{}, 4*inFlight)
@@ -184,11 +177,11 @@ func berthLoop(ctx context.Context, kubeconfig, namespace string, count int) (fl
 		select {
 		case err := <-failed:
 			return 0, err
-		case event, ok := <-watcher.ResultChan():
-			if !ok {
-				return 0, fmt.Errorf("the watch was closed")
+		case event := <-events:
+			if event.err != nil {
+				return 0, event.err
 			}
-			if event.Type == watch.Deleted {
+			if event.kind == watch.Deleted {
 				gone++
 			}
 		}
@@ -199,4 +192,36 @@ func berthLoop(ctx context.Context, kubeconfig, namespace string, count int) (fl
 		err = fmt.Errorf("only %d of %d tasks succeeded", len(page.Tasks), count)
 	}
 	return rate, err
+}
+
+type podEvent struct {
+	kind watch.EventType
+	pod  *corev1.Pod
+	err  error
+}
+
+// podEvents watches pods from a version on. The API server closes a watch that
+// it finds slow, as on a machine whose processors are busy; it is taken up
+// again where it was.
+func podEvents(ctx context.Context, c *kubernetes.Clientset, namespace, selector, version string) <-chan podEvent {
+	out := make(chan podEvent, 1000)
+	go func() {
+		for ctx.Err() == nil {
+			watcher, err := c.CoreV1().Pods(namespace).Watch(ctx, metav1.ListOptions{LabelSelector: selector, ResourceVersion: version})
+			if err != nil {
+				out <- podEvent{err: err}
+				return
+			}
+			for event := range watcher.ResultChan() {
+				pod, ok := event.Object.(*corev1.Pod)
+				if !ok {
+					out <- podEvent{err: fmt.Errorf("the watch gave %v", event.Object)}
+					return
+				}
+				version = pod.ResourceVersion
+				out <- podEvent{kind: event.Type, pod: pod}
+			}
+		}
+	}()
+	return out
 }

@@ -39,7 +39,7 @@ func command() *cobra.Command {
 		},
 	}
 	root.PersistentFlags().StringVar(&t.name, "name", "default", "which cluster")
-	root.AddCommand(t.up(), t.down(), t.status(), t.load(), t.kubeconfig(), t.logs())
+	root.AddCommand(t.up(), t.down(), t.status(), t.load(), t.kubeconfig(), t.logs(), simulatedLogs())
 	return root
 }
 
@@ -67,6 +67,9 @@ func (t *tool) up() *cobra.Command {
 			if wanted.KwokNodes < 0 || wanted.MaxPods < 1 || wanted.MaxPods > 4000 {
 				return errors.New("--kwok-nodes must be 0 or more, --max-pods 1 to 4000")
 			}
+			if !cmd.Flags().Changed("max-pods") {
+				wanted.MaxPods = 0 // the usual number, or what a running cluster has
+			}
 			if wanted.KwokNodes > 0 && !wanted.ControlPlaneOnly {
 				return errors.New("--kwok-nodes goes with --control-plane-only: simulated pods and real ones don't mix")
 			}
@@ -88,7 +91,7 @@ func (t *tool) up() *cobra.Command {
 	flags.BoolVar(&wanted.ControlPlaneOnly, "control-plane-only", false, "no kubelet and no containerd")
 	flags.IntVar(&wanted.KwokNodes, "kwok-nodes", 0, "simulated nodes, for tests of scale")
 	flags.StringSliceVar(&with, "with", nil, "more parts: dns, metrics")
-	flags.IntVar(&wanted.MaxPods, "max-pods", 110, "pods of the node")
+	flags.IntVar(&wanted.MaxPods, "max-pods", cluster.MaxPods, "pods of the node")
 	return cmd
 }
 
@@ -100,22 +103,21 @@ func (t *tool) down() *cobra.Command {
 			if err := cluster.Root(); err != nil {
 				return err
 			}
-			names := []string{t.name}
 			if all {
-				names = cluster.Names(t.tree.Home)
-			}
-			var failed error
-			for _, name := range names {
-				c, err := cluster.New(t.tree.Home, name)
-				if err == nil {
-					err = c.Down(cmd.Context(), t.progress)
+				var failed error
+				for _, c := range cluster.Removable(t.tree.Home) {
+					failed = errors.Join(failed, c.Down(cmd.Context(), t.progress))
 				}
-				failed = errors.Join(failed, err)
+				return failed
 			}
-			return failed
+			c, err := t.cluster()
+			if err != nil {
+				return err
+			}
+			return c.Down(cmd.Context(), t.progress)
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "all clusters of this checkout")
+	cmd.Flags().BoolVar(&all, "all", false, "all clusters of this checkout, and those of checkouts that are gone")
 	return cmd
 }
 

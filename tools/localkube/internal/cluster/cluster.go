@@ -9,9 +9,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -43,13 +45,19 @@ func New(home, name string) (*Cluster, error) {
 	}
 	state := filepath.Join(home, name)
 	sum := sha256.Sum256([]byte(state))
-	c := &Cluster{Name: name, State: state, run: filepath.Join(runFolder, name[:min(len(name), 8)]+"-"+hex.EncodeToString(sum[:4])), plan: network.Plan{Index: -1}}
+	c := &Cluster{Name: name, State: state, run: filepath.Join(runFolder, name[:min(len(name), 8)]+"-"+hex.EncodeToString(sum[:4]))}
+	c.readPlan()
+	return c, nil
+}
+
+// readPlan finds the addresses that the cluster has, if any.
+func (c *Cluster) readPlan() {
+	c.plan.Index = -1
 	if content, err := os.ReadFile(c.indexFile()); err == nil {
 		if index, err := strconv.Atoi(strings.TrimSpace(string(content))); err == nil && index >= 0 && index < network.Size {
 			c.plan.Index = index
 		}
 	}
-	return c, nil
 }
 
 // Names returns the clusters that have state below a folder.
@@ -62,7 +70,35 @@ func Names(home string) []string {
 	return names
 }
 
+// Removable returns the clusters that have state below a folder, or had when they were brought up, and
+// those of any folder that is gone: a checkout that was deleted cannot take its clusters down.
+func Removable(home string) []*Cluster {
+	states := map[string]bool{}
+	for _, name := range Names(home) {
+		states[filepath.Join(home, name)] = true
+	}
+	files, _ := filepath.Glob(filepath.Join(runFolder, "*", "state"))
+	for _, file := range files {
+		state, err := os.ReadFile(file)
+		if err != nil {
+			continue
+		}
+		_, err = os.Stat(string(state))
+		if filepath.Dir(string(state)) == home || errors.Is(err, os.ErrNotExist) {
+			states[string(state)] = true
+		}
+	}
+	var clusters []*Cluster
+	for _, state := range slices.Sorted(maps.Keys(states)) {
+		if c, err := New(filepath.Dir(state), filepath.Base(state)); err == nil {
+			clusters = append(clusters, c)
+		}
+	}
+	return clusters
+}
+
 func (c *Cluster) indexFile() string         { return filepath.Join(c.run, "index") }
+func (c *Cluster) stateFile() string         { return filepath.Join(c.run, "state") }
 func (c *Cluster) file(name string) string   { return filepath.Join(c.State, name) }
 func (c *Cluster) socket(name string) string { return filepath.Join(c.run, name+".sock") }
 func (c *Cluster) pki() certificate.Folder   { return certificate.Folder(c.file("pki")) }
@@ -96,9 +132,12 @@ func (c *Cluster) client() (*api.Client, error) {
 	return api.New(c.server(), c.pki(), "ca", "admin")
 }
 
-// lock keeps two runs from working on one cluster at once; the kernel releases it.
+// lock keeps two runs from working on one cluster at once; the kernel releases it. The addresses are
+// read again: the run that was waited for may have given them or taken them away.
 func (c *Cluster) lock() (func(), error) {
-	return lockFile(filepath.Join(filepath.Dir(c.State), "."+c.Name+".lock"))
+	unlock, err := lockFile(filepath.Join(filepath.Dir(c.State), "."+c.Name+".lock"))
+	c.readPlan()
+	return unlock, err
 }
 
 func lockFile(path string) (func(), error) {
@@ -141,7 +180,7 @@ func (c *Cluster) allocate() error {
 	if err := os.MkdirAll(c.run, 0o755); err != nil {
 		return fmt.Errorf("make %s: %w", c.run, err)
 	}
-	return os.WriteFile(c.indexFile(), []byte(strconv.Itoa(c.plan.Index)), 0o644)
+	return errors.Join(os.WriteFile(c.stateFile(), []byte(c.State), 0o644), os.WriteFile(c.indexFile(), []byte(strconv.Itoa(c.plan.Index)), 0o644))
 }
 
 // Root says what is missing when this is not root.

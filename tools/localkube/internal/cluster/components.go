@@ -28,7 +28,7 @@ func (c *Cluster) startAPIServer(kubernetes string) error {
 		"--requestheader-client-ca-file", pki.Path("front-proxy-ca.crt"), "--requestheader-allowed-names", "front-proxy-client",
 		"--requestheader-extra-headers-prefix", "X-Remote-Extra-", "--requestheader-group-headers", "X-Remote-Group", "--requestheader-username-headers", "X-Remote-User",
 		"--proxy-client-cert-file", pki.Path("front-proxy-client.crt"), "--proxy-client-key-file", pki.Path("front-proxy-client.key"), "--enable-aggregator-routing=true",
-		"--audit-policy-file", c.file("audit-policy.yaml"), "--audit-log-path", c.file("audit.log"))
+		"--audit-policy-file", c.file("audit-policy.yaml"), "--audit-log-path", c.file("audit.log"), "--audit-log-maxsize", "100000") // MB: one file holds all
 }
 
 func (c *Cluster) startControllerManager(kubernetes string) error {
@@ -73,6 +73,9 @@ func (c *Cluster) startKubelet(kubernetes string, maxPods int, dns bool) error {
 
 // kubeletFolder is short, for the sockets in it, and a mount of its own, whose mounts pods may share.
 func (c *Cluster) kubeletFolder() string { return filepath.Join(c.run, "kubelet") }
+
+// podLogs is where the kubelet has containers' output written.
+func (c *Cluster) podLogs() string { return c.file("pod-logs") }
 
 func (c *Cluster) startProxy(kubernetes string) error {
 	if err := c.write("proxy.yaml", c.proxyConfig()); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +19,7 @@ import (
 )
 
 // order in which components are ended: what starts things again first, the API server before etcd.
-var order = []string{"kubelet", "kube-scheduler", "kube-controller-manager", "kube-proxy", "kwok", "coredns", "metrics-server", "containerd", "kube-apiserver", "etcd"}
+var order = []string{"kubelet", "kube-scheduler", "kube-controller-manager", "kube-proxy", "kwok", "pod-logs", "coredns", "metrics-server", "containerd", "kube-apiserver", "etcd"}
 
 // Down ends the cluster and leaves nothing of it: no process, mount, interface, control group or file.
 func (c *Cluster) Down(ctx context.Context, p *progress.Printer) error {
@@ -50,6 +51,7 @@ func (c *Cluster) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	var failed error
+	outside := c.outside()
 	processes := c.Processes().All()
 	for _, name := range order {
 		for _, p := range processes {
@@ -69,7 +71,32 @@ func (c *Cluster) stop(ctx context.Context) error {
 		failed = errors.Join(failed, network.Remove(c.link()))
 	}
 	c.plan.Index = -1
+	// A kubeconfig for addresses that are no longer the machine's would send requests to the world.
+	outside = append(outside, c.Kubeconfig())
+	for _, path := range outside {
+		_ = os.Remove(path) // the shim may have done it
+	}
 	return errors.Join(failed, os.RemoveAll(c.run))
+}
+
+// outside returns this cluster's files in places that its components share with those of others and
+// can't be told not to use: the kubelet's links to logs, containerd's sockets of shims, results of CNI.
+func (c *Cluster) outside() []string {
+	paths, _ := filepath.Glob("/var/lib/cni/results/" + c.group().Name + "-*")
+	links, _ := filepath.Glob("/var/log/containers/*.log")
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, c.podLogs()+"/") {
+			paths = append(paths, link)
+		}
+	}
+	addresses, _ := filepath.Glob(filepath.Join(c.run, "containerd/io.containerd.runtime.v2.task/k8s.io/*/address"))
+	for _, file := range addresses {
+		address, err := os.ReadFile(file)
+		if socket, found := strings.CutPrefix(strings.TrimSpace(string(address)), "unix://"); err == nil && found {
+			paths = append(paths, socket)
+		}
+	}
+	return paths
 }
 
 // endShims ends containerd's shims, which outlive it, known by this cluster's socket in their arguments.
@@ -93,18 +120,26 @@ func (c *Cluster) endNamespace() error {
 	})
 }
 
-// endAll kills the processes that are meant, and waits until they are gone.
+// endAll kills the processes that are meant, and waits until they are gone. Each is held by a descriptor
+// while it is judged: should it end meanwhile, a later process with its pid is not hit.
 func endAll(meant func(pid int) bool) error {
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		left := 0
 		folders, _ := filepath.Glob("/proc/[0-9]*")
 		for _, folder := range folders {
 			pid, err := strconv.Atoi(filepath.Base(folder))
-			if err != nil || pid == os.Getpid() || !meant(pid) || zombie(folder) {
+			if err != nil || pid == os.Getpid() {
 				continue
 			}
-			left++
-			_ = unix.Kill(pid, unix.SIGKILL)
+			held, err := unix.PidfdOpen(pid, 0)
+			if err != nil {
+				continue
+			}
+			if meant(pid) && !zombie(folder) {
+				left++
+				_ = unix.PidfdSendSignal(held, unix.SIGKILL, nil, 0)
+			}
+			unix.Close(held)
 		}
 		if left == 0 {
 			return nil

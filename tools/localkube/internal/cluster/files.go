@@ -51,7 +51,9 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 }
 
 // containerdConfig: without CAP_SYS_RESOURCE a sandbox can't lower its OOM score, so that is restricted.
-// Registries are configured by files in certs.d, which apply at once.
+// Registries are configured by files in certs.d, which apply at once. Pods' namespaces and what runc
+// knows lie in the cluster's own folder too: their usual places are shared, and nobody could tell later
+// which of them are whose.
 func (c *Cluster) containerdConfig() string {
 	return fmt.Sprintf(`version = 2
 root = %q
@@ -63,22 +65,27 @@ address = %q
 address = %q
 [plugins."io.containerd.grpc.v1.cri"]
 restrict_oom_score_adj = true
+netns_mounts_under_state_dir = true
 sandbox_image = %q
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+Root = %q
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "/usr/lib/cni"
 conf_dir = %q
 [plugins."io.containerd.grpc.v1.cri".registry]
 config_path = %q
-`, c.file("containerd"), filepath.Join(c.run, "containerd"), c.socket("containerd"), c.socket("containerd-ttrpc"), image.Pause, c.file("cni/net.d"), c.file("certs.d"))
+`, c.file("containerd"), filepath.Join(c.run, "containerd"), c.socket("containerd"), c.socket("containerd-ttrpc"), image.Pause, filepath.Join(c.run, "runc"), c.file("cni/net.d"), c.file("certs.d"))
 }
 
 // cniConfig gives each pod a link and a route of its own.
 func (c *Cluster) cniConfig() string {
-	return fmt.Sprintf(`{"cniVersion": "0.4.0", "name": "localkube", "plugins": [
+	return fmt.Sprintf(`{"cniVersion": "0.4.0", "name": %q, "plugins": [
   {"type": "ptp", "ipam": {"type": "host-local", "ranges": [[{"subnet": %q}]], "routes": [{"dst": "0.0.0.0/0"}], "dataDir": %q}},
   {"type": "portmap", "capabilities": {"portMappings": true}}
 ]}
-`, c.plan.Pods(), c.file("cni/addresses"))
+`, c.group().Name, c.plan.Pods(), c.file("cni/addresses"))
 }
 
 func (c *Cluster) kubeletConfig(maxPods int, dns bool) string {
@@ -98,14 +105,14 @@ func (c *Cluster) kubeletConfig(maxPods int, dns bool) string {
 		"eventRecordQPS: 0",
 		"serializeImagePulls: false",
 		// Not /var/log/pods: a kubelet deletes logs there of pods that it doesn't know, another cluster's.
-		"podLogsDir: " + c.file("pod-logs"),
+		fmt.Sprintf("podLogsDir: %q", c.podLogs()),
 		fmt.Sprintf("maxPods: %d", maxPods),
-		fmt.Sprintf("containerRuntimeEndpoint: unix://%s", c.socket("containerd")),
-		"authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: " + c.pki().Path("ca.crt") + "}}",
+		fmt.Sprintf("containerRuntimeEndpoint: %q", "unix://"+c.socket("containerd")),
+		fmt.Sprintf("authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: %q}}", c.pki().Path("ca.crt")),
 		"authorization: {mode: Webhook}",
-		"tlsCertFile: " + c.pki().Path("kubelet.crt"),
-		"tlsPrivateKeyFile: " + c.pki().Path("kubelet.key"),
-		"resolvConf: " + c.file("resolv.conf"),
+		fmt.Sprintf("tlsCertFile: %q", c.pki().Path("kubelet.crt")),
+		fmt.Sprintf("tlsPrivateKeyFile: %q", c.pki().Path("kubelet.key")),
+		fmt.Sprintf("resolvConf: %q", c.file("resolv.conf")),
 		"clusterDomain: cluster.local",
 	}
 	if dns {
@@ -122,7 +129,7 @@ func (c *Cluster) corefile() string {
     errors
     ready %[1]s:8181
     kubernetes cluster.local in-addr.arpa {
-        kubeconfig %[2]s
+        kubeconfig %[2]q
         pods verified
     }
     cache 5

@@ -3,6 +3,11 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+
+	"github.com/berth-run/berth/tools/localkube/internal/simulated"
 )
 
 // kwokStages is how simulated nodes and pods live: a node is ready at once; a pod runs, ends well if it
@@ -127,25 +132,26 @@ spec:
     matchExpressions:
     - {key: '.metadata.deletionTimestamp', operator: Exists}
   next: {delete: true}
----
-kind: ClusterLogs
-apiVersion: kwok.x-k8s.io/v1alpha1
-metadata: {name: all}
-spec:
-  logs:
-  - logsFile: %q
 `
 
-// kwokLog is what every simulated container says, in the form in which containerd keeps logs.
-const kwokLog = "2026-01-01T00:00:00.000000000Z stdout F a simulated container\n"
+// kubeletPort is where the API server asks a node for logs.
+const kubeletPort = 10250
 
-// startKwok runs kwok, whose kubelet server answers for the logs of all simulated pods, and makes the nodes.
-func (c *Cluster) startKwok(ctx context.Context, program string, nodes int) error {
-	logFile := c.file("kwok/container.log")
-	if err := c.write("kwok/container.log", kwokLog); err != nil {
-		return err
+// startPodLogs runs this program itself as what answers for the logs of all simulated pods. kwok could
+// too, but it never ends a log that is followed, and each keeps an inotify instance for good.
+func (c *Cluster) startPodLogs() error {
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("start pod-logs: %w", err)
 	}
-	if err := c.write("kwok/kwok.yaml", fmt.Sprintf(kwokStages, logFile)); err != nil {
+	return c.Processes().Start("pod-logs", c.namespace(), program, simulated.Command,
+		"--address", netip.AddrPortFrom(c.plan.Node(), kubeletPort).String(),
+		"--certificate", c.pki().Path("kubelet.crt"), "--key", c.pki().Path("kubelet.key"), "--authority", c.pki().Path("ca.crt"))
+}
+
+// startKwok runs kwok, and makes the nodes.
+func (c *Cluster) startKwok(ctx context.Context, program string, nodes int) error {
+	if err := c.write("kwok.yaml", kwokStages); err != nil {
 		return err
 	}
 	client, err := c.client()
@@ -160,8 +166,7 @@ func (c *Cluster) startKwok(ctx context.Context, program string, nodes int) erro
 		}
 	}
 	return c.Processes().Start("kwok", c.namespace(), program,
-		"--kubeconfig", c.pki().Path("admin.kubeconfig"), "--manage-all-nodes", "--config", c.file("kwok/kwok.yaml"),
-		"--node-ip", c.plan.Node().String(), "--node-port", "10247", "--server-address", "0.0.0.0:10247",
-		"--tls-cert-file", c.pki().Path("kubelet.crt"), "--tls-private-key-file", c.pki().Path("kubelet.key"),
+		"--kubeconfig", c.pki().Path("admin.kubeconfig"), "--manage-all-nodes", "--config", c.file("kwok.yaml"),
+		"--node-ip", c.plan.Node().String(), "--node-port", strconv.Itoa(kubeletPort), "--server-address", "127.0.0.1:10247",
 		"--node-lease-duration-seconds", "40")
 }

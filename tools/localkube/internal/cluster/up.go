@@ -3,12 +3,14 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,13 +27,27 @@ type Wanted struct {
 	ControlPlaneOnly bool // no kubelet, no containerd
 	KwokNodes        int  // simulated nodes
 	DNS, Metrics     bool
-	MaxPods          int // of the node
+	MaxPods          int // of the node; 0 for the usual number
 }
 
-// String is kept beside a cluster, to tell whether it has what is wanted.
-func (w Wanted) String() string {
-	type plain Wanted
-	return fmt.Sprintf("%+v", plain(w))
+// MaxPods is the usual number of pods of a node.
+const MaxPods = 110
+
+// metBy says whether a cluster that was brought up with other options has all that is wanted. More than
+// that does no harm: two programs that want different parts can share a cluster.
+func (w Wanted) metBy(had Wanted) bool {
+	return w.ControlPlaneOnly == had.ControlPlaneOnly && w.KwokNodes == had.KwokNodes &&
+		(had.DNS || !w.DNS) && (had.Metrics || !w.Metrics) && (w.MaxPods == 0 || w.MaxPods == had.MaxPods)
+}
+
+// had reads what the running cluster was brought up with; the file is written when it is complete.
+func (c *Cluster) had() (Wanted, error) {
+	var had Wanted
+	content, err := os.ReadFile(c.file("wanted.json"))
+	if err == nil {
+		err = json.Unmarshal(content, &had)
+	}
+	return had, err
 }
 
 // programs are the paths of what was built.
@@ -46,7 +62,7 @@ func (c *Cluster) Up(ctx context.Context, wanted Wanted, builder *build.Builder,
 	defer unlock()
 	began := time.Now()
 	if c.healthy(ctx) {
-		if had, _ := os.ReadFile(c.file("wanted")); string(had) == wanted.String() {
+		if had, err := c.had(); err == nil && wanted.metBy(had) {
 			p.Line("Cluster %s is up; its kubeconfig is %s", c.Name, c.Kubeconfig())
 			return nil
 		}
@@ -57,7 +73,10 @@ func (c *Cluster) Up(ctx context.Context, wanted Wanted, builder *build.Builder,
 			return err
 		}
 	}
-	packages := debian.Control
+	if wanted.MaxPods == 0 {
+		wanted.MaxPods = MaxPods
+	}
+	packages := slices.Clone(debian.Control)
 	if !wanted.ControlPlaneOnly {
 		packages = append(packages, debian.Node...)
 	}
@@ -80,7 +99,11 @@ func (c *Cluster) Up(ctx context.Context, wanted Wanted, builder *build.Builder,
 			return err
 		}
 	}
-	if err := c.write("wanted", wanted.String()); err != nil {
+	content, err := json.Marshal(wanted)
+	if err != nil {
+		return err
+	}
+	if err := c.write("wanted.json", string(content)+"\n"); err != nil {
 		return err
 	}
 	p.Line("Cluster %s is up after %.1fs; its kubeconfig is %s", c.Name, time.Since(began).Seconds(), c.Kubeconfig())
@@ -148,7 +171,7 @@ func (c *Cluster) actions(wanted Wanted, built programs) []action {
 	}
 	if wanted.KwokNodes > 0 {
 		actions = append(actions, action{fmt.Sprintf("%d simulated nodes ready", wanted.KwokNodes), func(ctx context.Context) error {
-			if err := c.startKwok(ctx, built.kwok, wanted.KwokNodes); err != nil {
+			if err := errors.Join(c.startPodLogs(), c.startKwok(ctx, built.kwok, wanted.KwokNodes)); err != nil {
 				return err
 			}
 			return c.await(ctx, "kwok", time.Minute, func() (bool, error) {
@@ -206,6 +229,7 @@ func (c *Cluster) prepare() error {
 	if err := c.group().Make(); err != nil {
 		return err
 	}
+	raiseWatchLimits()
 	if err := c.certificates(); err != nil {
 		return err
 	}
@@ -333,7 +357,7 @@ func (c *Cluster) healthy(ctx context.Context) bool {
 	if err != nil || !client.Ready(ctx) {
 		return false
 	}
-	_, err = os.Stat(c.file("wanted")) // written last
+	_, err = c.had()
 	return err == nil
 }
 

@@ -39,6 +39,9 @@ type Folder struct {
 // Log is the file that a component's output goes to.
 func (f Folder) Log(name string) string { return filepath.Join(f.Logs, name+".log") }
 
+// environment is all that a component gets: a proxy or another setting of whoever calls must not get in.
+var environment = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"}
+
 // Start runs a program in a session of its own, inside the network namespace, with its output in the
 // log. It holds nothing of this process open.
 func (f Folder) Start(name string, namespace network.Namespace, program string, arguments ...string) error {
@@ -55,6 +58,7 @@ func (f Folder) Start(name string, namespace network.Namespace, program string, 
 	command := exec.Command(program, arguments...)
 	command.Stdout, command.Stderr = log, log
 	command.Dir = "/"
+	command.Env = environment
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := namespace.Do(command.Start); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
@@ -97,7 +101,7 @@ func (p Process) Alive() bool {
 // Stop ends the process: politely, and by force when it takes longer than the grace.
 func (p Process) Stop(ctx context.Context, grace time.Duration) error {
 	for signal, limit := unix.SIGTERM, time.Now().Add(grace); p.Alive(); {
-		if err := unix.Kill(p.PID, signal); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := p.signal(signal); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("end %s (pid %d): %w", p.Name, p.PID, err)
 		}
 		for p.Alive() && time.Now().Before(limit) {
@@ -115,6 +119,20 @@ func (p Process) Stop(ctx context.Context, grace time.Duration) error {
 		return os.Remove(p.file)
 	}
 	return nil
+}
+
+// signal goes through a descriptor of the process: should the pid be given to another one between the
+// check and the signal, the descriptor still means the one that was checked.
+func (p Process) signal(signal unix.Signal) error {
+	held, err := unix.PidfdOpen(p.PID, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(held)
+	if !p.Alive() {
+		return nil
+	}
+	return unix.PidfdSendSignal(held, signal, nil, 0)
 }
 
 // startTime reads field 22 of /proc/PID/stat; a zombie counts as gone.
