@@ -18,7 +18,7 @@ const module = "github.com/berth-run/berth"
 var allowed = map[string][]string{
 	"":                                    {},
 	"client":                              {"internal/config", "internal/control", "internal/rpc", "internal/version"},
-	"cmd/berth":                           {"internal/cli"},
+	"cmd/berth":                           {"internal/cli", "internal/kube"},
 	"examples/client":                     {"client"},
 	"internal/cli":                        {"client", "internal/config", "internal/kubeconfig", "internal/taskfile", "internal/version"},
 	"internal/config":                     {"internal/yamlstrict"},

@@ -256,6 +256,20 @@ func (l *Life) stall(a *Attempt, o Observation, now time.Time) []Event {
 	return events
 }
 
+// Stall shows why an attempt's pod is not created yet, though it will be tried
+// again, and for how long that may go on.
+func (l *Life) Stall(d *Diagnosis, patience Patience, now time.Time) []Event {
+	a := l.Open()
+	if a == nil || a.UID != "" {
+		return nil
+	}
+	if a.StallFrom.IsZero() {
+		a.StallFrom = now.UTC()
+	}
+	a.Patience = patience
+	return l.Diagnose(d, now)
+}
+
 // Diagnose shows why the task waits; an unchanged diagnosis changes nothing.
 func (l *Life) Diagnose(d *Diagnosis, now time.Time) []Event {
 	if d == nil {
@@ -310,6 +324,7 @@ func (l *Life) Expire(grace Grace, startTimedOut func(limit time.Duration) *Diag
 	if d == nil {
 		d = startTimedOut(limit)
 	}
+	a.Removed = a.UID == "" // a late create's pod is deleted when it shows up
 	return l.end(a, Outcome{Diagnosis: d, NeverStarted: true, Reason: fmt.Sprintf("gave up after %s", limit)}, now)
 }
 
@@ -317,7 +332,7 @@ func (l *Life) Expire(grace Grace, startTimedOut func(limit time.Duration) *Diag
 // it is by; the zero time while nothing runs out.
 func (l *Life) Deadline(grace Grace) (time.Time, time.Duration) {
 	a := l.Open()
-	if a == nil || a.UID == "" || !a.StartedAt.IsZero() || l.Task.CancelledAt != nil {
+	if a == nil || !a.StartedAt.IsZero() || l.Task.CancelledAt != nil || a.UID == "" && a.StallFrom.IsZero() {
 		return time.Time{}, 0
 	}
 	if !a.StallFrom.IsZero() {
@@ -329,6 +344,9 @@ func (l *Life) Deadline(grace Grace) (time.Time, time.Duration) {
 		case PatienceForever:
 			return time.Time{}, 0
 		}
+	}
+	if a.UID == "" {
+		return time.Time{}, 0 // what passes by itself is waited for
 	}
 	return a.GraceFrom.Add(grace.Start), grace.Start
 }

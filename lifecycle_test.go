@@ -266,6 +266,23 @@ func TestGracePeriods(t *testing.T) {
 	})
 }
 
+func TestARefusalThatMayPassIsWaitedForAsLongAsItsPatience(t *testing.T) {
+	never := func(time.Duration) *berth.Diagnosis { return nil }
+	for patience, want := range map[berth.Patience]berth.TaskState{
+		berth.PatienceConfig: berth.StateFailed, berth.PatienceStart: berth.StateLaunching, berth.PatienceForever: berth.StateLaunching,
+	} {
+		l := newLife(nil)
+		l.Admit(at(0))
+		for minute := range 60 { // each try is refused again
+			l.Stall(diagnosis(berth.CauseServiceAccountNotFound), patience, at(time.Duration(minute)*time.Minute))
+			l.Expire(berth.DefaultGrace, never, at(time.Duration(minute)*time.Minute+time.Second))
+		}
+		if l.Task.State != want {
+			t.Errorf("with patience %d the task is %s, want %s", patience, l.Task.State, want)
+		}
+	}
+}
+
 func TestAHopelessStallFailsAtOnce(t *testing.T) {
 	l := launched(nil)
 	o := observation(l)

@@ -6,6 +6,10 @@ import (
 	"os"
 
 	"github.com/berth-run/berth/internal/cli"
+	"github.com/berth-run/berth/internal/kube"
 )
 
-func main() { os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
+func main() {
+	kube.QuietClientGo()
+	os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}

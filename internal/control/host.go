@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -44,11 +45,16 @@ type Host struct {
 	owner  string
 	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	file     *config.File // nil while infra.yml was never read well
-	fileErr  error        // why it can't be read now
-	started  map[string]berth.InfrastructureConfig
-	versions map[string]string
+	mu      sync.Mutex
+	file    *config.File // nil while infra.yml was never read well
+	fileErr error        // why it can't be read now
+	started map[string]running
+}
+
+// running is what an infrastructure is reconciled with.
+type running struct {
+	entry  berth.InfrastructureConfig
+	server string
 }
 
 var _ berth.Service = (*Host)(nil)
@@ -69,7 +75,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 		st.Close()
 		return nil, err
 	}
-	h := &Host{config: c, store: st, logs: logStore, started: map[string]berth.InfrastructureConfig{}, versions: map[string]string{}, owner: systemUser()}
+	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser()}
 	h.engine = engine.New(st, logKeeper{logStore}, texts{}, c.Log)
 	h.file, h.fileErr = config.Load(c.InfraPath)
 	if h.file != nil {
@@ -144,17 +150,31 @@ func (h *Host) reload(file *config.File, err error) {
 	}
 	h.file = file
 	h.config.Log.Info("infra.yml was read again")
-	for name := range h.started {
+	for name, was := range h.started {
 		entry, ok := find(file, name)
 		if !ok {
 			h.engine.Remove(name)
 			delete(h.started, name)
 			continue
 		}
+		if reflect.DeepEqual(entry, was.entry) && h.sameServer(entry, was) {
+			continue // new credentials for the same server are read when the old ones are refused
+		}
 		if err := h.startLocked(context.Background(), entry); err != nil {
 			h.config.Log.Error("an infrastructure can't be used as it is in infra.yml now", "infrastructure", name, "error", err)
 		}
 	}
+}
+
+// sameServer reports whether an entry still leads to the server that it did: its
+// kubeconfig may have changed.
+func (h *Host) sameServer(entry berth.InfrastructureConfig, was running) bool {
+	client, err := kube.NewClient(entry)
+	if err != nil {
+		return true // what is in use is better than that
+	}
+	defer client.Close()
+	return client.Server == was.server
 }
 
 func find(file *config.File, name string) (berth.InfrastructureConfig, bool) {
@@ -188,7 +208,7 @@ func (h *Host) startLocked(ctx context.Context, entry berth.InfrastructureConfig
 	if err := h.engine.Start(ctx, entry, driver); err != nil {
 		return err
 	}
-	h.started[entry.Name] = entry
+	h.started[entry.Name] = running{entry, driver.Server()}
 	return nil
 }
 

@@ -201,7 +201,7 @@ func (s *step) refused(order Order, r *Refusal) {
 			s.watchQuota()
 		}
 	case r.Kind == RefusedTransient:
-		s.pause(order, r.Diagnosis)
+		s.pause(order, r)
 	default:
 		s.apply(id, func(l *berth.Life) []berth.Event { return l.Refuse(r.Diagnosis, s.now) })
 		s.consequences(id)
@@ -209,13 +209,13 @@ func (s *step) refused(order Order, r *Refusal) {
 }
 
 // pause tries a create again after a while, showing why it waits.
-func (s *step) pause(order Order, d *berth.Diagnosis) {
+func (s *step) pause(order Order, r *Refusal) {
 	c := s.call(order.Pod)
 	wait := min(recreatePause<<min(c.failures, 10), 30*time.Second)
 	c.failures++
 	c.waiting = true
-	if d != nil {
-		s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Diagnose(d, s.now) })
+	if r != nil && r.Diagnosis != nil {
+		s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Stall(r.Diagnosis, r.Patience, s.now) })
 	}
 	s.after(wait, func(s *step) {
 		s.call(order.Pod).waiting = false
