@@ -82,7 +82,13 @@ func (c *Cluster) stop(ctx context.Context) error {
 // outside returns this cluster's files in places that its components share with those of others and
 // can't be told not to use: the kubelet's links to logs, containerd's sockets of shims, results of CNI.
 func (c *Cluster) outside() []string {
-	paths, _ := filepath.Glob("/var/lib/cni/results/" + c.group().Name + "-*")
+	const results = "/var/lib/cni/results/"
+	paths, _ := filepath.Glob(results + c.group().Name + "-*")
+	for _, result := range paths {
+		// That of the loopback device has only the sandbox in its name.
+		_, sandbox, _ := strings.Cut(filepath.Base(result), c.group().Name+"-")
+		paths = append(paths, results+"cni-loopback-"+strings.TrimSuffix(sandbox, "-eth0")+"-lo")
+	}
 	links, _ := filepath.Glob("/var/log/containers/*.log")
 	for _, link := range links {
 		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, c.podLogs()+"/") {
