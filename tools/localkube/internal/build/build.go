@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -52,6 +54,9 @@ var (
 	Kwok          = Program{Name: "kwok", Package: "sigs.k8s.io/kwok/cmd/kwok", Duration: "about 2 minutes"}
 )
 
+// lockPause is how often to look whether another run's build has ended.
+const lockPause = 100 * time.Millisecond
+
 // Builder builds programs from one source tree.
 type Builder struct {
 	// Components is the folder with the modules.
@@ -82,7 +87,7 @@ func (b *Builder) Binary(ctx context.Context, p Program) (string, error) {
 	if executable(target) {
 		return target, nil
 	}
-	unlock, err := b.lock(p)
+	unlock, err := b.lock(ctx, p)
 	if err != nil {
 		return "", err
 	}
@@ -123,7 +128,7 @@ func (b *Builder) build(ctx context.Context, p Program, target string) error {
 }
 
 // lock is one file a program: builds of different programs may run side by side.
-func (b *Builder) lock(p Program) (func(), error) {
+func (b *Builder) lock(ctx context.Context, p Program) (func(), error) {
 	if err := os.MkdirAll(b.Cache, 0o755); err != nil {
 		return nil, fmt.Errorf("make the build cache: %w", err)
 	}
@@ -131,11 +136,30 @@ func (b *Builder) lock(p Program) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the build of %s: %w", p.Name, err)
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = b.Progress.Step("Waited for another run's build of "+p.Name, func() error { return wait(ctx, file) })
+	}
+	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("lock the build of %s: %w", p.Name, err)
 	}
 	return func() { file.Close() }, nil
+}
+
+// wait takes the lock as soon as it is free, or gives up with the context. A blocking call could not.
+func wait(ctx context.Context, file *os.File) error {
+	for {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lockPause):
+		}
+	}
 }
 
 func (b *Builder) key(p Program) (string, error) {

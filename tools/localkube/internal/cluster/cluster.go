@@ -5,6 +5,7 @@
 package cluster
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +26,7 @@ import (
 	"github.com/berth-run/berth/tools/localkube/internal/cgroup"
 	"github.com/berth-run/berth/tools/localkube/internal/network"
 	"github.com/berth-run/berth/tools/localkube/internal/process"
+	"github.com/berth-run/berth/tools/localkube/internal/progress"
 )
 
 const runFolder = "/run/localkube"
@@ -134,12 +137,30 @@ func (c *Cluster) client() (*api.Client, error) {
 
 // lock keeps two runs from working on one cluster at once; the kernel releases it. The addresses are
 // read again: the run that was waited for may have given them or taken them away.
-func (c *Cluster) lock() (func(), error) {
-	unlock, err := lockFile(filepath.Join(filepath.Dir(c.State), "."+c.Name+".lock"))
+func (c *Cluster) lock(ctx context.Context, p *progress.Printer) (func(), error) {
+	path := filepath.Join(filepath.Dir(c.State), "."+c.Name+".lock")
+	unlock, err := lockFile(path)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = p.Step("Waited for another run that works on cluster "+c.Name, func() error {
+			for errors.Is(err, unix.EWOULDBLOCK) {
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(lockPause):
+				}
+				unlock, err = lockFile(path)
+			}
+			return err
+		})
+	}
 	c.readPlan()
 	return unlock, err
 }
 
+// lockPause is how often to look whether another run has ended.
+const lockPause = 50 * time.Millisecond
+
+// lockFile takes a lock that the kernel releases with this process; EWOULDBLOCK when another has it.
 func lockFile(path string) (func(), error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
@@ -148,7 +169,7 @@ func lockFile(path string) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		file.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
@@ -158,6 +179,10 @@ func lockFile(path string) (func(), error) {
 // allocate gives the cluster addresses that no other one on this machine has.
 func (c *Cluster) allocate() error {
 	unlock, err := lockFile(filepath.Join(runFolder, "lock"))
+	for errors.Is(err, unix.EWOULDBLOCK) { // held for a moment only
+		time.Sleep(lockPause)
+		unlock, err = lockFile(filepath.Join(runFolder, "lock"))
+	}
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ var order = []string{"kubelet", "kube-scheduler", "kube-controller-manager", "ku
 
 // Down ends the cluster and leaves nothing of it: no process, mount, interface, control group or file.
 func (c *Cluster) Down(ctx context.Context, p *progress.Printer) error {
-	unlock, err := c.lock()
+	unlock, err := c.lock(ctx, p)
 	if err != nil {
 		return err
 	}

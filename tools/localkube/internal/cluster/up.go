@@ -55,7 +55,7 @@ type programs struct{ kubernetes, pause, coredns, metrics, kwok string }
 
 // Up brings the cluster up, or finds that it is. What an earlier run left half done is removed first.
 func (c *Cluster) Up(ctx context.Context, wanted Wanted, builder *build.Builder, p *progress.Printer) (err error) {
-	unlock, err := c.lock()
+	unlock, err := c.lock(ctx, p)
 	if err != nil {
 		return err
 	}
