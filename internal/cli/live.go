@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,6 +74,7 @@ func (l *live) show(task berth.Task) {
 	defer l.mu.Unlock()
 	l.task = task
 	if l.width != nil {
+		l.tell(task)
 		l.draw()
 		return
 	}
@@ -80,6 +82,22 @@ func (l *live) show(task berth.Task) {
 		l.said = text
 		fmt.Fprintln(l.out, "berth: "+text)
 	}
+}
+
+// tell writes a new diagnosis in full above the line that is drawn anew.
+func (l *live) tell(task berth.Task) {
+	text := ""
+	if d := task.Diagnosis; d != nil && !task.State.Terminal() {
+		text = string(d.Cause) + "\n" + wrap(d.Summary, "  ", l.width()-2)
+		if d.Remedy.Text != "" {
+			text += "\n" + wrap("What to do ("+string(d.Remedy.By)+"): "+d.Remedy.Text, "  ", l.width()-2)
+		}
+	}
+	if text != l.said && text != "" {
+		l.clear()
+		fmt.Fprintln(l.out, "berth: "+text)
+	}
+	l.said = text
 }
 
 // describe says in a line how a task stands.
@@ -109,7 +127,11 @@ func (l *live) draw() {
 	if l.task.State.Terminal() || l.quietRun && l.task.State == berth.StateRunning && l.task.CancelledAt == nil {
 		return
 	}
-	text := []rune(fmt.Sprintf("%4s  %s", time.Since(l.began).Round(time.Second), describe(l.task)))
+	short := l.task
+	if d := l.task.Diagnosis; d != nil {
+		short.Diagnosis = &berth.Diagnosis{Cause: d.Cause}
+	}
+	text := []rune(fmt.Sprintf("%4s  %s", time.Since(l.began).Round(time.Second), strings.TrimRight(describe(short), ": ")))
 	if width := l.width() - 1; len(text) > width {
 		text = append(text[:width-1], '…')
 	}

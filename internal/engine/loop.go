@@ -30,6 +30,7 @@ type loop struct {
 	driver Driver // nil while the entry is missing from infra.yml
 
 	lives     map[string]*berth.Life // committed, not settled
+	unended   int                    // of these, not ended
 	open      map[string]bool        // of these, with an attempt that is not known to have ended
 	queue     *queue
 	calls     map[string]*calls      // by pod: what is under way or was tried
@@ -102,7 +103,7 @@ func (l *loop) run(ctx context.Context) {
 		for _, id := range s.touched {
 			l.committed(s.changes[id].Life)
 		}
-		l.counts.Store(&counts{live: len(l.lives), queued: l.queue.length()})
+		l.counts.Store(&counts{live: l.unended, queued: l.queue.length()})
 		for _, r := range s.replies {
 			r.send(nil)
 		}
@@ -127,6 +128,12 @@ func (l *loop) stop() {
 func (l *loop) committed(life *berth.Life) {
 	id := life.Task.ID
 	before := l.lives[id]
+	if before != nil && !before.Task.State.Terminal() {
+		l.unended--
+	}
+	if !life.Task.State.Terminal() {
+		l.unended++
+	}
 	if life.Open() != nil {
 		l.open[id] = true
 	} else {
@@ -154,6 +161,9 @@ func (l *loop) committed(life *berth.Life) {
 func (l *loop) adopt(life *berth.Life) {
 	id := life.Task.ID
 	l.lives[id] = life
+	if !life.Task.State.Terminal() {
+		l.unended++
+	}
 	l.engine.hub.publish(life)
 	if life.Open() != nil {
 		l.open[id] = true
