@@ -13,6 +13,10 @@ import (
 // Status writes how the cluster stands and says whether it is up.
 func (c *Cluster) Status(ctx context.Context, w io.Writer) bool {
 	all := c.Processes().All()
+	if len(all) == 0 && c.plan.Index >= 0 {
+		fmt.Fprintf(w, "%s: broken: its files are gone, but not what runs: localkube down --name %[1]s ends it\n", c.Name)
+		return false
+	}
 	if len(all) == 0 {
 		fmt.Fprintf(w, "%s: down\n", c.Name)
 		return false

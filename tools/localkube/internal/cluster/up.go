@@ -88,11 +88,16 @@ func (c *Cluster) Up(ctx context.Context, wanted Wanted, builder *build.Builder,
 		return err
 	}
 	defer func() {
-		if err != nil { // nothing half done is left, but the logs
-			cleanCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-			defer cancel()
-			err = errors.Join(err, c.stop(cleanCtx))
+		if err == nil {
+			return
 		}
+		cleanCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		if ctx.Err() != nil {
+			err = errors.Join(fmt.Errorf("bringing up cluster %s was interrupted; what had been started is ended", c.Name), c.remove(cleanCtx))
+			return
+		}
+		err = errors.Join(err, c.stop(cleanCtx)) // nothing half done is left, but the files: logs tell why
 	}()
 	for _, action := range c.actions(wanted, built) {
 		if err := p.Step(action.what, func() error { return action.do(ctx) }); err != nil {
@@ -302,6 +307,9 @@ func (c *Cluster) node(ctx context.Context, wanted Wanted, built programs) error
 func (c *Cluster) Load(ctx context.Context, archive string) error {
 	if _, err := os.Stat(archive); err != nil {
 		return fmt.Errorf("load images: %w", err)
+	}
+	if _, err := os.Stat(c.socket("containerd")); err != nil {
+		return fmt.Errorf("load %s into cluster %s: it has no containerd that runs: bring it up with localkube up --name %s", archive, c.Name, c.Name)
 	}
 	if err := c.ctr(ctx, "images", "import", archive); err != nil {
 		return fmt.Errorf("load %s into cluster %s: %w", archive, c.Name, err)
