@@ -95,7 +95,8 @@ func (b *Builder) Binary(ctx context.Context, p Program) (string, error) {
 	if executable(target) {
 		return target, nil
 	}
-	err = b.Progress.Step(fmt.Sprintf("Built %s (the first build takes %s)", p.Name, p.Duration), func() error {
+	b.Progress.Line(" • Building %s from Go modules; without a warm build cache that takes %s", p.Name, p.Duration)
+	err = b.Progress.Step("Built "+p.Name, func() error {
 		return b.build(ctx, p, target)
 	})
 	return target, err

@@ -9,6 +9,8 @@ import (
 func (c *Cluster) startEtcd(kubernetes string) error {
 	return c.Processes().Start("etcd", c.namespace(), kubernetes, "etcd",
 		"--data-dir", c.file("etcd"), "--unsafe-no-fsync", "--logger", "zap",
+		// A member that is alone need not wait long for the votes of others: that takes half a second off the start.
+		"--heartbeat-interval", "20", "--election-timeout", "200",
 		"--listen-client-urls", "http://127.0.0.1:2379", "--advertise-client-urls", "http://127.0.0.1:2379",
 		"--listen-peer-urls", "http://127.0.0.1:2380", "--initial-advertise-peer-urls", "http://127.0.0.1:2380", "--initial-cluster", "default=http://127.0.0.1:2380")
 }

@@ -140,6 +140,9 @@ func (c *Cluster) build(ctx context.Context, wanted Wanted, builder *build.Build
 	return built, nil
 }
 
+// etcdAddress is where etcd serves, inside the cluster's network namespace.
+var etcdAddress = netip.MustParseAddrPort("127.0.0.1:2379")
+
 type action struct {
 	what string
 	do   func(context.Context) error
@@ -151,13 +154,20 @@ func (c *Cluster) actions(wanted Wanted, built programs) []action {
 	actions := []action{
 		{"Network and certificates", func(context.Context) error { return c.prepare() }},
 		{"API server", func(ctx context.Context) error {
-			if err := errors.Join(c.startEtcd(k), c.startAPIServer(k)); err != nil {
+			if err := c.startEtcd(k); err != nil {
 				return err
 			}
 			if !wanted.ControlPlaneOnly {
 				if err := c.startContainerd(); err != nil {
 					return err
 				}
+			}
+			// An API server that finds no etcd tries again only after a second.
+			if err := c.await(ctx, "etcd", time.Minute, func() (bool, error) { return c.namespace().Listening(etcdAddress), nil }); err != nil {
+				return err
+			}
+			if err := c.startAPIServer(k); err != nil {
+				return err
 			}
 			client, err := c.client()
 			if err != nil {
