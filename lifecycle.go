@@ -26,10 +26,6 @@ type Change struct {
 	New    bool
 }
 
-// InfrastructureRetries is how often attempts that the cluster ended before
-// the main container started are tried again, whatever the task says.
-const InfrastructureRetries = 3
-
 // NewLife is a task as it is when it is stored first.
 func NewLife(id, owner, key string, spec TaskSpec, now time.Time) (*Life, []Event) {
 	l := &Life{Key: key, Task: Task{
@@ -236,66 +232,6 @@ func (l *Life) milestones(a *Attempt, o Observation, now time.Time) []Event {
 	return events
 }
 
-// stall takes in why an attempt does not progress, or that it does again.
-func (l *Life) stall(a *Attempt, o Observation, now time.Time) []Event {
-	if !a.StartedAt.IsZero() && o.StartedAt.IsZero() {
-		return nil // seen before it started, told after
-	}
-	if o.Diagnosis == nil {
-		a.StallFrom, a.Patience = time.Time{}, PatienceStart
-		return l.clear(now)
-	}
-	if l.Task.Diagnosis == nil || l.Task.Diagnosis.Cause != o.Diagnosis.Cause || a.StallFrom.IsZero() {
-		a.StallFrom = now.UTC()
-	}
-	a.Patience = o.Patience
-	events := l.Diagnose(o.Diagnosis, now)
-	if o.Patience == PatienceNone && a.StartedAt.IsZero() {
-		events = append(events, l.end(a, Outcome{Diagnosis: o.Diagnosis, NeverStarted: true}, now)...)
-	}
-	return events
-}
-
-// Stall shows why an attempt's pod is not created yet, though it will be tried
-// again, and for how long that may go on.
-func (l *Life) Stall(d *Diagnosis, patience Patience, now time.Time) []Event {
-	a := l.Open()
-	if a == nil || a.UID != "" {
-		return nil
-	}
-	if a.StallFrom.IsZero() {
-		a.StallFrom = now.UTC()
-	}
-	a.Patience = patience
-	return l.Diagnose(d, now)
-}
-
-// Diagnose shows why the task waits; an unchanged diagnosis changes nothing.
-func (l *Life) Diagnose(d *Diagnosis, now time.Time) []Event {
-	if d == nil {
-		return l.clear(now)
-	}
-	if l.Task.Diagnosis.Same(d) {
-		return nil
-	}
-	shown := *d
-	shown.Since = now.UTC()
-	if old := l.Task.Diagnosis; old != nil && old.Cause == d.Cause {
-		shown.Since = old.Since
-	}
-	l.Task.Diagnosis = &shown
-	return []Event{l.event(EventDiagnosed, now, string(shown.Cause)+": "+shown.Summary)}
-}
-
-func (l *Life) clear(now time.Time) []Event {
-	if l.Task.Diagnosis == nil {
-		return nil
-	}
-	cause := l.Task.Diagnosis.Cause
-	l.Task.Diagnosis = nil
-	return []Event{l.event(EventCleared, now, string(cause))}
-}
-
 // vanish: the pod is gone and nobody saw how it ended.
 func (l *Life) vanish(a *Attempt, d *Diagnosis, now time.Time) []Event {
 	a.EndedAt = now.UTC()
@@ -311,56 +247,6 @@ func (l *Life) Lose(d *Diagnosis, now time.Time) []Event {
 	}
 	a.Removed = true
 	return l.vanish(a, d, now)
-}
-
-// Expire fails an attempt whose grace has passed. Deadline tells when to call it.
-func (l *Life) Expire(grace Grace, startTimedOut func(limit time.Duration) *Diagnosis, now time.Time) []Event {
-	deadline, limit := l.Deadline(grace)
-	if deadline.IsZero() || now.Before(deadline) {
-		return nil
-	}
-	a := l.Open()
-	d := l.Task.Diagnosis
-	if d == nil {
-		d = startTimedOut(limit)
-	}
-	a.Removed = a.UID == "" // a late create's pod is deleted when it shows up
-	return l.end(a, Outcome{Diagnosis: d, NeverStarted: true, Reason: fmt.Sprintf("gave up after %s", limit)}, now)
-}
-
-// Deadline returns when the open attempt's patience ends, and the limit that
-// it is by; the zero time while nothing runs out.
-func (l *Life) Deadline(grace Grace) (time.Time, time.Duration) {
-	a := l.Open()
-	if a == nil || !a.StartedAt.IsZero() || l.Task.CancelledAt != nil || a.UID == "" && a.StallFrom.IsZero() {
-		return time.Time{}, 0
-	}
-	if !a.StallFrom.IsZero() {
-		switch a.Patience {
-		case PatiencePull:
-			return a.StallFrom.Add(grace.Pull), grace.Pull
-		case PatienceConfig:
-			return a.StallFrom.Add(grace.Config), grace.Config
-		case PatienceForever:
-			return time.Time{}, 0
-		}
-	}
-	if a.UID == "" {
-		return time.Time{}, 0 // what passes by itself is waited for
-	}
-	return a.GraceFrom.Add(grace.Start), grace.Start
-}
-
-// Pause moves grace periods by the time that the cluster was out of reach.
-func (l *Life) Pause(outage time.Duration) {
-	a := l.Open()
-	if a == nil || outage <= 0 {
-		return
-	}
-	a.GraceFrom = a.GraceFrom.Add(outage)
-	if !a.StallFrom.IsZero() {
-		a.StallFrom = a.StallFrom.Add(outage)
-	}
 }
 
 // Cancel stores the wish to cancel. It wins over a create in flight: the task
@@ -417,51 +303,6 @@ func (l *Life) end(a *Attempt, o Outcome, now time.Time) []Event {
 		return l.finish(StateLost, now)
 	}
 	return l.finish(StateFailed, now)
-}
-
-// retry says whether another attempt is allowed, and after how long. Two
-// budgets: the infrastructure's for attempts that the cluster ended before
-// they started, the task's own for those that had started.
-func (l *Life) retry(a *Attempt) (time.Duration, bool) {
-	var byCluster, own int
-	for i := range l.Attempts[:len(l.Attempts)-1] {
-		if o := l.Attempts[i].Outcome; o.ByCluster || o.Unknown {
-			byCluster++
-		} else {
-			own++
-		}
-	}
-	o := a.Outcome
-	switch {
-	case o.NeverStarted:
-		return backoff(byCluster), o.ByCluster && byCluster < InfrastructureRetries
-	case o.Unknown:
-		return backoff(byCluster), l.Task.Spec.Idempotent && byCluster < max(InfrastructureRetries, l.Task.Spec.Retries)
-	case o.ByCluster && l.Task.Spec.Idempotent && byCluster < InfrastructureRetries:
-		return backoff(byCluster), true
-	case o.ByCluster:
-		return backoff(byCluster), byCluster < l.Task.Spec.Retries
-	}
-	if o.Diagnosis != nil && o.Diagnosis.Cause == CauseTimedOut && !l.Task.Spec.Idempotent && l.Task.Spec.Retries == 0 {
-		return 0, false
-	}
-	return backoff(own), own < l.Task.Spec.Retries
-}
-
-// backoff doubles from a second to five minutes.
-func backoff(earlier int) time.Duration {
-	return min(time.Second<<min(earlier, 20), 5*time.Minute)
-}
-
-func (l *Life) again(a *Attempt, delay time.Duration, now time.Time) []Event {
-	why := "unknown"
-	if a.Outcome.Diagnosis != nil {
-		why = string(a.Outcome.Diagnosis.Cause)
-	}
-	l.Task.State = StateQueued
-	l.NotBefore = now.UTC().Add(delay)
-	events := []Event{l.event(EventRetrying, now, fmt.Sprintf("attempt %d ended: %s; the next begins in %s", a.Number, why, delay))}
-	return append(events, l.Diagnose(a.Outcome.Diagnosis, now)...)
 }
 
 // finish ends the task, once.

@@ -25,8 +25,8 @@ var Node = []Package{
 	{"containerd", "/usr/bin/containerd", "runs containers"},
 	{"runc", "/usr/sbin/runc", "starts a container's process"},
 	{"containernetworking-plugins", "/usr/lib/cni/ptp", "gives pods their network"},
-	{"nftables", "/usr/sbin/nft", "kube-proxy's rules"},
-	{"busybox-static", "/bin/busybox", "the test image is made of it"},
+	{"nftables", "/usr/sbin/nft", "loads kube-proxy's rules"},
+	{"busybox-static", "/bin/busybox", "is what the test image is made of"},
 }
 
 // Control is what a control plane alone needs.

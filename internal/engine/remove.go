@@ -1,0 +1,79 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/berth-run/berth"
+)
+
+// delete deletes the pod of an attempt, and forces it when it is stuck.
+func (l *loop) delete(ctx context.Context, life *berth.Life, a *berth.Attempt, grace time.Duration) {
+	c := l.call(a.Pod)
+	if c.deleting || c.deleted {
+		return
+	}
+	c.deleting = true
+	id, number, pod, uid, driver, ended := life.Task.ID, a.Number, a.Pod, a.UID, l.driver, a.Outcome != nil
+	l.engine.pending.Add(1)
+	go func() {
+		defer l.engine.pending.Done()
+		l.deleteSlots <- struct{}{}
+		defer func() { <-l.deleteSlots }()
+		gone, err := driver.Delete(ctx, pod, uid, grace)
+		l.inbox.post(func(s *step) {
+			c.deleting = false
+			switch {
+			case err != nil:
+				c.failures++
+				s.after(min(recreatePause<<min(c.failures, 10), 30*time.Second), func(s *step) { s.again(id) })
+			case gone && ended:
+				s.onObserved(berth.Observation{TaskID: id, Attempt: number, Pod: pod, UID: uid, Gone: true})
+			default:
+				c.deleted = true
+				if grace > 0 {
+					s.after(grace+forceAfter, func(s *step) { s.force(ctx, id, number) })
+				}
+			}
+		})
+	}()
+}
+
+// force deletes a pod that is stuck in Terminating.
+func (s *step) force(ctx context.Context, id string, number int) {
+	life := s.life(id)
+	if life == nil {
+		return
+	}
+	if a := life.ByNumber(number); a != nil && !a.Removed {
+		s.engine.log.Warn("a pod does not go away; it is deleted by force", "pod", a.Pod, "infrastructure", s.name)
+		s.call(a.Pod).deleted = false
+		s.loop.delete(ctx, life, a, 0)
+	}
+}
+
+// tidy reports whether no create or delete is under way, and no attempt that
+// has ended waits for its log or the deletion of its pod.
+func (l *loop) tidy() bool {
+	if h := l.health.Load().State; h != berth.InfraReady {
+		return true
+	}
+	for _, c := range l.calls {
+		if c.creating || c.deleting {
+			return false
+		}
+	}
+	for _, life := range l.lives {
+		for i := range life.Attempts {
+			a := &life.Attempts[i]
+			if a.Outcome == nil || a.Removed {
+				continue
+			}
+			c := l.calls[a.Pod]
+			if c == nil || !c.deleted && c.failures == 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
