@@ -162,6 +162,7 @@ func (m *Member) Close() error {
 	if h == nil {
 		return m.backend.service.Close()
 	}
+	h.host.engine.Drain() // guests are still served meanwhile
 	err := errors.Join(h.server.Close(), h.host.Close())
 	return errors.Join(err, h.lock.Close()) // last: who takes it finds everything written
 }

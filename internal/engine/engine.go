@@ -54,38 +54,49 @@ func New(store Store, logs LogStore, texts Texts, log *slog.Logger) *Engine {
 	return e
 }
 
-// closeGrace bounds how long Close waits for what is nearly done.
-const closeGrace = 2 * time.Second
+// drainGrace bounds how long Drain waits for what is nearly done.
+const drainGrace = 2 * time.Second
 
-// Close stops all loops. What is nearly done is given a short while: creates
-// and deletes under way, and the logs and pods of attempts that have ended, so
-// that short commands, one after the other, clean up too. Other tasks and pods
-// stay as they are.
-func (e *Engine) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+// Drain gives what is nearly done a short while: creates and deletes that are
+// under way now, and the logs and pods of attempts that have ended by now. So
+// short commands, one after the other, clean up too.
+func (e *Engine) Drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainGrace)
 	defer cancel()
-	for !e.tidy(ctx) && sleep(ctx, 5*time.Millisecond) {
+	left := e.unfinished(ctx)
+	for len(left) > 0 && sleep(ctx, 5*time.Millisecond) {
+		now := e.unfinished(ctx)
+		for pod := range left {
+			if !now[pod] {
+				delete(left, pod)
+			}
+		}
 	}
+}
+
+// Close stops all loops. Tasks and pods stay as they are.
+func (e *Engine) Close() {
 	e.cancel()
 	e.wg.Wait()
 	e.pending.Wait()
 }
 
-// tidy reports whether nothing is nearly done.
-func (e *Engine) tidy(ctx context.Context) bool {
+// unfinished names the pods for which something is nearly done.
+func (e *Engine) unfinished(ctx context.Context) map[string]bool {
+	all := map[string]bool{}
 	for _, name := range e.Infrastructures() {
-		answer := make(chan bool, 1)
-		e.loop(name).inbox.post(func(s *step) { answer <- s.tidy() })
+		answer := make(chan []string, 1)
+		e.loop(name).inbox.post(func(s *step) { answer <- s.unfinished() })
 		select {
-		case ok := <-answer:
-			if !ok {
-				return false
+		case pods := <-answer:
+			for _, pod := range pods {
+				all[pod] = true
 			}
 		case <-ctx.Done():
-			return true
+			return nil
 		}
 	}
-	return true
+	return all
 }
 
 // Start begins to reconcile an infrastructure: its live tasks are taken up

@@ -52,15 +52,16 @@ func (s *step) force(ctx context.Context, id string, number int) {
 	}
 }
 
-// tidy reports whether no create or delete is under way, and no attempt that
-// has ended waits for its log or the deletion of its pod.
-func (l *loop) tidy() bool {
+// unfinished names the pods whose create or delete is under way, and those of
+// attempts that have ended and wait for their log or their deletion.
+func (l *loop) unfinished() []string {
 	if h := l.health.Load().State; h != berth.InfraReady {
-		return true
+		return nil
 	}
-	for _, c := range l.calls {
+	var pods []string
+	for pod, c := range l.calls {
 		if c.creating || c.deleting {
-			return false
+			pods = append(pods, pod)
 		}
 	}
 	for _, life := range l.lives {
@@ -69,11 +70,10 @@ func (l *loop) tidy() bool {
 			if a.Outcome == nil || a.Removed {
 				continue
 			}
-			c := l.calls[a.Pod]
-			if c == nil || !c.deleted && c.failures == 0 {
-				return false
+			if c := l.calls[a.Pod]; c == nil || !c.deleted && c.failures == 0 {
+				pods = append(pods, a.Pod)
 			}
 		}
 	}
-	return true
+	return pods
 }

@@ -72,6 +72,8 @@ func outcome(pod *corev1.Pod, main *corev1.ContainerStatus, finding *diagnosis.F
 	}
 	started := main != nil && main.State.Running != nil
 	switch {
+	case started && !gone && pod.Status.Reason == "DeadlineExceeded":
+		return nil, time.Time{} // the kubelet says so first, and then ends the container, which may still have something to say
 	case pod.Status.Phase == corev1.PodFailed:
 		out.NeverStarted = !started
 		return out, time.Time{}

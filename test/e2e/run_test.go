@@ -104,8 +104,8 @@ func TestLogsOutliveThePod(t *testing.T) {
 
 func TestTimeout(t *testing.T) {
 	s := newSite(t)
-	r := s.berth("run", "--timeout", "2s", busybox, "sh", "-c", "echo begun; sleep 600")
-	if r.code != berth.ExitTimedOut || r.stdout != "begun\n" || !strings.Contains(r.stderr, "TimedOut") {
+	r := s.berth("run", "--timeout", "2s", busybox, "sh", "-c", "trap 'sleep 1; echo stopped; exit 1' TERM; echo begun; while true; do sleep 0.1; done")
+	if r.code != berth.ExitTimedOut || r.stdout != "begun\nstopped\n" || !strings.Contains(r.stderr, "TimedOut") {
 		t.Errorf("exit %d, stdout %q\n%s", r.code, r.stdout, r.stderr)
 	}
 }

@@ -1,0 +1,62 @@
+package kube
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/berth-run/berth"
+)
+
+func TestTheMainContainerDecidesHowAnAttemptEnded(t *testing.T) {
+	now := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	running := corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}}
+	exited := func(code int32, reason string) corev1.ContainerState {
+		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, StartedAt: now, FinishedAt: now}}
+	}
+	waiting := corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}
+	ten := int64(10)
+	tests := []struct {
+		name         string
+		state        corev1.ContainerState
+		phase        corev1.PodPhase
+		reason       string
+		grace        *int64
+		node         string
+		gone         bool
+		ended        bool
+		unknown      bool
+		neverStarted bool
+		byCluster    bool
+	}{
+		{name: "running", state: running, phase: corev1.PodRunning, node: "n"},
+		{name: "ended while the pod still runs", state: exited(0, "Completed"), phase: corev1.PodRunning, node: "n", ended: true},
+		{name: "its time is over, and it has not been ended yet", state: running, phase: corev1.PodFailed, reason: "DeadlineExceeded", node: "n"},
+		{name: "its time is over, and it was ended", state: exited(137, "Error"), phase: corev1.PodFailed, reason: "DeadlineExceeded", node: "n", ended: true},
+		{name: "its time was over, and the pod is gone", state: running, phase: corev1.PodFailed, reason: "DeadlineExceeded", node: "n", gone: true, ended: true},
+		{name: "the kubelet lost it", state: exited(137, "ContainerStatusUnknown"), phase: corev1.PodFailed, node: "n", ended: true, unknown: true},
+		{name: "gone while it ran", state: running, phase: corev1.PodRunning, node: "n", gone: true},
+		{name: "deleted before it had a node", state: waiting, phase: corev1.PodPending, gone: true, ended: true, neverStarted: true, byCluster: true},
+		{name: "deleted before it started, as its kubelet says", state: waiting, phase: corev1.PodPending, node: "n", grace: &ten, gone: true, ended: true, neverStarted: true, byCluster: true},
+		{name: "deleted by force before it was seen to start", state: waiting, phase: corev1.PodPending, node: "n", gone: true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			pod := &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Name: "berth-a-1", DeletionGracePeriodSeconds: test.grace},
+				Spec:       corev1.PodSpec{NodeName: test.node, Containers: []corev1.Container{{Name: MainContainer}}},
+				Status:     corev1.PodStatus{Phase: test.phase, Reason: test.reason, ContainerStatuses: []corev1.ContainerStatus{{Name: MainContainer, State: test.state}}},
+			}
+			got, _ := outcome(pod, mainStatus(pod), nil, test.gone)
+			if (got != nil) != test.ended {
+				t.Fatalf("outcome %+v, ended should be %t", got, test.ended)
+			}
+			want := berth.Outcome{Unknown: test.unknown, NeverStarted: test.neverStarted, ByCluster: test.byCluster}
+			if got != nil && (got.Unknown != want.Unknown || got.NeverStarted != want.NeverStarted || got.ByCluster != want.ByCluster) {
+				t.Errorf("outcome %+v, want %+v", got, want)
+			}
+		})
+	}
+}
