@@ -56,7 +56,7 @@ show berth task cancel "$id"
 
 step "Done. Three commands to try next, in $work"
 cat <<EOF
-  cd $work && export PATH="$PWD/../../bin:\$PATH"
+  cd $work && export PATH="$top/bin:\$PATH"
   berth run --cpu 500m --memory 64Mi $image sh -c 'for i in 1 2 3; do echo \$i; sleep 1; done'
   berth task list
   berth run ${image/busybox/busybxo} true
