@@ -44,7 +44,9 @@ func run(ctx context.Context, args []string) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		os.Stdout.Write(chunk.Data)
+		if _, err := os.Stdout.Write(chunk.Data); err != nil {
+			return 0, err
+		}
 	}
 	for t, err := range service.WatchTask(ctx, task.ID) {
 		if err != nil {

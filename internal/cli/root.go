@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -125,6 +124,3 @@ func (a *app) with(cmd *cobra.Command, fn func(context.Context, berth.Service) e
 	defer service.Close()
 	return fn(ctx, service)
 }
-
-// getenv is for flags that fall back to the environment.
-var getenv = os.Getenv

@@ -52,7 +52,7 @@ func Watch(ctx context.Context, path string, onChange func(*File, error)) {
 				waiting = true
 				timer.Reset(settle)
 			}
-		case <-watcher.Errors: // events were lost: look anyway
+		case <-watcher.Errors: //nolint:errcheck // events were lost: look anyway
 			if !waiting {
 				waiting = true
 				timer.Reset(settle)

@@ -111,7 +111,8 @@ func busy(f *errorFacts) *hit {
 	if f.status == nil {
 		return nil
 	}
-	why, done := "", false
+	var why string
+	var done bool
 	switch {
 	case tooBig.MatchString(f.text):
 		return nil

@@ -95,5 +95,3 @@ func says(pattern *regexp.Regexp, codes []int, groups ...string) func(*errorFact
 		return h
 	}
 }
-
-var refusedCodes = []int{http.StatusBadRequest, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity}

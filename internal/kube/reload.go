@@ -148,7 +148,7 @@ func (t *patientTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	ctx := req.Context()
 	answered := make(chan answer, 1)
 	go func() {
-		resp, err := t.below.RoundTrip(req)
+		resp, err := t.below.RoundTrip(req) //nolint:bodyclose // whoever takes the answer closes it
 		answered <- answer{resp, err}
 	}()
 	select {

@@ -53,7 +53,7 @@ func (d *Driver) listAndWatch(ctx context.Context, sink engine.Sink) error {
 	options := selector
 	options.Limit = 500
 	d.events.forget()
-	version := ""
+	var version string
 	for {
 		listCtx, cancel := context.WithTimeout(ctx, callTimeout)
 		list, err := d.client.Clientset.CoreV1().Pods(d.client.Namespace).List(listCtx, options)

@@ -48,7 +48,7 @@ func openOutput(path string, force bool, stdout io.Writer) (*output, error) {
 func (o *output) mayReplace(files []string) error {
 	target, err := os.Stat(o.path)
 	if o.temporary == nil || err != nil {
-		return nil
+		return nil //nolint:nilerr // what isn't there, or isn't written, replaces nothing
 	}
 	for _, file := range files {
 		if info, err := os.Stat(file); err == nil && os.SameFile(info, target) {

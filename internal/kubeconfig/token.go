@@ -38,7 +38,7 @@ func (c *creation) makeToken(ctx context.Context) (string, error) {
 		return c.requestToken(ctx)
 	}
 	said := "the one before still holds"
-	name := ""
+	var name string
 	if len(secrets) > 0 {
 		name = secrets[len(secrets)-1].Name
 	} else if name, err = c.createSecret(ctx); err != nil {
