@@ -14,7 +14,7 @@ func (l *loop) act(ctx context.Context, life *berth.Life) {
 	if l.driver == nil || l.health.Load().State == berth.InfraReplaced {
 		return
 	}
-	l.setTimer(ctx, life)
+	l.setTimer(life)
 	if a := life.Open(); a != nil {
 		switch {
 		case a.UID == "":
@@ -32,7 +32,7 @@ func (l *loop) act(ctx context.Context, life *berth.Life) {
 			l.follow(ctx, life, a)
 		}
 		if c := l.calls[a.Pod]; c != nil && c.follower != nil && a.Outcome != nil {
-			c.follower.end(a.EndedAt)
+			c.follower.end()
 		}
 		if a.Outcome != nil && !a.Removed && a.Logs != berth.LogsOpen {
 			l.delete(ctx, life, a, podGrace)
@@ -110,28 +110,35 @@ func (l *loop) create(ctx context.Context, driver Driver, order Order) input {
 	refusal := asRefusal(err)
 	switch refusal.Kind {
 	case RefusedExists, RefusedUnknown:
-		return l.find(ctx, driver, order, refusal)
+		return l.find(ctx, driver, order)
 	}
 	return func(s *step) { s.refused(order, refusal) }
 }
 
-// find looks what became of a create that may have been done.
-func (l *loop) find(ctx context.Context, driver Driver, order Order, refusal *Refusal) input {
+// find looks what became of a create that may have been done. Where nothing is
+// found the same name is tried again: a late first create and that one make
+// one pod.
+func (l *loop) find(ctx context.Context, driver Driver, order Order) input {
 	uid, ours, err := driver.Find(ctx, order)
 	return func(s *step) {
-		switch {
-		case err == nil && ours:
-			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Seen(uid, !s.call(order.Pod).fresh, s.now) })
-		case err == nil:
-			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Rename(s.now) })
-			if a := s.life(order.TaskID).Open(); a != nil {
-				s.call(a.Pod).fresh = true
-			}
-		case asRefusal(err).Kind == RefusedNotFound && refusal.Kind == RefusedUnknown:
-			s.pause(order, nil) // the same name again: a late first create and this one make one pod
-		default:
+		if err != nil {
 			s.pause(order, nil)
+			return
 		}
+		s.found(order, uid, ours, !s.call(order.Pod).fresh)
+	}
+}
+
+// found takes in that a pod of the order's name exists: it is the attempt's, or
+// somebody else's, which leaves the attempt the next name.
+func (s *step) found(order Order, uid string, ours, adopted bool) {
+	if ours {
+		s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Seen(uid, adopted, s.now) })
+		return
+	}
+	s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Rename(s.now) })
+	if a := s.life(order.TaskID).Open(); a != nil {
+		s.call(a.Pod).fresh = true
 	}
 }
 
@@ -140,17 +147,8 @@ func (l *loop) find(ctx context.Context, driver Driver, order Order, refusal *Re
 func (l *loop) resolve(ctx context.Context, driver Driver, order Order, intended time.Time, cancelled bool) input {
 	uid, ours, err := driver.Find(ctx, order)
 	switch {
-	case err == nil && ours:
-		return func(s *step) {
-			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Seen(uid, true, s.now) })
-		}
 	case err == nil:
-		return func(s *step) {
-			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Rename(s.now) })
-			if a := s.life(order.TaskID).Open(); a != nil {
-				s.call(a.Pod).fresh = true
-			}
-		}
+		return func(s *step) { s.found(order, uid, ours, true) }
 	case asRefusal(err).Kind != RefusedNotFound:
 		refusal := asRefusal(err)
 		return func(s *step) { s.refused(order, refusal) }

@@ -18,7 +18,6 @@ type Health struct {
 	Diagnosis *berth.Diagnosis
 	Since     time.Time
 	SeenAt    time.Time // when it last answered
-	refusal   *Refusal
 }
 
 // Texts words the diagnoses that the engine makes itself.

@@ -17,7 +17,7 @@ type follower struct {
 	unfollowed time.Duration
 }
 
-func (f *follower) end(time.Time) { f.once.Do(func() { close(f.ended) }) }
+func (f *follower) end() { f.once.Do(func() { close(f.ended) }) }
 
 // afterEnd is how long a stream that ended before its container was seen to
 // end is believed to have ended because of it.
@@ -31,7 +31,7 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	}
 	f := &follower{ended: make(chan struct{}), unfollowed: unfollowed(len(l.open))}
 	if a.Outcome != nil {
-		f.end(a.EndedAt)
+		f.end()
 	}
 	c.follower = f
 	id, number, pod, driver := life.Task.ID, a.Number, a.Pod, l.driver

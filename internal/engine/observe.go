@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"time"
 
 	"github.com/berth-run/berth"
@@ -199,7 +198,7 @@ func (s *step) onLost(refusal *Refusal) {
 	if h.State == state {
 		since = h.Since
 	}
-	s.setHealth(Health{State: state, Reason: refusal.Error(), Diagnosis: refusal.Diagnosis, Since: since, SeenAt: h.SeenAt, refusal: refusal})
+	s.setHealth(Health{State: state, Reason: refusal.Error(), Diagnosis: refusal.Diagnosis, Since: since, SeenAt: h.SeenAt})
 }
 
 // seen: something was heard from the infrastructure.
@@ -274,7 +273,7 @@ func (l *loop) stopTimer(id string) {
 }
 
 // setTimer has expire called when a task's patience ends.
-func (l *loop) setTimer(ctx context.Context, life *berth.Life) {
+func (l *loop) setTimer(life *berth.Life) {
 	id := life.Task.ID
 	l.stopTimer(id)
 	deadline, _ := life.Deadline(l.config.Grace)
