@@ -1,6 +1,9 @@
 package berth
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Attempt is one try of a task: exactly one pod (or one Docker container).
 type Attempt struct {
@@ -24,6 +27,11 @@ type Attempt struct {
 	StallFrom time.Time `json:"stallFrom,omitzero"`
 	Patience  Patience  `json:"patience,omitempty"`
 
+	// Steps and AgentSeq are what the agent told: the state of each step, and
+	// the number of its last event that was taken in.
+	Steps    []StepStatus `json:"steps,omitempty"`
+	AgentSeq int          `json:"agentSeq,omitempty"`
+
 	Logs    LogState `json:"logs,omitempty"`
 	Removed bool     `json:"removed,omitempty"` // no pod of it exists any more, or ever did
 }
@@ -39,12 +47,15 @@ const (
 
 // Outcome is how an attempt ended.
 type Outcome struct {
-	ExitCode     *int       `json:"exitCode,omitempty"`
-	Diagnosis    *Diagnosis `json:"diagnosis,omitempty"`    // nil on success
-	Reason       string     `json:"reason,omitempty"`       // one line
-	NeverStarted bool       `json:"neverStarted,omitempty"` // the main container is known not to have run
-	ByCluster    bool       `json:"byCluster,omitempty"`    // evicted, preempted, node lost: not the task's doing
-	Unknown      bool       `json:"unknown,omitempty"`      // nobody saw how it ended
+	ExitCode  *int       `json:"exitCode,omitempty"`
+	Diagnosis *Diagnosis `json:"diagnosis,omitempty"` // nil on success
+	Reason    string     `json:"reason,omitempty"`    // one line
+
+	Result       json.RawMessage `json:"result,omitempty"`       // of a function that succeeded
+	Steps        []StepStatus    `json:"steps,omitempty"`        // of a task with steps, where the agent told
+	NeverStarted bool            `json:"neverStarted,omitempty"` // the main container is known not to have run
+	ByCluster    bool            `json:"byCluster,omitempty"`    // evicted, preempted, node lost: not the task's doing
+	Unknown      bool            `json:"unknown,omitempty"`      // nobody saw how it ended
 }
 
 // Success reports whether the attempt ended well.

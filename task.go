@@ -65,7 +65,15 @@ type TaskSpec struct {
 	Idempotent       bool              `json:"idempotent,omitempty"`
 	Labels           map[string]string `json:"labels,omitempty"`
 	Pull             PullPolicy        `json:"pull,omitempty"`
+
+	// Steps, or a Call, are run by the agent in place of the image's command.
+	// With neither it is a plain task. A Call needs no Image.
+	Steps []Step `json:"steps,omitempty"`
+	Call  *Call  `json:"call,omitempty"`
 }
+
+// Agent reports whether the agent runs in the task's container.
+func (s *TaskSpec) Agent() bool { return len(s.Steps) > 0 || s.Call != nil }
 
 // Submission is a TaskSpec with the key that makes submitting it twice the
 // same as submitting it once.
@@ -92,6 +100,7 @@ type Task struct {
 	ExitCode       *int            `json:"exitCode"`
 	Reason         *string         `json:"reason"` // one line: why it ended, or what it waits for
 	Result         json.RawMessage `json:"result"`
+	Steps          []StepStatus    `json:"steps"` // of the last attempt; empty for a task without steps
 	Diagnosis      *Diagnosis      `json:"diagnosis"`
 	CreatedAt      time.Time       `json:"createdAt"`
 	StartedAt      *time.Time      `json:"startedAt"`  // of the last attempt's main container

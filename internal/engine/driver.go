@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agent"
 )
 
 // Driver runs attempts on one infrastructure. Methods are safe for concurrent
@@ -40,10 +41,10 @@ type Driver interface {
 	// the cluster remembers of it. An error means that nobody can tell.
 	Vouch(ctx context.Context, pod string, since time.Time) (existed bool, err error)
 
-	// Delete deletes a pod with that UID and no other, and says whether it is
-	// gone now or still has to end. A pod that was gone before is no error. A
-	// negative grace means the pod's own; zero is at once.
-	Delete(ctx context.Context, pod, uid string, grace time.Duration) (gone bool, err error)
+	// Delete deletes a pod with that UID and no other, and says what became of
+	// it. A pod that was gone before is no error. A negative grace means the
+	// pod's own; zero is at once.
+	Delete(ctx context.Context, pod, uid string, grace time.Duration) (Deletion, error)
 
 	// Logs opens the log of a pod's main container from a time on, each line
 	// with its time.
@@ -79,6 +80,15 @@ type Sink interface {
 	Lost(refusal *Refusal)
 }
 
+// Deletion is what became of a pod that was to be deleted.
+type Deletion int
+
+const (
+	DeletionGone    Deletion = iota // it doesn't exist any more
+	DeletionGoing                   // it has still to end, and goes away by itself then
+	DeletionStopped                 // it ends, and stays until it is deleted once more: its outcome and log can be read
+)
+
 // Order is what a driver needs to make the pod of an attempt.
 type Order struct {
 	Instance string
@@ -87,7 +97,31 @@ type Order struct {
 	Pod      string
 	ImageID  string // of the first attempt: a retry runs the same image
 	Spec     berth.TaskSpec
+	Agent    *Agent // nil for a plain task
 }
+
+// Agent is what a driver needs to start the agent as PID 1 of the main
+// container, in place of the image's own command.
+type Agent struct {
+	// Order is for the agent's environment (Order.Env). The driver fills in
+	// Message, and Call.Secrets with where it puts the values of Secrets.
+	Order agent.Order
+
+	Inject  bool                                  // the image doesn't have the agent
+	Image   string                                // to inject it from, where containers can't be written into before they start
+	Binary  func(platform string) ([]byte, error) // the agent itself, for os/arch such as linux/amd64
+	Secrets []SecretInput
+}
+
+// SecretInput is the value of a secret input, for this attempt alone.
+type SecretInput struct {
+	Input string
+	Value berth.Secret
+	Ref   *SecretRef // instead of Value: it is in the infrastructure already
+}
+
+// SecretRef names a key of a Kubernetes Secret.
+type SecretRef struct{ Name, Key string }
 
 // Refused is the kind of a Refusal.
 type Refused int

@@ -124,12 +124,12 @@ func (c *cluster) Vouch(context.Context, string, time.Time) (bool, error) {
 	return c.vouched, c.vouchErr
 }
 
-func (c *cluster) Delete(_ context.Context, pod, uid string, _ time.Duration) (bool, error) {
+func (c *cluster) Delete(_ context.Context, pod, uid string, _ time.Duration) (Deletion, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o, ok := c.pods[pod]
 	if !ok || o.UID != uid {
-		return true, nil
+		return DeletionGone, nil
 	}
 	delete(c.pods, pod)
 	c.deleted = append(c.deleted, pod)
@@ -137,7 +137,7 @@ func (c *cluster) Delete(_ context.Context, pod, uid string, _ time.Duration) (b
 	if c.sink != nil {
 		c.sink.Observed(o)
 	}
-	return true, nil
+	return DeletionGone, nil
 }
 
 func (c *cluster) Logs(context.Context, string, time.Time, bool) (io.ReadCloser, error) {

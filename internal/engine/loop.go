@@ -67,6 +67,7 @@ type calls struct {
 	waiting  bool
 	deleting bool
 	deleted  bool // accepted; the pod has still to end
+	stopped  bool // it ends, and is deleted once more when all of it is stored
 	follower *follower
 }
 

@@ -174,7 +174,10 @@ func (s *step) stray(pod berth.Observation) {
 			s.inbox.post(func(s *step) { c.deleting = false })
 			return
 		}
-		_, err = driver.Delete(ctx, pod.Pod, pod.UID, -1)
+		deletion, err := driver.Delete(ctx, pod.Pod, pod.UID, -1)
+		if err == nil && deletion == DeletionStopped {
+			_, err = driver.Delete(ctx, pod.Pod, pod.UID, 0)
+		}
 		s.inbox.post(func(s *step) { c.deleting, c.deleted = false, err == nil })
 	}()
 }

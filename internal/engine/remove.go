@@ -10,7 +10,7 @@ import (
 // delete deletes the pod of an attempt, and forces it when it is stuck.
 func (l *loop) delete(ctx context.Context, life *berth.Life, a *berth.Attempt, grace time.Duration) {
 	c := l.call(a.Pod)
-	if c.deleting || c.deleted {
+	if c.deleting || c.deleted || c.stopped && a.Outcome == nil {
 		return
 	}
 	c.deleting = true
@@ -20,14 +20,17 @@ func (l *loop) delete(ctx context.Context, life *berth.Life, a *berth.Attempt, g
 		defer l.engine.pending.Done()
 		l.deleteSlots <- struct{}{}
 		defer func() { <-l.deleteSlots }()
-		gone, err := driver.Delete(ctx, pod, uid, grace)
+		deletion, err := driver.Delete(ctx, pod, uid, grace)
 		l.inbox.post(func(s *step) {
 			c.deleting = false
 			switch {
 			case err != nil:
 				c.failures++
 				s.after(min(recreatePause<<min(c.failures, 10), 30*time.Second), func(s *step) { s.again(id) })
-			case gone && ended:
+			case deletion == DeletionStopped:
+				c.stopped = true
+				s.again(id)
+			case deletion == DeletionGone && ended:
 				s.onObserved(berth.Observation{TaskID: id, Attempt: number, Pod: pod, UID: uid, Gone: true})
 			default:
 				c.deleted = true

@@ -152,7 +152,7 @@ func (d *Driver) Vouch(ctx context.Context, pod string, since time.Time) (bool, 
 }
 
 // Delete deletes the pod with that UID, and no other of its name.
-func (d *Driver) Delete(ctx context.Context, pod, uid string, grace time.Duration) (bool, error) {
+func (d *Driver) Delete(ctx context.Context, pod, uid string, grace time.Duration) (engine.Deletion, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: ptr(types.UID(uid))}}
@@ -162,12 +162,15 @@ func (d *Driver) Delete(ctx context.Context, pod, uid string, grace time.Duratio
 	var deleted corev1.Pod
 	err := d.client.Clientset.CoreV1().RESTClient().Delete().Namespace(d.client.Namespace).Resource("pods").Name(pod).Body(&options).Do(ctx).Into(&deleted)
 	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // conflict: a pod of that name, but another
-		return true, nil
+		return engine.DeletionGone, nil
 	}
 	if err != nil {
-		return false, d.refusal(err, "delete", "pods", pod)
+		return engine.DeletionGoing, d.refusal(err, "delete", "pods", pod)
 	}
-	return deleted.DeletionGracePeriodSeconds == nil || *deleted.DeletionGracePeriodSeconds == 0, nil
+	if deleted.DeletionGracePeriodSeconds == nil || *deleted.DeletionGracePeriodSeconds == 0 {
+		return engine.DeletionGone, nil
+	}
+	return engine.DeletionGoing, nil
 }
 
 // Logs opens the log of the main container. The API counts in seconds, so

@@ -1,0 +1,91 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/berth-run/berth"
+)
+
+// Report is one callback: what happened since the last that was accepted.
+type Report struct {
+	Task    string  `json:"task"`
+	Attempt int     `json:"attempt"`
+	Pod     string  `json:"pod"`
+	Events  []Event `json:"events"`
+}
+
+// Event is one thing that the agent saw. Seq rises by one from 1 on, so that
+// what comes twice or late is known; heartbeats have none.
+type Event struct {
+	Seq        int               `json:"seq,omitempty"`
+	Type       berth.EventType   `json:"type"` // Ready, Initialized, Started, StepStarted, StepFinished, Heartbeat, Completed
+	At         time.Time         `json:"at"`
+	Message    string            `json:"message,omitempty"`
+	Step       int               `json:"step,omitempty"` // from 1 on
+	Status     *berth.StepStatus `json:"status,omitempty"`
+	Completion *Completion       `json:"completion,omitempty"`
+}
+
+// Completion is how the agent's work ended: the end of the attempt.
+type Completion struct {
+	ExitCode int                `json:"exitCode"`
+	EndedAt  time.Time          `json:"endedAt"`
+	Result   json.RawMessage    `json:"result,omitempty"` // of a function that succeeded
+	Fault    *Fault             `json:"fault,omitempty"`  // why it failed, where the exit code doesn't tell
+	Steps    []berth.StepStatus `json:"steps,omitempty"`
+}
+
+// Fault is a failure that only the agent could see.
+type Fault struct {
+	Cause    berth.Cause      `json:"cause"`
+	Summary  string           `json:"summary"`
+	Evidence []berth.Evidence `json:"evidence,omitempty"`
+	Remedy   string           `json:"remedy,omitempty"`
+}
+
+// envelope is what is left with the container: the completion itself, or where
+// it is in the log.
+type envelope struct {
+	Berth      int         `json:"berth"`
+	Completion *Completion `json:"completion,omitempty"`
+	InLog      *Block      `json:"inLog,omitempty"`
+	ExitCode   int         `json:"exitCode"`
+}
+
+// Block describes a completion that is in frames at the end of the log.
+type Block struct {
+	Size   int    `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+// ErrNoEnvelope says that a container's message is not an agent's: it was
+// killed before it could write one.
+var ErrNoEnvelope = errors.New("the agent left no report")
+
+// EncodeMessage writes a completion as a container's message. Where it is
+// larger than limit (0: none), the message says where it is, and block is what
+// has to go to the end of the log by [Frames].
+func EncodeMessage(c *Completion, limit int) (message, block []byte, err error) {
+	message, err = json.Marshal(envelope{Berth: Version, Completion: c, ExitCode: c.ExitCode})
+	if err != nil || limit == 0 || len(message) <= limit {
+		return message, nil, err
+	}
+	block, err = json.Marshal(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	message, err = json.Marshal(envelope{Berth: Version, InLog: &Block{Size: len(block), SHA256: digest(block)}, ExitCode: c.ExitCode})
+	return message, block, err
+}
+
+// DecodeMessage reads a container's message: a completion, or the block of the
+// log that it is in, by which [ReadBlock] finds it.
+func DecodeMessage(message []byte) (*Completion, *Block, error) {
+	var e envelope
+	if json.Unmarshal(message, &e) != nil || e.Berth < 1 || e.Completion == nil && e.InLog == nil {
+		return nil, nil, ErrNoEnvelope
+	}
+	return e.Completion, e.InLog, nil
+}
