@@ -29,6 +29,7 @@ var allowed = map[string][]string{
 	"internal/kube":                       {"internal/agent", "internal/diagnosis", "internal/engine", "internal/permissions", "internal/version"},
 	"internal/kubeconfig":                 {"internal/permissions"},
 	"internal/logs":                       {},
+	"internal/pack":                       {"internal/yamlstrict"},
 	"internal/permissions":                {},
 	"internal/rpc":                        {"internal/rpc/berthv1", "internal/rpc/berthv1/berthv1connect"},
 	"internal/rpc/berthv1":                {},

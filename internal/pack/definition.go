@@ -1,0 +1,38 @@
+// Package pack reads container.yml, the description of a package: the typed
+// functions that it offers and how its image is built. Text comes in, a
+// Definition goes out; what it doesn't know is an error with line and column.
+// It builds nothing.
+package pack
+
+import "github.com/berth-run/berth"
+
+// Definition is a container.yml.
+type Definition struct {
+	Package berth.Package // what the image offers; defaults are filled in
+
+	Path         string         // of the container.yml, as errors call it
+	Dir          string         // where it is; Files are relative to it
+	Base         string         // image to build upon; empty: the default of the builder
+	Dependencies []string       // Debian packages
+	Environment  []berth.EnvVar // of the image, in order
+	Files        []File         // copied into Package.WorkDir
+	Install      []Line         // shell commands of the build, before Files are there
+	Unpack       []Line         // shell commands of the build, after
+}
+
+// File is a file or a folder of the package.
+type File struct {
+	Path string // slash-separated, relative to Dir, inside of it
+	Line int    // in container.yml
+}
+
+// Line is a command of container.yml and where it is.
+type Line struct {
+	Text string
+	Line int // in container.yml
+}
+
+// NeedsRun reports whether the image can only be built by running commands.
+func (d *Definition) NeedsRun() bool {
+	return len(d.Dependencies) > 0 || len(d.Install) > 0 || len(d.Unpack) > 0
+}
