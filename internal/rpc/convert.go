@@ -40,30 +40,6 @@ func fromTimePtr(t *time.Time) *timestamppb.Timestamp {
 	return fromTime(*t)
 }
 
-func fromSpec(s *berth.TaskSpec) *pb.TaskSpec {
-	out := &pb.TaskSpec{
-		Name: s.Name, Image: s.Image, Entrypoint: s.Entrypoint, Args: s.Args, User: s.User, Infrastructure: s.Infrastructure,
-		Cpu: string(s.CPU), Memory: string(s.Memory), Gpu: int32(s.GPU), EphemeralStorage: string(s.EphemeralStorage),
-		Timeout: durationpb.New(s.Timeout), Retries: int32(s.Retries), Idempotent: s.Idempotent, Labels: s.Labels, Pull: string(s.Pull),
-	}
-	for _, e := range s.Env {
-		out.Env = append(out.Env, &pb.EnvVar{Name: e.Name, Value: e.Value})
-	}
-	return out
-}
-
-func toSpec(s *pb.TaskSpec) berth.TaskSpec {
-	out := berth.TaskSpec{
-		Name: s.GetName(), Image: s.GetImage(), Entrypoint: s.GetEntrypoint(), Args: s.GetArgs(), User: s.GetUser(), Infrastructure: s.GetInfrastructure(),
-		CPU: berth.Quantity(s.GetCpu()), Memory: berth.Quantity(s.GetMemory()), GPU: int(s.GetGpu()), EphemeralStorage: berth.Quantity(s.GetEphemeralStorage()),
-		Timeout: s.GetTimeout().AsDuration(), Retries: int(s.GetRetries()), Idempotent: s.GetIdempotent(), Labels: s.GetLabels(), Pull: berth.PullPolicy(s.GetPull()),
-	}
-	for _, e := range s.GetEnv() {
-		out.Env = append(out.Env, berth.EnvVar{Name: e.GetName(), Value: e.GetValue()})
-	}
-	return out
-}
-
 func fromDiagnosis(d *berth.Diagnosis) *pb.Diagnosis {
 	if d == nil {
 		return nil
@@ -91,7 +67,7 @@ func fromTask(t *berth.Task) *pb.Task {
 		Id: t.ID, State: string(t.State), Infrastructure: t.Infrastructure, Attempt: int32(t.Attempt), Reason: t.Reason, Result: t.Result,
 		Diagnosis: fromDiagnosis(t.Diagnosis), CreatedAt: fromTime(t.CreatedAt), StartedAt: fromTimePtr(t.StartedAt), FinishedAt: fromTimePtr(t.FinishedAt),
 		Usage: &pb.Usage{CpuSeconds: t.Usage.CPUSeconds, MemoryPeakBytes: t.Usage.MemoryPeakBytes},
-		Owner: t.Owner, Pod: t.Pod, Node: t.Node, CancelledAt: fromTimePtr(t.CancelledAt), Stale: t.Stale, Spec: fromSpec(&t.Spec),
+		Owner: t.Owner, Pod: t.Pod, Node: t.Node, CancelledAt: fromTimePtr(t.CancelledAt), Stale: t.Stale, Spec: fromSpec(&t.Spec), Steps: fromSteps(t.Steps),
 	}
 	if t.ExitCode != nil {
 		code := int32(*t.ExitCode)
@@ -104,7 +80,7 @@ func toTask(t *pb.Task) berth.Task {
 	out := berth.Task{
 		ID: t.GetId(), State: berth.TaskState(t.GetState()), Infrastructure: t.GetInfrastructure(), Attempt: int(t.GetAttempt()), Reason: t.Reason,
 		Diagnosis: toDiagnosis(t.GetDiagnosis()), CreatedAt: toTime(t.GetCreatedAt()), StartedAt: toTimePtr(t.GetStartedAt()), FinishedAt: toTimePtr(t.GetFinishedAt()),
-		Owner: t.GetOwner(), Pod: t.Pod, Node: t.Node, CancelledAt: toTimePtr(t.GetCancelledAt()), Stale: t.Stale, Spec: toSpec(t.GetSpec()),
+		Owner: t.GetOwner(), Pod: t.Pod, Node: t.Node, CancelledAt: toTimePtr(t.GetCancelledAt()), Stale: t.Stale, Spec: toSpec(t.GetSpec()), Steps: toSteps(t.GetSteps()),
 	}
 	if u := t.GetUsage(); u != nil {
 		out.Usage = berth.Usage{CPUSeconds: u.CpuSeconds, MemoryPeakBytes: u.MemoryPeakBytes}
