@@ -15,6 +15,7 @@ type Attempt struct {
 	CreatedAt  time.Time `json:"createdAt,omitzero"`
 	StartedAt  time.Time `json:"startedAt,omitzero"` // main container
 	EndedAt    time.Time `json:"endedAt,omitzero"`
+	EndSeen    time.Time `json:"endSeen,omitzero"` // when the container's own end was seen; an agent tells earlier
 	Node       string    `json:"node,omitempty"`
 	ImageID    string    `json:"imageId,omitempty"`
 	Pulled     bool      `json:"pulled,omitempty"`

@@ -14,6 +14,14 @@ const (
 	EventPulled    EventType = "Pulled"
 	EventReady     EventType = "Ready"
 	EventStarted   EventType = "Started" // the main container runs
+
+	// What the agent tells; Ready is one of them.
+	EventInitialized  EventType = "Initialized" // arguments are in place
+	EventStepStarted  EventType = "StepStarted"
+	EventStepFinished EventType = "StepFinished"
+	EventHeartbeat    EventType = "Heartbeat" // never stored
+	EventCompleted    EventType = "Completed" // the program ended: exit code, result
+
 	EventFinished  EventType = "Finished"
 	EventFailed    EventType = "Failed"
 	EventStopped   EventType = "Stopped"

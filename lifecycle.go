@@ -30,7 +30,7 @@ type Change struct {
 func NewLife(id, owner, key string, spec TaskSpec, now time.Time) (*Life, []Event) {
 	l := &Life{Key: key, Task: Task{
 		ID: id, State: StateQueued, Infrastructure: spec.Infrastructure, Image: spec.Image,
-		CreatedAt: now.UTC(), Owner: owner, Spec: spec,
+		CreatedAt: now.UTC(), Owner: owner, Spec: spec, Steps: append([]StepStatus{}, pendingSteps(spec.Steps)...),
 	}}
 	if spec.Name != "" {
 		l.Task.Name = &spec.Name
@@ -101,10 +101,11 @@ func (l *Life) Admit(now time.Time) []Event {
 	}
 	number := len(l.Attempts) + 1
 	pod := PodName(l.Task.ID, number, 0)
-	l.Attempts = append(l.Attempts, Attempt{Number: number, Pod: pod, IntendedAt: now.UTC(), GraceFrom: now.UTC()})
+	l.Attempts = append(l.Attempts, Attempt{Number: number, Pod: pod, IntendedAt: now.UTC(), GraceFrom: now.UTC(), Steps: pendingSteps(l.Task.Spec.Steps)})
 	l.Task.Attempt, l.Task.Pod, l.Task.Node = number, &pod, nil
 	l.Task.State = StateLaunching
 	l.Task.StartedAt, l.Task.ExitCode, l.Task.Reason = nil, nil, nil
+	l.Task.Steps = append([]StepStatus{}, pendingSteps(l.Task.Spec.Steps)...)
 	events := []Event{l.event(EventAdmitted, now, "as pod "+pod)}
 	return append(events, l.clear(now)...)
 }
@@ -174,6 +175,10 @@ func (l *Life) Observe(o Observation, now time.Time) []Event {
 		if o.Gone && (a.UID == "" || a.UID == o.UID) {
 			a.Removed = true
 		}
+		if o.Outcome != nil && a.EndSeen.IsZero() {
+			a.EndSeen = now.UTC()
+			return l.disagreement(a, o.Outcome, now)
+		}
 		return nil
 	}
 	var events []Event
@@ -191,6 +196,7 @@ func (l *Life) Observe(o Observation, now time.Time) []Event {
 	switch {
 	case o.Outcome != nil:
 		a.Removed = o.Gone
+		a.EndSeen = now.UTC()
 		outcome := *o.Outcome
 		a.EndedAt = o.EndedAt.UTC()
 		if a.EndedAt.IsZero() {
@@ -286,6 +292,11 @@ func (l *Life) end(a *Attempt, o Outcome, now time.Time) []Event {
 		a.Logs = LogsComplete // there can't be any
 	}
 	l.Task.ExitCode = o.ExitCode
+	l.Task.Result, a.Outcome.Result = o.Result, nil // kept once: it may be large
+	if len(o.Steps) > 0 {
+		a.Steps, a.Outcome.Steps = o.Steps, nil
+		l.Task.Steps = a.Steps
+	}
 	if o.Reason != "" {
 		l.Task.Reason = &a.Outcome.Reason
 	}

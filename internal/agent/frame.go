@@ -27,8 +27,8 @@ const (
 	FrameStep   FrameKind = "step"
 )
 
-// frameSize keeps a frame's line below the 16 KiB at which runtimes part lines.
-const frameSize = 9 << 10
+// frameSize keeps a frame's line below 4096 bytes, which a pipe takes whole however many write into it.
+const frameSize = 2900
 
 // Frames encodes a block as lines for the end of the log. It begins with a
 // newline where the program's output may have ended without one.

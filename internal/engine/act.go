@@ -32,7 +32,7 @@ func (l *loop) act(ctx context.Context, life *berth.Life) {
 			l.follow(ctx, life, a)
 		}
 		if c := l.calls[a.Pod]; c != nil && c.follower != nil && a.Outcome != nil {
-			c.follower.end()
+			l.endLog(a, c.follower)
 		}
 		if a.Outcome != nil && !a.Removed && a.Logs != berth.LogsOpen {
 			l.delete(ctx, life, a, podGrace)

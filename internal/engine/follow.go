@@ -15,9 +15,26 @@ type follower struct {
 	ended chan struct{} // closed when the attempt is known to have ended
 
 	unfollowed time.Duration
+	waiting    bool // for the container's own end
 }
 
 func (f *follower) end() { f.once.Do(func() { close(f.ended) }) }
+
+// quiet is how long a container may go on after its agent told the outcome.
+const quiet = 5 * time.Second
+
+// endLog tells a follower that no more output will come: at the attempt's end,
+// but where an agent told that, at the end of its container, which comes later.
+func (l *loop) endLog(a *berth.Attempt, f *follower) {
+	if a.AgentSeq == 0 || !a.EndSeen.IsZero() || a.Removed {
+		f.end()
+		return
+	}
+	if !f.waiting {
+		f.waiting = true
+		l.after(quiet, func(*step) { f.end() })
+	}
+}
 
 // afterEnd is how long a stream that ended before its container was seen to
 // end is believed to have ended because of it.

@@ -219,6 +219,9 @@ func decode(data []byte) (*berth.Life, error) {
 	if string(life.Task.Result) == "null" {
 		life.Task.Result = nil
 	}
+	if life.Task.Steps == nil {
+		life.Task.Steps = []berth.StepStatus{}
+	}
 	return life, err
 }
 
