@@ -37,6 +37,7 @@ type Order struct {
 	Version int    `json:"version"`
 	Task    string `json:"task"`
 	Attempt int    `json:"attempt"`
+	Pod     string `json:"pod"`
 
 	Steps []berth.Step `json:"steps,omitempty"` // or
 	Call  *Call        `json:"call,omitempty"`

@@ -35,6 +35,16 @@ type Completion struct {
 	Result   json.RawMessage    `json:"result,omitempty"` // of a function that succeeded
 	Fault    *Fault             `json:"fault,omitempty"`  // why it failed, where the exit code doesn't tell
 	Steps    []berth.StepStatus `json:"steps,omitempty"`
+
+	// Deferred: the program was killed, or the agent was told to end, and why
+	// is for the container's own status to say (out of memory, over its time).
+	Deferred bool `json:"deferred,omitempty"`
+}
+
+// Outcome puts a completion into the domain's terms, with the diagnosis of it.
+func (c *Completion) Outcome(d *berth.Diagnosis) *berth.Outcome {
+	code := c.ExitCode
+	return &berth.Outcome{ExitCode: &code, Diagnosis: d, Result: c.Result, Steps: c.Steps}
 }
 
 // Fault is a failure that only the agent could see.

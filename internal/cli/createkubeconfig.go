@@ -35,7 +35,7 @@ No kubectl is needed. Run again it changes nothing that is as it should be.`,
 	flags := cmd.Flags()
 	flags.StringVarP(&o.Namespace, "namespace", "n", "berth", "namespace to grant access to; made when it is missing")
 	flags.StringVarP(&o.Output, "output", "o", "./kubeconfig", "file to write, with mode 0600")
-	flags.StringSliceVar(&o.Profiles, "profile", []string{"tasks"}, "what to grant: tasks, clusters, metrics")
+	flags.StringSliceVar(&o.Profiles, "profile", []string{"tasks"}, "what to grant: tasks, functions, clusters, metrics")
 	flags.DurationVar(&o.TTL, "ttl", 0, "make a token that expires after this long, in place of one that doesn't")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "print the manifests and contact no cluster")
 	flags.BoolVar(&o.Rotate, "rotate", false, "replace the token: the one before stops working")

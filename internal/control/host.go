@@ -116,7 +116,7 @@ func (texts) StartTimedOut(infrastructure string, t *berth.Task, limit time.Dura
 }
 
 func subject(infrastructure string, t *berth.Task) diagnosis.Subject {
-	s := diagnosis.Subject{Infrastructure: infrastructure, Image: t.Image, CPU: t.Spec.CPU, Memory: t.Spec.Memory}
+	s := diagnosis.Subject{Infrastructure: infrastructure, Task: t.ID, Image: t.Image, CPU: t.Spec.CPU, Memory: t.Spec.Memory}
 	if t.Pod != nil {
 		s.Pod = *t.Pod
 	}

@@ -35,6 +35,7 @@ type Subject struct {
 	Infrastructure string // name in infra.yml
 	Namespace      string
 	Server         string // address of the API server
+	Task           string
 	Pod            string
 	Image          string
 	CPU            berth.Quantity

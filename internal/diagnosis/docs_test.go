@@ -42,6 +42,7 @@ var docsSections = []struct {
 	{"Rules of the cluster", func() []row { return admissionRows }, false},
 	{"Access", func() []row { return accessRows }, false},
 	{"The connection to the cluster", func() []row { return connectionRows }, false},
+	{"The result of a function", func() []row { return agentRows }, true},
 	{"What Berth itself knows", func() []row { return engineRows }, false},
 	{"Everything else", func() []row { return unknownRows }, false},
 }

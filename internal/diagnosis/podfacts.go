@@ -244,7 +244,7 @@ func (s Subject) words() map[string]string {
 		"infrastructure": cmp.Or(s.Infrastructure, "the cluster"), "namespace": cmp.Or(s.Namespace, "the namespace"),
 		"server": cmp.Or(s.Server, "the cluster's address"), "pod": cmp.Or(s.Pod, "the pod"), "image": cmp.Or(s.Image, "the image"),
 		"cpu": cmp.Or(string(s.CPU), "the asked"), "memory": cmp.Or(string(s.Memory), "the asked amount"), "command": command,
-		"cpu_now": now(string(s.CPU)), "memory_now": now(string(s.Memory)), "service_account": cmp.Or(s.ServiceAccount, "default"),
+		"task": cmp.Or(s.Task, "ID"), "cpu_now": now(string(s.CPU)), "memory_now": now(string(s.Memory)), "service_account": cmp.Or(s.ServiceAccount, "default"),
 	}
 	for k, v := range w {
 		w[k] = word(v)

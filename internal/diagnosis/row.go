@@ -46,7 +46,7 @@ type match struct {
 // table is every cause that is told from what a cluster says.
 var table = slices.Concat(
 	endingRows, rejectionRows, exitRows, containerRows, imageRows, preparationRows, schedulingRows,
-	quotaRows, admissionRows, accessRows, connectionRows, engineRows, unknownRows,
+	quotaRows, admissionRows, accessRows, connectionRows, engineRows, agentRows, unknownRows,
 )
 
 // best makes the finding of the best-ranked match; what the others saw stays

@@ -95,9 +95,23 @@ func (l *loop) order(life *berth.Life, a *berth.Attempt) Order {
 	}
 }
 
+// prepare adds what the agent of a pod is given.
+func (l *loop) prepare(ctx context.Context, order *Order) error {
+	if !order.Spec.Agent() {
+		return nil
+	}
+	given, err := l.engine.agents.Prepare(ctx, l.current.Load().config, *order)
+	order.Agent = given
+	return err
+}
+
 // create makes the pod and says what follows from the answer.
 func (l *loop) create(ctx context.Context, driver Driver, order Order) input {
-	uid, err := driver.Create(ctx, order)
+	err := l.prepare(ctx, &order)
+	var uid string
+	if err == nil {
+		uid, err = driver.Create(ctx, order)
+	}
 	if err == nil {
 		return func(s *step) {
 			s.call(order.Pod).failures = 0
@@ -145,7 +159,12 @@ func (s *step) found(order Order, uid string, ours, adopted bool) {
 // resolve finds out whether the pod that an earlier process intended exists
 // or ever did.
 func (l *loop) resolve(ctx context.Context, driver Driver, order Order, intended time.Time, cancelled bool) input {
-	uid, ours, err := driver.Find(ctx, order)
+	err := l.prepare(ctx, &order)
+	var uid string
+	var ours bool
+	if err == nil {
+		uid, ours, err = driver.Find(ctx, order)
+	}
 	switch {
 	case err == nil:
 		return func(s *step) { s.found(order, uid, ours, true) }

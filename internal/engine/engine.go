@@ -29,12 +29,13 @@ type Texts interface {
 // Engine runs the loops of all infrastructures. Methods are safe for
 // concurrent use.
 type Engine struct {
-	store Store
-	logs  LogStore
-	texts Texts
-	log   *slog.Logger
-	now   func() time.Time
-	hub   *hub
+	store  Store
+	logs   LogStore
+	texts  Texts
+	agents Agents
+	log    *slog.Logger
+	now    func() time.Time
+	hub    *hub
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -47,8 +48,8 @@ type Engine struct {
 }
 
 // New returns an engine without infrastructures; see Configure.
-func New(store Store, logs LogStore, texts Texts, log *slog.Logger) *Engine {
-	e := &Engine{store: store, logs: logs, texts: texts, log: log, now: time.Now, hub: newHub(), loops: map[string]*loop{}, submitting: map[string]chan struct{}{}}
+func New(store Store, logs LogStore, texts Texts, agents Agents, log *slog.Logger) *Engine {
+	e := &Engine{store: store, logs: logs, texts: texts, agents: agents, log: log, now: time.Now, hub: newHub(), loops: map[string]*loop{}, submitting: map[string]chan struct{}{}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agent"
 	"github.com/berth-run/berth/internal/logs"
 	"github.com/berth-run/berth/internal/store"
 )
@@ -206,7 +207,7 @@ func start(t *testing.T, dir string, c *cluster, config berth.InfrastructureConf
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, dir: dir, store: st, engine: New(st, logKeeper{logStore}, plainTexts{}, slog.New(slog.DiscardHandler))}
+	p := &process{t: t, dir: dir, store: st, engine: New(st, logKeeper{logStore}, plainTexts{}, plainAgents{}, slog.New(slog.DiscardHandler))}
 	t.Cleanup(p.crash)
 	config.Name = "here"
 	if config.Grace == (berth.Grace{}) {
@@ -275,4 +276,18 @@ func (p *process) settled(id string) *berth.Life {
 		return life.Settled()
 	})
 	return life
+}
+
+// plainAgents gives every agent an order of its own.
+type plainAgents struct{}
+
+func (plainAgents) Prepare(_ context.Context, _ berth.InfrastructureConfig, order Order) (*Agent, error) {
+	return &Agent{Order: agent.Order{Task: order.TaskID, Attempt: order.Attempt, Pod: order.Pod, Steps: order.Spec.Steps}}, nil
+}
+func (plainAgents) Nonce(pod string) string { return "nonce-" + pod }
+func (plainAgents) Completed(_ string, _ *berth.Task, c *agent.Completion) *berth.Diagnosis {
+	if c.ExitCode == 0 {
+		return nil
+	}
+	return &berth.Diagnosis{Cause: berth.CauseExitedNonZero, Summary: fmt.Sprintf("exit code %d", c.ExitCode)}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agent"
 )
 
 // follower copies the log of one attempt from its pod into the log store.
@@ -15,7 +16,8 @@ type follower struct {
 	ended chan struct{} // closed when the attempt is known to have ended
 
 	unfollowed time.Duration
-	waiting    bool // for the container's own end
+	nonce      string // of the agent's frames; empty without an agent
+	waiting    bool   // for the container's own end
 }
 
 func (f *follower) end() { f.once.Do(func() { close(f.ended) }) }
@@ -47,10 +49,13 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 		return
 	}
 	f := &follower{ended: make(chan struct{}), unfollowed: unfollowed(len(l.open))}
-	if a.Outcome != nil {
-		f.end()
+	if life.Task.Spec.Agent() {
+		f.nonce = l.engine.agents.Nonce(a.Pod)
 	}
 	c.follower = f
+	if a.Outcome != nil {
+		l.endLog(a, f)
+	}
 	id, number, pod, driver := life.Task.ID, a.Number, a.Pod, l.driver
 	l.engine.wg.Add(1)
 	go func() {
@@ -166,7 +171,10 @@ func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWr
 	if err != nil {
 		return err
 	}
-	defer stream.Close()
+	defer func() { stream.Close() }()
+	if f.nonce != "" {
+		stream = agent.Filter(stream, f.nonce)
+	}
 	return w.Copy(stream)
 }
 

@@ -140,13 +140,15 @@ func (c *Client) checkPermissions(ctx context.Context) ([]berth.CheckRow, error)
 	}
 	wanted := map[permissions.Profile]bool{permissions.Tasks: true}
 	for i, p := range permissions.All {
-		wanted[p.Profile] = wanted[p.Profile] || granted[i]
+		wanted[p.Profile] = wanted[p.Profile] || granted[i] && permissions.Only(p)
 	}
 	var rows []berth.CheckRow
+	seen := map[string]bool{}
 	for i, p := range permissions.All {
-		if !wanted[p.Profile] {
+		if !wanted[p.Profile] || seen[p.String()] {
 			continue
 		}
+		seen[p.String()] = true
 		row := berth.CheckRow{What: p.String(), Status: berth.CheckOK, Detail: p.For}
 		if !granted[i] {
 			row.Status, row.Remedy = berth.CheckWarning, remedyFor(p.Profile, c.Namespace)

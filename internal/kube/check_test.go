@@ -51,11 +51,11 @@ func rowOf(check berth.InfrastructureCheck, what string) berth.CheckRow {
 	return berth.CheckRow{}
 }
 
-// grantTasksOnly denies what the profiles clusters and metrics grant.
+// grantTasksOnly denies what the other profiles grant.
 func grantTasksOnly(s *apiServer) {
 	s.denied = map[string]bool{}
 	for _, what := range []string{
-		"create services", "get services", "delete services", "create secrets", "get secrets", "delete secrets",
+		"create services", "get services", "delete services", "create secrets", "update secrets", "get secrets", "delete secrets",
 		"create pods/portforward", "get pods.metrics.k8s.io", "list pods.metrics.k8s.io",
 	} {
 		s.denied[what] = true
@@ -108,7 +108,7 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 			t.Errorf("%s: remedy %q", what, row.Remedy)
 		}
 	}
-	if r := rowOf(check, "create secrets").Remedy; !strings.Contains(r, "--profile clusters") {
+	if r := rowOf(check, "delete secrets").Remedy; !strings.Contains(r, "--profile clusters") {
 		t.Errorf("remedy %q names no profile", r)
 	}
 }

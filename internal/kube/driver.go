@@ -26,6 +26,7 @@ type Driver struct {
 	config   berth.InfrastructureConfig
 	instance string
 	events   *podEvents
+	reports  *reports
 	nonRoot  atomic.Bool // the namespace was found to want it
 }
 
@@ -33,7 +34,7 @@ var _ engine.Driver = (*Driver)(nil)
 
 // NewDriver returns a driver for what a store's instance runs through a client.
 func NewDriver(client *Client, config berth.InfrastructureConfig, instance string) *Driver {
-	d := &Driver{client: client, config: config, instance: instance}
+	d := &Driver{client: client, config: config, instance: instance, reports: newReports()}
 	d.events = newPodEvents(d)
 	return d
 }
@@ -86,11 +87,28 @@ func (d *Driver) answers(ctx context.Context) error {
 	return refusal
 }
 
-// Create makes the pod of an attempt. A namespace that wants Pod Security
-// "restricted" says so by refusing; the pod is then made as it wants.
+// Create makes the pod of an attempt, and the Secret that it waits for where it
+// has secret inputs.
 func (d *Driver) Create(ctx context.Context, order engine.Order) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	uid, err := d.createPod(ctx, order)
+	if err != nil {
+		return "", err
+	}
+	if err := d.ensureSecret(ctx, order, uid); err != nil {
+		// Without it the pod can't start: better none, and the reason.
+		if _, gone := d.Delete(context.WithoutCancel(ctx), order.Pod, uid, 0); gone != nil {
+			return uid, nil //nolint:nilerr // it exists, and says itself what it lacks
+		}
+		return "", err
+	}
+	return uid, nil
+}
+
+// createPod makes the pod of an attempt. A namespace that wants Pod Security
+// "restricted" says so by refusing; the pod is then made as it wants.
+func (d *Driver) createPod(ctx context.Context, order engine.Order) (string, error) {
 	nonRoot := d.nonRoot.Load()
 	uid, err := d.create(ctx, order, nonRoot)
 	if err == nil {
@@ -114,7 +132,11 @@ func samePodSecurity(r *engine.Refusal) bool {
 }
 
 func (d *Driver) create(ctx context.Context, order engine.Order, nonRoot bool) (string, error) {
-	pod, err := d.client.Clientset.CoreV1().Pods(d.client.Namespace).Create(ctx, renderPod(order, d.config, nonRoot), metav1.CreateOptions{})
+	wanted, err := renderPod(order, d.config, nonRoot)
+	if err != nil {
+		return "", err
+	}
+	pod, err := d.client.Clientset.CoreV1().Pods(d.client.Namespace).Create(ctx, wanted, metav1.CreateOptions{})
 	if err != nil {
 		return "", err
 	}
@@ -130,6 +152,12 @@ func (d *Driver) Find(ctx context.Context, order engine.Order) (string, bool, er
 		return "", false, d.refuse(err, "get", "pods", order)
 	}
 	ours := pod.Labels[berth.LabelInstance] == order.Instance && pod.Labels[berth.LabelTask] == order.TaskID
+	if ours && pod.DeletionTimestamp == nil {
+		// Whoever created it may have ended before its Secret was there.
+		if err := d.ensureSecret(ctx, order, string(pod.UID)); err != nil {
+			return "", false, err
+		}
+	}
 	return string(pod.UID), ours, nil
 }
 

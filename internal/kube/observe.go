@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agent"
 	"github.com/berth-run/berth/internal/diagnosis"
 )
 
@@ -31,9 +32,25 @@ func (d *Driver) observe(pod *corev1.Pod, gone bool) berth.Observation {
 			}
 		}
 	}
+	nonce, withAgent := hasAgent(pod)
+	said := pod
+	if withAgent && main != nil && main.State.Terminated != nil {
+		if _, _, err := agent.DecodeMessage([]byte(main.State.Terminated.Message)); err == nil {
+			said = pod.DeepCopy() // what the agent left there is for us, not for a person
+			mainStatus(said).State.Terminated.Message = ""
+		}
+	}
 	events, eventsSeen := d.events.of(pod.UID)
-	finding := diagnosis.Pod(pod, MainContainer, events, eventsSeen, d.subject(pod), time.Now())
+	finding := diagnosis.Pod(said, MainContainer, events, eventsSeen, d.subject(pod), time.Now())
 	o.Outcome, o.EndedAt = outcome(pod, main, finding, gone)
+	if withAgent && o.Outcome != nil && !o.Outcome.Unknown && main != nil && main.State.Terminated != nil && !o.Outcome.NeverStarted {
+		c, wait := d.completion(pod, main.State.Terminated, nonce, gone)
+		if wait {
+			o.Outcome, o.EndedAt = nil, time.Time{}
+			return o
+		}
+		o.Outcome = d.agentOutcome(c, int(main.State.Terminated.ExitCode), finding, d.subject(pod))
+	}
 	if finding != nil && o.Outcome == nil {
 		o.Diagnosis, o.Patience = &finding.Diagnosis, finding.Patience
 	}

@@ -23,7 +23,7 @@ const terminationGrace = 10 * time.Second
 // renderPod makes the pod of an attempt: bare, with one container, as
 // unprivileged as the work allows. nonRoot adds what a namespace with Pod
 // Security "restricted" wants beyond what every pod of ours has.
-func renderPod(order engine.Order, config berth.InfrastructureConfig, nonRoot bool) *corev1.Pod {
+func renderPod(order engine.Order, config berth.InfrastructureConfig, nonRoot bool) (*corev1.Pod, error) {
 	spec := &order.Spec
 	labels := map[string]string{}
 	for key, value := range config.Pod.Labels {
@@ -87,7 +87,12 @@ func renderPod(order engine.Order, config berth.InfrastructureConfig, nonRoot bo
 	if nonRoot || config.Pod.Security == "restricted" {
 		pod.Spec.SecurityContext.RunAsNonRoot = ptr(true)
 	}
-	return pod
+	if order.Agent != nil {
+		if err := addAgent(pod, order); err != nil {
+			return nil, err
+		}
+	}
+	return pod, nil
 }
 
 func ptr[T any](v T) *T { return &v }

@@ -15,7 +15,11 @@ import (
 func TestDollarsReachTheProgramAsTheyWereWritten(t *testing.T) {
 	words := []string{"$(HOME)", "kill $$", "a$b", "$", "$$(X)"}
 	spec := berth.TaskSpec{Image: "a:1", Entrypoint: words, Args: words, Env: []berth.EnvVar{{Name: "V", Value: "$$(HOME)"}}}
-	c := renderPod(engine.Order{Spec: spec}, berth.InfrastructureConfig{}, false).Spec.Containers[0]
+	pod, err := renderPod(engine.Order{Spec: spec}, berth.InfrastructureConfig{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := pod.Spec.Containers[0]
 	want := []string{"$$(HOME)", "kill $$$$", "a$$b", "$$", "$$$$(X)"}
 	if diff := cmp.Diff(want, c.Command) + cmp.Diff(want, c.Args); diff != "" {
 		t.Error(diff)

@@ -24,6 +24,9 @@ var errRelist = errors.New("the watch can't be resumed")
 // reflector does the same, but its pauses after a failure grow to 30 s and it
 // doesn't say how fresh what it shows is.
 func (d *Driver) Watch(ctx context.Context, sink engine.Sink) {
+	d.reports.mu.Lock()
+	d.reports.observe = func(pod *corev1.Pod) { sink.Observed(d.observe(pod, false)) }
+	d.reports.mu.Unlock()
 	go d.events.feed(ctx, func(pod *corev1.Pod) { sink.Observed(d.observe(pod, false)) })
 	for wait := 250 * time.Millisecond; ctx.Err() == nil; {
 		began := time.Now()

@@ -69,7 +69,9 @@ func rules(namespace string, profiles []permissions.Profile) []rbacv1.PolicyRule
 				rules[i].ResourceNames = []string{namespace}
 			}
 		}
-		rules[i].Verbs = append(rules[i].Verbs, p.Verb)
+		if !slices.Contains(rules[i].Verbs, p.Verb) {
+			rules[i].Verbs = append(rules[i].Verbs, p.Verb)
+		}
 	}
 	return rules
 }

@@ -16,13 +16,14 @@ type Profile string
 
 // The profiles of create-kubeconfig.
 const (
-	Tasks    Profile = "tasks"    // run tasks
-	Clusters Profile = "clusters" // run compute clusters
-	Metrics  Profile = "metrics"  // read what pods use
+	Tasks     Profile = "tasks"     // run tasks
+	Functions Profile = "functions" // give functions secret inputs, and nodes the credentials of a registry
+	Clusters  Profile = "clusters"  // run compute clusters
+	Metrics   Profile = "metrics"   // read what pods use
 )
 
 // Profiles are all profiles; the first is granted always.
-var Profiles = []Profile{Tasks, Clusters, Metrics}
+var Profiles = []Profile{Tasks, Functions, Clusters, Metrics}
 
 // Permission is the right to use one verb on one resource in the namespace.
 type Permission struct {
@@ -49,6 +50,9 @@ var All = []Permission{
 	{Profile: Tasks, Verb: "list", Resource: "resourcequotas", For: "to say which quota is exhausted, and by how much"},
 	{Profile: Tasks, Verb: "watch", Resource: "resourcequotas", For: "to go on as soon as a quota has room"},
 	{Profile: Tasks, Verb: "get", Resource: "namespaces", OnlyItself: true, For: "to notice that another namespace answers under the same name"},
+
+	{Profile: Functions, Verb: "create", Resource: "secrets", Required: true, For: "to give functions their secret inputs, and nodes the credentials of a registry"},
+	{Profile: Functions, Verb: "update", Resource: "secrets", Required: true, For: "to renew the credentials of a registry"},
 
 	{Profile: Clusters, Verb: "create", Resource: "services", Required: true, For: "to give a compute cluster's head a name"},
 	{Profile: Clusters, Verb: "get", Resource: "services", Required: true, For: "to find a compute cluster's head again"},
@@ -84,6 +88,12 @@ func Find(verb, group, resource, subresource string) (Permission, bool) {
 	return All[i], true
 }
 
+// Only reports whether no other profile grants the same: to have it tells that
+// the profile was granted.
+func Only(p Permission) bool {
+	return !slices.ContainsFunc(All, func(other Permission) bool { return other.Profile != p.Profile && other.String() == p.String() })
+}
+
 // Object names what the permission is on, as a Role writes it: "pods/log".
 func (p Permission) Object() string {
 	object := p.Resource
@@ -106,7 +116,7 @@ func ParseProfiles(names []string) ([]Profile, error) {
 		for name := range strings.SplitSeq(list, ",") {
 			profile := Profile(strings.TrimSpace(name))
 			if !slices.Contains(Profiles, profile) {
-				return nil, fmt.Errorf("profile %q: there are tasks (always granted), clusters and metrics", string(profile))
+				return nil, fmt.Errorf("profile %q: there are tasks (always granted), functions, clusters and metrics", string(profile))
 			}
 			wanted[profile] = true
 		}

@@ -1,0 +1,65 @@
+package diagnosis
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agent"
+)
+
+// agentRows are what only the agent inside a container can see.
+var agentRows = []row{
+	{
+		cause: berth.CauseResultMissing, rank: 960, patience: berth.PatienceNone,
+		means:   "The program of a function ended well, and its output holds no result of the declared name.",
+		summary: "The program ended with exit code 0 and gave no result.",
+		remedy:  "have the program write what container.yml declares as output, such as NAME: VALUE; its output is in berth task logs {task}",
+		by:      berth.RemedyByUser,
+	},
+	{
+		cause: berth.CauseResultMalformed, rank: 961, patience: berth.PatienceNone,
+		means:   "The program of a function ended well, and its output is not YAML, not of the declared type, or too large.",
+		summary: "The program ended with exit code 0 and its result can't be used.",
+		remedy:  "have the program write what container.yml declares as output, such as NAME: VALUE; everything else belongs on stderr, or use capture: marked",
+		by:      berth.RemedyByUser,
+	},
+}
+
+// Completed says why what an agent ran failed; nil when it succeeded. What the
+// agent says itself is worded by it; the rest is as for any container.
+func Completed(c *agent.Completion, subject Subject, now time.Time) *Finding {
+	words := subject.words()
+	if c.Fault == nil {
+		if c.ExitCode == 0 {
+			return nil
+		}
+		evidence := berth.Evidence{Source: "agent", Text: fmt.Sprintf("exit code %d", c.ExitCode)}
+		if n := c.ExitCode - 128; n > 0 && n < len(signals) {
+			return exitRows[0].finding(saw(evidence, "signal", fmt.Sprintf("%d (%s)", n, signals[n]), "code", fmt.Sprint(c.ExitCode), "hint", signalHint(n)), words, now)
+		}
+		return exitRows[1].finding(saw(evidence, "code", fmt.Sprint(c.ExitCode), "hint", exitHint(c.ExitCode)), words, now)
+	}
+	f := faultRow(c.Fault.Cause).finding(&hit{}, words, now)
+	f.Cause = c.Fault.Cause
+	f.Summary = clean(c.Fault.Summary)
+	if c.Fault.Remedy != "" {
+		f.Remedy = berth.Remedy{Text: clean(c.Fault.Remedy), By: berth.RemedyByUser}
+	}
+	f.Evidence = nil
+	f.addEvidence(c.Fault.Evidence)
+	return f
+}
+
+// faultRow is the row of a cause that an agent names; of what it may not name,
+// the one for the unknown.
+func faultRow(cause berth.Cause) *row {
+	for _, rows := range [][]row{agentRows, exitRows, containerRows, endingRows} {
+		for i := range rows {
+			if rows[i].cause == cause {
+				return &rows[i]
+			}
+		}
+	}
+	return &unknownRows[0]
+}
