@@ -11,7 +11,8 @@ type InfrastructureConfig struct {
 	Address     string // optional; the kubeconfig's own server is what counts
 	CallbackTo  string // optional
 	Namespace   string // empty: the kubeconfig context's own
-	Registry    string // optional
+	Registry    string // optional: HOST[:PORT][/PATH] where pods pull packages from
+	AgentImage  string // optional: where pods pull the agent from; by default Registry
 	Credentials Credentials
 	Limits      Limits
 	Defaults    Defaults

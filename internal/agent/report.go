@@ -99,3 +99,34 @@ func DecodeMessage(message []byte) (*Completion, *Block, error) {
 	}
 	return e.Completion, e.InLog, nil
 }
+
+// maxEvents bounds the events of one report.
+const maxEvents = 10_000
+
+// Valid reports whether a report is one that an agent could have sent.
+func (r *Report) Valid() bool {
+	if r.Task == "" || r.Pod == "" || r.Attempt < 1 || len(r.Events) == 0 || len(r.Events) > maxEvents {
+		return false
+	}
+	for i := range r.Events {
+		e := &r.Events[i]
+		switch e.Type {
+		case berth.EventHeartbeat:
+		case berth.EventReady, berth.EventInitialized, berth.EventStarted:
+			if e.Seq < 1 {
+				return false
+			}
+		case berth.EventStepStarted, berth.EventStepFinished:
+			if e.Seq < 1 || e.Step < 1 || e.Status == nil {
+				return false
+			}
+		case berth.EventCompleted:
+			if e.Seq < 1 || e.Completion == nil {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
+}

@@ -18,10 +18,10 @@ var (
 // notYet are fields of infra.yml whose feature this version doesn't have. They
 // are refused rather than ignored: a task would run without its data, or
 // around its proxy.
-var notYet = []string{"mount_dfs", "proxy_address", "proxy_bypass", "agent_image"}
+var notYet = []string{"mount_dfs", "proxy_address", "proxy_bypass"}
 
 var known = append([]string{
-	"kind", "address", "callback_to", "namespace", "registry", "credentials", "limits", "defaults", "pod", "grace", "insecure_skip_tls_verify",
+	"kind", "address", "callback_to", "namespace", "registry", "credentials", "limits", "defaults", "pod", "grace", "insecure_skip_tls_verify", "agent_image",
 }, notYet...)
 
 func (r *reader) infrastructure(entry yamlstrict.Entry) berth.InfrastructureConfig {
@@ -40,6 +40,7 @@ func (r *reader) infrastructure(entry yamlstrict.Entry) berth.InfrastructureConf
 	infra.CallbackTo = r.callback(fields.Get("callback_to"))
 	infra.Registry = nonEmpty(fields.Get("registry"))
 	rejectPassword(fields.Get("registry"), infra.Registry)
+	infra.AgentImage = imageName(fields.Get("agent_image"))
 	infra.Namespace = dnsName(fields.Get("namespace"), dnsLabel)
 	infra.InsecureSkipTLSVerify = fields.Get("insecure_skip_tls_verify").Bool()
 	if infra.InsecureSkipTLSVerify {
@@ -109,6 +110,16 @@ func (r *reader) callback(n *yamlstrict.Node) string {
 		r.warn(n.Warningf("callbacks go unencrypted over http://; their tokens are good for one attempt only"))
 	default:
 		n.Rejectf("want HOST:PORT, https:// or http://")
+	}
+	return text
+}
+
+func imageName(n *yamlstrict.Node) string {
+	text := nonEmpty(n)
+	if text != "" {
+		if err := berth.ValidateImage(text); err != nil {
+			n.Failf("%v", err)
+		}
 	}
 	return text
 }

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/yamlstrict"
 )
 
@@ -122,6 +123,17 @@ func (r *references) secret(key string) (string, error) {
 		return "", fmt.Errorf("${secret:%s}: there is no %s in %s", key, key, path)
 	}
 	return value, nil
+}
+
+// Secret returns the value of a key of the secrets.yml beside an infra.yml, as
+// it is now. The error is CodeInvalid and names the key.
+func Secret(infraPath, key string) (berth.Secret, error) {
+	r := references{dir: filepath.Dir(infraPath)}
+	value, err := r.secret(key)
+	if err != nil {
+		return "", berth.Errorf(berth.CodeInvalid, "%w", err)
+	}
+	return berth.Secret(value), nil
 }
 
 // readSecrets reads a flat map of strings that nobody else may read.

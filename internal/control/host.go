@@ -30,6 +30,8 @@ type Config struct {
 	DataDir   string // absolute
 	Version   string
 	Log       *slog.Logger
+
+	CallbackCA string // PEM that agents trust callback_to by; empty: their system's
 }
 
 // Host is the Service on a data directory. There is one at a time: it holds
@@ -39,6 +41,7 @@ type Host struct {
 	store  *store.Store
 	logs   *logs.Store
 	engine *engine.Engine
+	agents *agents
 	owner  string
 	cancel context.CancelFunc
 
@@ -67,7 +70,8 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser()}
-	h.engine = engine.New(st, logKeeper{logStore}, texts{}, c.Log)
+	h.agents = &agents{host: h, keys: st.AgentKey()}
+	h.engine = engine.New(st, logKeeper{logStore}, texts{}, h.agents, c.Log)
 	h.file, h.fileErr = config.Load(c.InfraPath)
 	if h.file != nil {
 		for _, warning := range h.file.Warnings {

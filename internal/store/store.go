@@ -5,8 +5,10 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"embed"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +34,7 @@ type Store struct {
 	write    *sql.DB // one connection: SQLite has one writer
 	read     *sql.DB
 	instance string
+	agentKey []byte
 	path     string
 }
 
@@ -54,6 +57,16 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		return nil, s.explain("open", err)
 	}
 	if s.instance, err = s.metaOnce(ctx, "instance", xid.New().String()); err != nil {
+		s.Close()
+		return nil, s.explain("open", err)
+	}
+	var key [32]byte
+	_, _ = rand.Read(key[:]) // never fails
+	stored, err := s.metaOnce(ctx, "agent-key", hex.EncodeToString(key[:]))
+	if err == nil {
+		s.agentKey, err = hex.DecodeString(stored)
+	}
+	if err != nil {
 		s.Close()
 		return nil, s.explain("open", err)
 	}
@@ -111,6 +124,9 @@ func (s *Store) Close() error {
 
 // Instance returns the id of this store, which labels all that it creates.
 func (s *Store) Instance() string { return s.instance }
+
+// AgentKey returns the secret that what belongs to one attempt is derived from.
+func (s *Store) AgentKey() []byte { return s.agentKey }
 
 // metaOnce returns the value of a key, which is set now if it never was.
 func (s *Store) metaOnce(ctx context.Context, key, value string) (string, error) {
