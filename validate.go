@@ -84,8 +84,10 @@ func (s *TaskSpec) Validate() error {
 }
 
 func (s *TaskSpec) validate() error {
-	if err := ValidateImage(s.Image); err != nil {
-		return err
+	if s.Image != "" || s.Call == nil { // that of a call is its package's
+		if err := ValidateImage(s.Image); err != nil {
+			return err
+		}
 	}
 	if s.Name != "" {
 		if err := ValidateName(s.Name); err != nil {
@@ -142,11 +144,8 @@ func (s *TaskSpec) validate() error {
 func (s *TaskSpec) validateProcess() error {
 	size := 0
 	for _, env := range s.Env {
-		if !envPattern.MatchString(env.Name) {
-			return fmt.Errorf("environment variable %q: a name is letters, digits, '_', '-' and '.', not beginning with a digit", env.Name)
-		}
-		if strings.ContainsRune(env.Value, 0) {
-			return fmt.Errorf("environment variable %s: the value has a NUL byte", env.Name)
+		if err := env.validate(); err != nil {
+			return err
 		}
 		size += len(env.Name) + len(env.Value)
 	}
@@ -158,8 +157,21 @@ func (s *TaskSpec) validateProcess() error {
 			size += len(word)
 		}
 	}
+	if err := s.validateAgent(); err != nil {
+		return err
+	}
 	if size > maxEnvAndArgBytes {
 		return fmt.Errorf("arguments and environment take %d bytes; at most %d fit into a pod: put large data into files", size, maxEnvAndArgBytes)
+	}
+	return nil
+}
+
+func (v EnvVar) validate() error {
+	if !envPattern.MatchString(v.Name) {
+		return fmt.Errorf("environment variable %q: a name is letters, digits, '_', '-' and '.', not beginning with a digit", v.Name)
+	}
+	if strings.ContainsRune(v.Value, 0) {
+		return fmt.Errorf("environment variable %s: the value has a NUL byte", v.Name)
 	}
 	return nil
 }

@@ -6,6 +6,10 @@ package pack
 
 import "github.com/berth-run/berth"
 
+// WorkDir is where the files of a package are in its image, and where its
+// program runs: where Brane puts them.
+const WorkDir = "/opt/wd"
+
 // Definition is a container.yml.
 type Definition struct {
 	Package berth.Package // what the image offers; defaults are filled in
@@ -13,16 +17,20 @@ type Definition struct {
 	Path         string         // of the container.yml, as errors call it
 	Dir          string         // where it is; Files are relative to it
 	Base         string         // image to build upon; empty: the default of the builder
-	Dependencies []string       // Debian packages
-	Environment  []berth.EnvVar // of the image, in order
-	Files        []File         // copied into Package.WorkDir
-	Install      []Line         // shell commands of the build, before Files are there
-	Unpack       []Line         // shell commands of the build, after
+	Dependencies []string       // packages of the base image's distribution: apk for alpine, else apt
+	Environment  []berth.EnvVar // of the image, in order; $NAME and ${NAME} in a value stand for what is set before, as in a Dockerfile
+	Files        []File         // copied into Package.WorkDir; the program of the entrypoint is made executable
+	Install      []Line         // shell commands of the build, before Files are there, in the base image's working directory
+	Unpack       []Line         // shell commands of the build, after, in Package.WorkDir
+
+	// Warnings are about what was understood and has no effect here, each with
+	// its position.
+	Warnings []string
 }
 
 // File is a file or a folder of the package.
 type File struct {
-	Path string // slash-separated, relative to Dir, inside of it
+	Path string // slash-separated, clean, relative to Dir, inside of it; "." is all of it
 	Line int    // in container.yml
 }
 

@@ -30,6 +30,7 @@ type Document struct {
 	Expand func(text string) (expanded string, had bool, err error)
 
 	name    string
+	size    int
 	root    ast.Node
 	anchors map[string]ast.Node
 	err     error
@@ -38,9 +39,17 @@ type Document struct {
 // Parse reads a file's text; name is how errors call the file. Syntax errors
 // are CodeInvalid, as are all errors of a Document.
 func Parse(name string, data []byte) (*Document, error) {
-	d := &Document{name: name, anchors: map[string]ast.Node{}}
 	if len(data) > maxBytes {
-		return nil, d.errorAt(1, 1, "the file is larger than 1 MiB; is this the right one?")
+		return nil, (&Document{name: name}).errorAt(1, 1, "the file is larger than 1 MiB; is this the right one?")
+	}
+	return ParseOutput(name, data)
+}
+
+// ParseOutput is Parse for what a program wrote, which may be of any size.
+func ParseOutput(name string, data []byte) (*Document, error) {
+	d := &Document{name: name, size: len(data), anchors: map[string]ast.Node{}}
+	if deep(data) {
+		return nil, d.errorAt(1, 1, "it nests deeper than anything that is a value")
 	}
 	// Duplicate keys are found here, with a message that names the field.
 	file, err := parse([]byte(strings.TrimPrefix(string(data), "\ufeff")))
@@ -87,6 +96,34 @@ func (d *Document) syntaxError(err error) error {
 		message = quoted.ReplaceAllString(firstLine(syntax.GetMessage()), "...")
 	}
 	return d.errorAt(line, column, "this is not valid YAML: %s", message)
+}
+
+// deep reports that brackets or dashes nest so deep that the parser, whose time
+// grows with the square of it, would be at it for minutes. It looks at bytes
+// alone, those inside of strings too.
+func deep(data []byte) bool {
+	const most = 2000
+	depth, dashes := 0, 0
+	for _, b := range data {
+		switch b {
+		case '[', '{':
+			if depth++; depth > most {
+				return true
+			}
+		case ']', '}':
+			depth = max(depth-1, 0)
+		}
+		switch b {
+		case '-', '?', ':', '&', '!', '*':
+			if dashes++; dashes > most {
+				return true
+			}
+		case ' ', '\t':
+		default:
+			dashes = 0
+		}
+	}
+	return false
 }
 
 func firstLine(s string) string {

@@ -1,0 +1,57 @@
+package berth
+
+import (
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// nearest finds what was meant by a typo, or nothing that is near enough.
+func nearest(name string, known []string) string {
+	if len(name) > 100 {
+		return ""
+	}
+	best, distance := "", len(name)/3+2
+	for _, candidate := range known {
+		if d := editDistance(strings.ToLower(name), strings.ToLower(candidate)); d < distance {
+			best, distance = candidate, d
+		}
+	}
+	return best
+}
+
+// editDistance counts insertions, deletions and substitutions (Levenshtein).
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		previous := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := previous
+			if a[i] != b[j] {
+				cost++
+			}
+			previous = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// show quotes what a person wrote, shortened to what fits into a sentence.
+func show(text string) string { return strconv.Quote(shorten(text)) }
+
+func shorten(text string) string {
+	const most = 60
+	if len(text) <= most {
+		return text
+	}
+	cut := most
+	for cut > 0 && !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + "..."
+}
