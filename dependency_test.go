@@ -22,7 +22,6 @@ var allowed = map[string][]string{
 	"examples/client":                     {"client"},
 	"cmd/berthlet":                        {"internal/let"},
 	"internal/agent":                      {},
-	"internal/let":                        {"internal/agent"},
 	"internal/cli":                        {"client", "internal/config", "internal/kubeconfig", "internal/taskfile", "internal/version"},
 	"internal/config":                     {"internal/yamlstrict"},
 	"internal/control":                    {"internal/agent", "internal/config", "internal/diagnosis", "internal/engine", "internal/kube", "internal/logs", "internal/rpc", "internal/store"},

@@ -65,6 +65,7 @@ type LogQuery struct {
 	Offset     int64 // in bytes of the stored log: where a cut read goes on
 	Follow     bool
 	Tail       int // the last lines only; 0: all
+	Step       int // output of that step only, from 1 on; 0: all
 	Since      time.Time
 	Timestamps bool // each line begins with its RFC 3339 time in nanoseconds
 }

@@ -8,11 +8,17 @@ import (
 	"io"
 )
 
-// eachLine calls fn for each line of r, its newline included. A line longer
-// than a frame can be is given in pieces.
-func eachLine(r io.Reader, fn func([]byte)) error {
+// eachLine calls fn for each line of r, its newline included, and pause whenever
+// nothing more is there at the moment. A line longer than a frame can be is
+// given in pieces.
+func eachLine(r io.Reader, fn func([]byte), pause func() error) error {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	for {
+		if buffered.Buffered() == 0 {
+			if err := pause(); err != nil {
+				return err
+			}
+		}
 		line, err := buffered.ReadSlice('\n')
 		if len(line) > 0 {
 			fn(line)
@@ -28,35 +34,61 @@ func eachLine(r io.Reader, fn func([]byte)) error {
 
 // Filter gives a log, whose lines begin with a time and a space, without the
 // frames of a nonce. A step frame becomes a line "TIME!step NUMBER", which no
-// program can write: its lines have a space behind the time.
+// program can write: its lines have a space behind the time. The agent begins
+// a new line before each frame, as it can't know whether the program ended its
+// last one; where that made an empty line, it goes too.
 func Filter(r io.ReadCloser, nonce string) io.ReadCloser {
 	pr, pw := io.Pipe()
 	go func() {
-		begins := true // of a line
-		err := eachLine(r, func(line []byte) {
-			if out := filtered(line, nonce, begins); len(out) > 0 {
-				_, _ = pw.Write(out)
-			}
-			begins = line[len(line)-1] == '\n'
-		})
+		f := filterer{nonce: nonce, begins: true, out: bufio.NewWriterSize(pw, 64<<10)}
+		err := eachLine(r, f.line, func() error { return f.out.Flush() })
+		f.release()
+		if flushErr := f.out.Flush(); err == nil {
+			err = flushErr
+		}
 		pw.CloseWithError(err)
 	}()
 	return &filter{pr, r}
 }
 
-func filtered(line []byte, nonce string, begins bool) []byte {
+// filterer filters line by line.
+type filterer struct {
+	nonce  string
+	out    *bufio.Writer
+	begins bool   // the next piece is the beginning of a line
+	empty  []byte // an empty line that is held back
+}
+
+func (f *filterer) line(line []byte) {
+	begins := f.begins
+	f.begins = line[len(line)-1] == '\n'
 	stamp, content, ok := bytes.Cut(line, []byte(" "))
-	if !ok || !begins || len(content) == 0 || content[0] != frameMark[0] {
-		return line
+	if !ok || !begins {
+		f.release()
+		_, _ = f.out.Write(line)
+		return
 	}
-	kind, value, ok := ParseFrame(nonce, content)
-	if !ok {
-		return line
+	if kind, value, frame := ParseFrame(f.nonce, content); frame {
+		f.empty = f.empty[:0]
+		if n, good := StepNumber(value); kind == FrameStep && good {
+			fmt.Fprintf(f.out, "%s!step %d\n", stamp, n)
+		}
+		return
 	}
-	if n, good := StepNumber(value); kind == FrameStep && good {
-		return fmt.Appendf(nil, "%s!step %d\n", stamp, n)
+	f.release()
+	if len(content) == 1 && content[0] == '\n' {
+		f.empty = append(f.empty[:0], line...)
+		return
 	}
-	return nil
+	_, _ = f.out.Write(line)
+}
+
+// release gives an empty line that was held back: no frame follows it.
+func (f *filterer) release() {
+	if len(f.empty) > 0 {
+		_, _ = f.out.Write(f.empty)
+		f.empty = f.empty[:0]
+	}
 }
 
 type filter struct {

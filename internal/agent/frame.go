@@ -30,8 +30,7 @@ const (
 // frameSize keeps a frame's line below 4096 bytes, which a pipe takes whole however many write into it.
 const frameSize = 2900
 
-// Frames encodes a block as lines for the end of the log. It begins with a
-// newline where the program's output may have ended without one.
+// Frames encodes a block as lines for the end of the log.
 func Frames(nonce string, block []byte) []byte {
 	var out bytes.Buffer
 	for len(block) > 0 {
@@ -107,7 +106,7 @@ func ReadBlock(r io.Reader, nonce string, b *Block) (*Completion, error) {
 		if _, content, ok := bytes.Cut(line, []byte(" ")); ok {
 			c.Add(content)
 		}
-	}); err != nil {
+	}, func() error { return nil }); err != nil {
 		return nil, err
 	}
 	return c.Completion(b)

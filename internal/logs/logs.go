@@ -4,7 +4,8 @@
 //
 // A file holds lines "TIME CONTENT\n" with TIME in RFC 3339 with nanoseconds.
 // A line that begins with '!' is Berth's own: "!gap TEXT\n" says that output
-// is missing at that place. Only the very last line may lack its newline.
+// is missing at that place. So is one with '!' behind its time: "TIME!step N\n"
+// says that what follows is output of step N, 0 being none. Only the very last line may lack its newline.
 package logs
 
 import (
@@ -239,7 +240,7 @@ func (w *Writer) Close() error { return w.file.Close() }
 
 // split parts a line into its time and its content (with the newline).
 func split(line []byte) (stamp string, content []byte) {
-	i := bytes.IndexByte(line, ' ')
+	i := bytes.IndexAny(line, " !")
 	if i < len("2006-01-02T15:04:05Z") || i > len(time.RFC3339Nano) || line[0] < '0' || line[0] > '9' || line[10] != 'T' {
 		return "", line
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/berth-run/berth"
@@ -20,6 +21,9 @@ func (s *Store) Read(ctx context.Context, task string, attempt int, query berth.
 	return func(yield func(berth.LogChunk, error) bool) {
 		r := &reader{path: s.path(task, attempt), attempt: attempt, query: query, offset: query.Offset}
 		defer r.close()
+		if query.Step > 0 {
+			r.offset, query.Tail = 0, 0 // what step it is at the offset is known from the beginning
+		}
 		if query.Tail > 0 && query.Offset == 0 {
 			offset, err := r.tail(query.Tail)
 			if err != nil {
@@ -49,6 +53,7 @@ type reader struct {
 	attempt int
 	query   berth.LogQuery
 	offset  int64
+	step    int // that the line at offset is of
 	file    *os.File
 }
 
@@ -106,7 +111,7 @@ func (r *reader) drain(last bool, yield func(berth.LogChunk, error) bool) bool {
 			return true
 		}
 		r.offset += int64(len(data))
-		if !r.emit(data, yield) {
+		if !r.emit(data, r.offset-int64(len(data)), yield) {
 			return false
 		}
 		if atEnd && len(data) == n {
@@ -115,11 +120,13 @@ func (r *reader) drain(last bool, yield func(berth.LogChunk, error) bool) bool {
 	}
 }
 
-// emit yields a batch of lines as the query wants them, parted at gaps.
-func (r *reader) emit(data []byte, yield func(berth.LogChunk, error) bool) bool {
+// emit yields a batch of lines, which begins at an offset, as the query wants
+// them, parted at gaps.
+func (r *reader) emit(data []byte, at int64, yield func(berth.LogChunk, error) bool) bool {
 	var out []byte
 	for line := range bytes.Lines(data) {
 		if gap, ok := bytes.CutPrefix(line, []byte(gapMark)); ok {
+			at += int64(len(line))
 			if len(out) > 0 && !yield(berth.LogChunk{Attempt: r.attempt, Data: out, Offset: r.offset}, nil) {
 				return false
 			}
@@ -129,7 +136,18 @@ func (r *reader) emit(data []byte, yield func(berth.LogChunk, error) bool) bool 
 			}
 			continue
 		}
+		here := at
+		at += int64(len(line))
 		stamp, content := split(line)
+		if stamp != "" && line[len(stamp)] == '!' {
+			if n, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(string(content), "step "))); err == nil {
+				r.step = n
+			}
+			continue
+		}
+		if r.query.Step > 0 && (r.step != r.query.Step || here < r.query.Offset) {
+			continue
+		}
 		if !r.query.Since.IsZero() && stamp != "" && compareStamps(stamp, r.query.Since.UTC().Format("2006-01-02T15:04:05.999999999Z07:00")) < 0 {
 			continue
 		}

@@ -105,7 +105,7 @@ func (c *Client) TaskEvents(ctx context.Context, id string, after int64, follow 
 }
 
 func (c *Client) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter.Seq2[berth.LogChunk, error] {
-	request := &pb.TaskLogsRequest{Id: id, Attempt: int32(q.Attempt), Offset: q.Offset, Follow: q.Follow, Tail: int32(q.Tail), Since: fromTime(q.Since), Timestamps: q.Timestamps}
+	request := &pb.TaskLogsRequest{Id: id, Attempt: int32(q.Attempt), Offset: q.Offset, Follow: q.Follow, Tail: int32(q.Tail), Since: fromTime(q.Since), Timestamps: q.Timestamps, Step: int32(q.Step)}
 	return receive(ctx, c.rpc.TaskLogs, request, func(m *pb.TaskLogsResponse) berth.LogChunk {
 		return berth.LogChunk{Attempt: int(m.GetAttempt()), Data: m.GetData(), Offset: m.GetOffset(), Gap: m.GetGap()}
 	})

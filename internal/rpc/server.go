@@ -79,7 +79,7 @@ func (s *server) TaskEvents(ctx context.Context, r *connect.Request[pb.TaskEvent
 func (s *server) TaskLogs(ctx context.Context, r *connect.Request[pb.TaskLogsRequest], stream *connect.ServerStream[pb.TaskLogsResponse]) error {
 	query := berth.LogQuery{
 		Attempt: int(r.Msg.GetAttempt()), Offset: r.Msg.GetOffset(), Follow: r.Msg.GetFollow(), Tail: int(r.Msg.GetTail()),
-		Since: toTime(r.Msg.GetSince()), Timestamps: r.Msg.GetTimestamps(),
+		Since: toTime(r.Msg.GetSince()), Timestamps: r.Msg.GetTimestamps(), Step: int(r.Msg.GetStep()),
 	}
 	return relay(s.service.TaskLogs(ctx, r.Msg.GetId(), query), stream, func(c berth.LogChunk) *pb.TaskLogsResponse {
 		return &pb.TaskLogsResponse{Attempt: int32(c.Attempt), Data: c.Data, Offset: c.Offset, Gap: c.Gap}

@@ -1603,6 +1603,7 @@ type TaskLogsRequest struct {
 	Tail          int32                  `protobuf:"varint,5,opt,name=tail,proto3" json:"tail,omitempty"`
 	Since         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
 	Timestamps    bool                   `protobuf:"varint,7,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
+	Step          int32                  `protobuf:"varint,8,opt,name=step,proto3" json:"step,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1684,6 +1685,13 @@ func (x *TaskLogsRequest) GetTimestamps() bool {
 		return x.Timestamps
 	}
 	return false
+}
+
+func (x *TaskLogsRequest) GetStep() int32 {
+	if x != nil {
+		return x.Step
+	}
+	return 0
 }
 
 type TaskLogsResponse struct {
@@ -2597,7 +2605,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x05after\x18\x02 \x01(\x03R\x05after\x12\x16\n" +
 	"\x06follow\x18\x03 \x01(\bR\x06follow\";\n" +
 	"\x12TaskEventsResponse\x12%\n" +
-	"\x05event\x18\x01 \x01(\v2\x0f.berth.v1.EventR\x05event\"\xd1\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x0f.berth.v1.EventR\x05event\"\xe5\x01\n" +
 	"\x0fTaskLogsRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x16\n" +
@@ -2607,7 +2615,8 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x1e\n" +
 	"\n" +
 	"timestamps\x18\a \x01(\bR\n" +
-	"timestamps\"j\n" +
+	"timestamps\x12\x12\n" +
+	"\x04step\x18\b \x01(\x05R\x04step\"j\n" +
 	"\x10TaskLogsResponse\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +

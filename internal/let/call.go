@@ -1,0 +1,305 @@
+package let
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agent"
+)
+
+// leftover is how long after a program's end what it left behind has to close
+// its output.
+const leftover = 100 * time.Millisecond
+
+// runCall runs a function of the package that the image is of.
+func runCall(order *agent.Order, environ []string, p *processes, r *reporter) *agent.Completion {
+	c := &call{order: order, environ: environ, processes: p, reporter: r}
+	if fault := c.prepare(); fault != nil {
+		return &agent.Completion{ExitCode: exitAgent, Fault: fault}
+	}
+	defer os.RemoveAll(c.folder)
+	r.tell(agent.Event{Type: berth.EventInitialized, Message: "function " + c.function.Name})
+	if done := c.initialize(); done != nil {
+		return done
+	}
+	return c.run()
+}
+
+// call is one function that runs.
+type call struct {
+	order     *agent.Order
+	environ   []string // of the program
+	processes *processes
+	reporter  *reporter
+
+	pkg      berth.Package
+	function *berth.Function
+	folder   string // of input and output files
+}
+
+// prepare puts the arguments in place.
+func (c *call) prepare() *agent.Fault {
+	broken := func(format string, args ...any) *agent.Fault {
+		return &agent.Fault{Cause: berth.CauseUnknown, Summary: fmt.Sprintf(format, args...), Remedy: "build the package again with this Berth: berth package build"}
+	}
+	data, err := os.ReadFile(agent.PackageFile)
+	if err != nil {
+		return broken("The image is not one of a package: %v.", err)
+	}
+	if err := json.Unmarshal(data, &c.pkg); err != nil {
+		return broken("The package's description in the image can't be read: %v.", err)
+	}
+	if c.function = c.pkg.Function(c.order.Call.Function); c.function == nil {
+		return broken("The package in the image has no function %s.", c.order.Call.Function)
+	}
+	args := map[string]json.RawMessage{}
+	for name, value := range c.order.Call.Arguments {
+		args[name] = value
+	}
+	for name, from := range c.order.Call.Secrets {
+		value, err := c.secret(from)
+		if err != nil {
+			return &agent.Fault{Cause: berth.CauseConfigNotFound, Summary: fmt.Sprintf("The value of secret input %s could not be read: %v.", name, err)}
+		}
+		if args[name], err = c.secretValue(name, value); err != nil {
+			return &agent.Fault{Cause: berth.CauseConfigNotFound, Summary: fmt.Sprintf("The value of secret input %s is not of its declared type.", name)}
+		}
+	}
+	vars, err := Environ(c.function, c.pkg.Types, args)
+	if err != nil {
+		return broken("The arguments can't be passed: %v.", err)
+	}
+	if c.folder, err = workFolder(); err != nil {
+		return &agent.Fault{Cause: berth.CauseUnknown, Summary: fmt.Sprintf("There is no folder for the arguments: %v.", err), Remedy: "give the container a writable /tmp"}
+	}
+	input := filepath.Join(c.folder, "input.json")
+	if err := os.WriteFile(input, InputJSON(args), 0o600); err != nil {
+		return &agent.Fault{Cause: berth.CauseUnknown, Summary: fmt.Sprintf("The arguments can't be written: %v.", err)}
+	}
+	c.environ = append(append(c.environ, vars...), "BERTH_INPUT="+input, "BERTH_OUTPUT="+c.output())
+	return nil
+}
+
+func (c *call) output() string { return filepath.Join(c.folder, "output.json") }
+
+// workFolder makes a folder that this user alone may read.
+func workFolder() (string, error) {
+	var last error
+	for _, parent := range []string{agent.Dir, os.TempDir(), "/dev/shm"} {
+		folder, err := os.MkdirTemp(parent, "call-*")
+		if err == nil {
+			return folder, nil
+		}
+		last = err
+	}
+	return "", last
+}
+
+// secret takes the value of a secret input from where the driver put it, and
+// removes it from there.
+func (c *call) secret(from string) (string, error) {
+	if name, ok := strings.CutPrefix(from, "env:"); ok {
+		for i, pair := range c.environ {
+			if value, found := strings.CutPrefix(pair, name+"="); found {
+				c.environ = append(c.environ[:i:i], c.environ[i+1:]...)
+				return value, nil
+			}
+		}
+		return "", errors.New("it was not given")
+	}
+	path, ok := strings.CutPrefix(from, "file:")
+	if !ok {
+		return "", errors.New("it is neither a variable nor a file")
+	}
+	data, err := os.ReadFile(path)
+	_ = os.Remove(path)
+	return string(data), err
+}
+
+// secretValue reads a secret's text as the declared type of its input.
+func (c *call) secretValue(name, text string) (json.RawMessage, error) {
+	for i := range c.function.Inputs {
+		in := &c.function.Inputs[i]
+		if in.Name != name {
+			continue
+		}
+		t, err := berth.ParseType(in.Type)
+		if err != nil {
+			return nil, err
+		}
+		value := json.RawMessage(text)
+		if in.Type == "string" || !json.Valid(value) {
+			if value, err = json.Marshal(text); err != nil {
+				return nil, err
+			}
+		}
+		return berth.CheckValue(name, t, c.pkg.Types, value)
+	}
+	return json.Marshal(text)
+}
+
+// initialize runs the lines of the package that come before each call.
+func (c *call) initialize() *agent.Completion {
+	for _, line := range c.pkg.Initialize {
+		started, fault, code := c.start([]string{"sh", "-ec", line}, os.Stdout)
+		if fault == nil {
+			code = exitCode(<-started.ended)
+		}
+		if code == 0 {
+			continue
+		}
+		if fault == nil {
+			fault = &agent.Fault{Cause: berth.CauseExitedNonZero, Summary: fmt.Sprintf("The package's initialize line %q ended with exit code %d.", line, code)}
+		}
+		return &agent.Completion{ExitCode: code, Fault: fault}
+	}
+	return nil
+}
+
+func (c *call) start(words []string, stdout *os.File) (*program, *agent.Fault, int) {
+	nothing, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}, exitAgent
+	}
+	defer nothing.Close()
+	started, err := c.processes.start(words, c.pkg.WorkDir, c.environ, []*os.File{nothing, stdout, os.Stderr})
+	var cannot *startError
+	if errors.As(err, &cannot) {
+		fmt.Fprintln(os.Stderr, "berthlet: "+cannot.text)
+		return nil, &agent.Fault{Cause: cannot.cause, Summary: "The program of the package can't be run: " + cannot.text + ".", Remedy: "correct entrypoint or files in container.yml, and build it again"}, cannot.code
+	}
+	if err != nil {
+		return nil, &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}, exitAgent
+	}
+	return started, nil, 0
+}
+
+// run runs the program and takes its result.
+func (c *call) run() *agent.Completion {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		return &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}}
+	}
+	defer reader.Close()
+	exec := c.pkg.Entrypoint.Exec
+	if !strings.Contains(exec, "/") {
+		if _, err := os.Stat(filepath.Join(c.pkg.WorkDir, exec)); err == nil {
+			exec = "./" + exec
+		}
+	}
+	started, fault, code := c.start(append([]string{exec}, c.function.Args...), writer)
+	writer.Close()
+	if fault != nil {
+		return &agent.Completion{ExitCode: code, Fault: fault}
+	}
+	c.reporter.tell(agent.Event{Type: berth.EventStarted})
+	capture := NewCapture(c.function, os.Stdout)
+	copied := make(chan error, 1)
+	go func() { _, err := io.Copy(capture, reader); copied <- err }()
+
+	var status syscall.WaitStatus
+	tooMuch := false
+	select {
+	case status = <-started.ended:
+		select {
+		case err = <-copied:
+		case <-time.After(leftover):
+			// What it left behind holds its output open. The result is there.
+			c.processes.killRest(started.pid)
+			_ = reader.SetReadDeadline(time.Now().Add(leftover))
+			err = <-copied
+		}
+		tooMuch = err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+	case err = <-copied:
+		if tooMuch = err != nil; tooMuch {
+			c.processes.killGroup(started.pid, syscall.SIGTERM)
+		}
+		status = c.wait(started, tooMuch)
+	}
+	_ = capture.Close() // its error was that of the copy
+	if tooMuch {
+		return c.malformed(0, fmt.Sprintf("The program wrote more than %d MiB as its result, and was ended.", MaxCaptured>>20), capture.Captured())
+	}
+	return c.complete(exitCode(status), capture.Captured())
+}
+
+// wait waits for the end of a program, and where it is to end not for ever.
+func (c *call) wait(started *program, ending bool) syscall.WaitStatus {
+	if !ending {
+		return <-started.ended
+	}
+	select {
+	case status := <-started.ended:
+		return status
+	case <-time.After(killAfter):
+		c.processes.killGroup(started.pid, syscall.SIGKILL)
+		return <-started.ended
+	}
+}
+
+// complete makes the completion of a program that ended by itself.
+func (c *call) complete(code int, captured []byte) *agent.Completion {
+	if code != 0 {
+		// What was to be its result may say why.
+		if c.function.Capture != berth.CaptureMarked && c.function.Capture != berth.CapturePrefixed {
+			_, _ = os.Stdout.Write(captured)
+		}
+		return &agent.Completion{ExitCode: code, Deferred: code == 128+int(syscall.SIGKILL)}
+	}
+	output := captured
+	if data, err := readFile(c.output(), MaxCaptured); err == nil && len(bytes.TrimSpace(data)) > 0 {
+		output = data
+	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return c.malformed(code, fmt.Sprintf("The program's output file can't be used: %v.", err), nil)
+	}
+	value, err := Decode(output)
+	if err != nil {
+		return c.malformed(code, fmt.Sprintf("The program ended with exit code 0, and its output is not YAML: %v.", err), output)
+	}
+	result, problem := c.pkg.Result(c.function.Name, value)
+	if problem != nil {
+		completion := c.malformed(code, problem.Summary, output)
+		completion.Fault.Cause = problem.Cause
+		return completion
+	}
+	return &agent.Completion{ExitCode: code, Result: result}
+}
+
+func (c *call) malformed(code int, summary string, output []byte) *agent.Completion {
+	fault := &agent.Fault{Cause: berth.CauseResultMalformed, Summary: summary}
+	if text := shown(output); text != "" {
+		fault.Evidence = []berth.Evidence{{Source: "output of the program", Text: text}}
+	}
+	return &agent.Completion{ExitCode: code, Fault: fault}
+}
+
+func readFile(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err == nil && !info.Mode().IsRegular() {
+		return nil, errors.New("it is not a regular file")
+	}
+	data, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("it is larger than %d MiB", limit>>20)
+	}
+	return data, err
+}
+
+// shown is the beginning of output, for a person to read.
+func shown(output []byte) string {
+	const most = 2 << 10
+	return strings.TrimSpace(strings.ToValidUTF8(string(output[:min(len(output), most)]), "\uFFFD"))
+}
