@@ -76,7 +76,9 @@ func (c *Collector) Add(line []byte) bool {
 	kind, value, ok := ParseFrame(c.nonce, line)
 	if ok && kind == FrameResult {
 		if piece, err := base64.StdEncoding.DecodeString(value); err == nil {
-			c.block = append(c.block, piece...)
+			if c.block = append(c.block, piece...); len(c.block) > 2*maxBlock {
+				c.block = append(c.block[:0], c.block[len(c.block)-maxBlock:]...)
+			}
 		}
 	}
 	return ok

@@ -70,6 +70,10 @@ type Block struct {
 	SHA256 string `json:"sha256"`
 }
 
+// maxBlock bounds a completion in a log: whatever runs as the agent's user can
+// write one.
+const maxBlock = 4 << 20
+
 // ErrNoEnvelope says that a container's message is not an agent's: it was
 // killed before it could write one.
 var ErrNoEnvelope = errors.New("the agent left no report")
@@ -94,7 +98,7 @@ func EncodeMessage(c *Completion, limit int) (message, block []byte, err error) 
 // log that it is in, by which [ReadBlock] finds it.
 func DecodeMessage(message []byte) (*Completion, *Block, error) {
 	var e envelope
-	if json.Unmarshal(message, &e) != nil || e.Berth < 1 || e.Completion == nil && e.InLog == nil {
+	if json.Unmarshal(message, &e) != nil || e.Berth < 1 || e.Completion == nil && e.InLog == nil || e.InLog != nil && (e.InLog.Size < 0 || e.InLog.Size > maxBlock) {
 		return nil, nil, ErrNoEnvelope
 	}
 	return e.Completion, e.InLog, nil
