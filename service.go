@@ -42,6 +42,12 @@ type Service interface {
 	// WatchTask tells when it has ended. On an ended task it does nothing.
 	CancelTask(ctx context.Context, id string) (Task, error)
 
+	// Package returns a package as an infrastructure would run it; the newest
+	// version for an empty one, the default infrastructure for no name.
+	// CodeNotFound when it is neither in this Berth's own registry nor in the
+	// infrastructure's.
+	Package(ctx context.Context, infrastructure, name, version string) (Package, error)
+
 	// Infrastructures lists the entries of infra.yml and how they stand.
 	Infrastructures(ctx context.Context) ([]Infrastructure, error)
 

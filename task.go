@@ -127,6 +127,8 @@ func (t *Task) ProcessExitCode() int {
 			return 0
 		}
 		return ExitNone
+	case t.State == StateFailed && *t.ExitCode == 0:
+		return ExitNone // the program ended well, and what it should have given is not there
 	}
 	return *t.ExitCode
 }

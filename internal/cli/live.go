@@ -113,6 +113,11 @@ func describe(task berth.Task) string {
 	if task.Node != nil && task.State == berth.StateRunning {
 		text += ", node " + *task.Node
 	}
+	for i, s := range task.Steps {
+		if s.State == berth.StepRunning && task.State == berth.StateRunning {
+			text += fmt.Sprintf(", step %s (%d of %d)", s.Name, i+1, len(task.Steps))
+		}
+	}
 	if d := task.Diagnosis; d != nil {
 		text += ": " + string(d.Cause) + ": " + d.Summary
 	}

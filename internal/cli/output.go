@@ -14,23 +14,27 @@ import (
 
 // print writes a result as JSON or YAML, or as table does.
 func (a *app) print(value any, table func(io.Writer)) error {
+	return a.printTo(a.stdout, value, table)
+}
+
+func (a *app) printTo(out io.Writer, value any, table func(io.Writer)) error {
 	switch a.output {
 	case "json":
 		data, err := json.MarshalIndent(value, "", "  ")
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(a.stdout, "%s\n", data)
+		_, err = fmt.Fprintf(out, "%s\n", data)
 		return err
 	case "yaml":
 		data, err := yaml.Marshal(value)
 		if err != nil {
 			return err
 		}
-		_, err = a.stdout.Write(data)
+		_, err = out.Write(data)
 		return err
 	}
-	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	table(w)
 	return w.Flush()
 }

@@ -173,6 +173,15 @@ func taskPage(w io.Writer, t berth.Task) {
 	if t.FinishedAt != nil {
 		field("Finished", t.FinishedAt.Format(time.RFC3339))
 	}
+	if c := t.Spec.Call; c != nil {
+		field("Function", c.Package+"@"+c.Version+" "+c.Function)
+		if t.Result != nil {
+			field("Result", string(plain(t.Result)))
+		}
+	}
+	for i, s := range t.Steps {
+		field(fmt.Sprintf("Step %d", i+1), describeStep(s))
+	}
 	if t.Stale != nil {
 		field("Out of date", *t.Stale)
 	}
@@ -183,6 +192,24 @@ func taskPage(w io.Writer, t berth.Task) {
 			field("What to do", "("+string(d.Remedy.By)+") "+d.Remedy.Text)
 		}
 	}
+}
+
+// describeStep says in a line what became of a step.
+func describeStep(s berth.StepStatus) string {
+	text := s.Name + "  " + string(s.State)
+	if s.ExitCode != nil && *s.ExitCode != 0 {
+		text += fmt.Sprintf(", exit code %d", *s.ExitCode)
+	}
+	if s.Ignored {
+		text += ", ignored"
+	}
+	if s.StartedAt != nil && s.FinishedAt != nil {
+		text += ", " + s.FinishedAt.Sub(*s.StartedAt).Round(time.Millisecond).String()
+	}
+	if s.Reason != "" {
+		text += ": " + s.Reason
+	}
+	return text
 }
 
 func (a *app) taskWaitCommand() *cobra.Command {

@@ -37,13 +37,14 @@ type Config struct {
 // Host is the Service on a data directory. There is one at a time: it holds
 // the directory's lock.
 type Host struct {
-	config Config
-	store  *store.Store
-	logs   *logs.Store
-	engine *engine.Engine
-	agents *agents
-	owner  string
-	cancel context.CancelFunc
+	config   Config
+	store    *store.Store
+	logs     *logs.Store
+	engine   *engine.Engine
+	agents   *agents
+	packages packages
+	owner    string
+	cancel   context.CancelFunc
 
 	mu      sync.Mutex
 	file    *config.File // nil while infra.yml was never read well
@@ -69,7 +70,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 		st.Close()
 		return nil, err
 	}
-	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser()}
+	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser(), packages: noPackages{}}
 	h.agents = &agents{host: h, keys: st.AgentKey()}
 	h.engine = engine.New(st, logKeeper{logStore}, texts{}, h.agents, c.Log)
 	h.file, h.fileErr = config.Load(c.InfraPath)
@@ -151,6 +152,12 @@ func (h *Host) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, 
 			s.Spec.Memory = entry.Defaults.Memory
 		}
 		err = s.Spec.Validate()
+	}
+	if err == nil && s.Spec.Call != nil {
+		err = h.resolveCall(ctx, entry, &s.Spec)
+	}
+	if err == nil && len(s.Spec.Steps) > 0 && entry.Kind == "kube" {
+		_, err = h.agentImage(ctx, entry) // nothing is stored that could not run
 	}
 	if err == nil {
 		err = h.start(ctx, entry.Name)

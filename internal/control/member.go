@@ -254,6 +254,10 @@ func (m *Member) CancelTask(ctx context.Context, id string) (berth.Task, error) 
 	return do(ctx, m, func(s berth.Service) (berth.Task, error) { return s.CancelTask(ctx, id) })
 }
 
+func (m *Member) Package(ctx context.Context, infrastructure, name, version string) (berth.Package, error) {
+	return do(ctx, m, func(s berth.Service) (berth.Package, error) { return s.Package(ctx, infrastructure, name, version) })
+}
+
 func (m *Member) Infrastructures(ctx context.Context) ([]berth.Infrastructure, error) {
 	return do(ctx, m, func(s berth.Service) ([]berth.Infrastructure, error) { return s.Infrastructures(ctx) })
 }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 	"net/http"
 
@@ -113,6 +114,15 @@ func (c *Client) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter
 
 func (c *Client) CancelTask(ctx context.Context, id string) (berth.Task, error) {
 	return call(ctx, c.rpc.CancelTask, &pb.CancelTaskRequest{Id: id}, func(m *pb.CancelTaskResponse) berth.Task { return toTask(m.GetTask()) })
+}
+
+func (c *Client) Package(ctx context.Context, infrastructure, name, version string) (berth.Package, error) {
+	data, err := call(ctx, c.rpc.GetPackage, &pb.GetPackageRequest{Infrastructure: infrastructure, Name: name, Version: version}, func(m *pb.GetPackageResponse) []byte { return m.GetPackage() })
+	var pkg berth.Package
+	if err == nil {
+		err = json.Unmarshal(data, &pkg)
+	}
+	return pkg, err
 }
 
 func (c *Client) Infrastructures(ctx context.Context) ([]berth.Infrastructure, error) {

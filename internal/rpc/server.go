@@ -4,6 +4,7 @@ package rpc
 
 import (
 	"context"
+	"encoding/json"
 	"iter"
 	"net/http"
 
@@ -89,6 +90,15 @@ func (s *server) TaskLogs(ctx context.Context, r *connect.Request[pb.TaskLogsReq
 func (s *server) CancelTask(ctx context.Context, r *connect.Request[pb.CancelTaskRequest]) (*connect.Response[pb.CancelTaskResponse], error) {
 	task, err := s.service.CancelTask(ctx, r.Msg.GetId())
 	return connect.NewResponse(&pb.CancelTaskResponse{Task: fromTask(&task)}), toWire(err)
+}
+
+func (s *server) GetPackage(ctx context.Context, r *connect.Request[pb.GetPackageRequest]) (*connect.Response[pb.GetPackageResponse], error) {
+	pkg, err := s.service.Package(ctx, r.Msg.GetInfrastructure(), r.Msg.GetName(), r.Msg.GetVersion())
+	if err != nil {
+		return nil, toWire(err)
+	}
+	data, err := json.Marshal(pkg)
+	return connect.NewResponse(&pb.GetPackageResponse{Package: data}), toWire(err)
 }
 
 func (s *server) ListInfrastructures(ctx context.Context, _ *connect.Request[pb.ListInfrastructuresRequest]) (*connect.Response[pb.ListInfrastructuresResponse], error) {

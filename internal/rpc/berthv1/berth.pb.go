@@ -2450,6 +2450,110 @@ func (*RemoveInfrastructureResponse) Descriptor() ([]byte, []int) {
 	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
 }
 
+type GetPackageRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Infrastructure string                 `protobuf:"bytes,1,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Version        string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *GetPackageRequest) Reset() {
+	*x = GetPackageRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPackageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPackageRequest) ProtoMessage() {}
+
+func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPackageRequest.ProtoReflect.Descriptor instead.
+func (*GetPackageRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *GetPackageRequest) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *GetPackageRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GetPackageRequest) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+type GetPackageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Package       []byte                 `protobuf:"bytes,1,opt,name=package,proto3" json:"package,omitempty"` // JSON of the domain type
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPackageResponse) Reset() {
+	*x = GetPackageResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPackageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPackageResponse) ProtoMessage() {}
+
+func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPackageResponse.ProtoReflect.Descriptor instead.
+func (*GetPackageResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *GetPackageResponse) GetPackage() []byte {
+	if x != nil {
+		return x.Package
+	}
+	return nil
+}
+
 var File_berth_v1_berth_proto protoreflect.FileDescriptor
 
 const file_berth_v1_berth_proto_rawDesc = "" +
@@ -2672,7 +2776,13 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x1bRemoveInfrastructureRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"\x1e\n" +
-	"\x1cRemoveInfrastructureResponse2\xda\a\n" +
+	"\x1cRemoveInfrastructureResponse\"i\n" +
+	"\x11GetPackageRequest\x12&\n" +
+	"\x0einfrastructure\x18\x01 \x01(\tR\x0einfrastructure\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\".\n" +
+	"\x12GetPackageResponse\x12\x18\n" +
+	"\apackage\x18\x01 \x01(\fR\apackage2\xa5\b\n" +
 	"\fBerthService\x127\n" +
 	"\x04Info\x12\x15.berth.v1.InfoRequest\x1a\x16.berth.v1.InfoResponse\"\x00\x12I\n" +
 	"\n" +
@@ -2684,7 +2794,9 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"TaskEvents\x12\x1b.berth.v1.TaskEventsRequest\x1a\x1c.berth.v1.TaskEventsResponse\"\x000\x01\x12E\n" +
 	"\bTaskLogs\x12\x19.berth.v1.TaskLogsRequest\x1a\x1a.berth.v1.TaskLogsResponse\"\x000\x01\x12I\n" +
 	"\n" +
-	"CancelTask\x12\x1b.berth.v1.CancelTaskRequest\x1a\x1c.berth.v1.CancelTaskResponse\"\x00\x12d\n" +
+	"CancelTask\x12\x1b.berth.v1.CancelTaskRequest\x1a\x1c.berth.v1.CancelTaskResponse\"\x00\x12I\n" +
+	"\n" +
+	"GetPackage\x12\x1b.berth.v1.GetPackageRequest\x1a\x1c.berth.v1.GetPackageResponse\"\x00\x12d\n" +
 	"\x13ListInfrastructures\x12$.berth.v1.ListInfrastructuresRequest\x1a%.berth.v1.ListInfrastructuresResponse\"\x00\x12d\n" +
 	"\x13CheckInfrastructure\x12$.berth.v1.CheckInfrastructureRequest\x1a%.berth.v1.CheckInfrastructureResponse\"\x00\x12^\n" +
 	"\x11AddInfrastructure\x12\".berth.v1.AddInfrastructureRequest\x1a#.berth.v1.AddInfrastructureResponse\"\x00\x12g\n" +
@@ -2702,7 +2814,7 @@ func file_berth_v1_berth_proto_rawDescGZIP() []byte {
 	return file_berth_v1_berth_proto_rawDescData
 }
 
-var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_berth_v1_berth_proto_goTypes = []any{
 	(*EnvVar)(nil),                       // 0: berth.v1.EnvVar
 	(*TaskSpec)(nil),                     // 1: berth.v1.TaskSpec
@@ -2740,46 +2852,48 @@ var file_berth_v1_berth_proto_goTypes = []any{
 	(*AddInfrastructureResponse)(nil),    // 33: berth.v1.AddInfrastructureResponse
 	(*RemoveInfrastructureRequest)(nil),  // 34: berth.v1.RemoveInfrastructureRequest
 	(*RemoveInfrastructureResponse)(nil), // 35: berth.v1.RemoveInfrastructureResponse
-	nil,                                  // 36: berth.v1.TaskSpec.LabelsEntry
-	nil,                                  // 37: berth.v1.Call.ArgumentsEntry
-	nil,                                  // 38: berth.v1.ListTasksRequest.LabelsEntry
-	(*durationpb.Duration)(nil),          // 39: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),        // 40: google.protobuf.Timestamp
+	(*GetPackageRequest)(nil),            // 36: berth.v1.GetPackageRequest
+	(*GetPackageResponse)(nil),           // 37: berth.v1.GetPackageResponse
+	nil,                                  // 38: berth.v1.TaskSpec.LabelsEntry
+	nil,                                  // 39: berth.v1.Call.ArgumentsEntry
+	nil,                                  // 40: berth.v1.ListTasksRequest.LabelsEntry
+	(*durationpb.Duration)(nil),          // 41: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 42: google.protobuf.Timestamp
 }
 var file_berth_v1_berth_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.TaskSpec.env:type_name -> berth.v1.EnvVar
-	39, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
-	36, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
+	41, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
+	38, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
 	2,  // 3: berth.v1.TaskSpec.steps:type_name -> berth.v1.Step
 	3,  // 4: berth.v1.TaskSpec.call:type_name -> berth.v1.Call
 	0,  // 5: berth.v1.Step.env:type_name -> berth.v1.EnvVar
-	39, // 6: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
-	37, // 7: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
-	40, // 8: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
-	40, // 9: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
+	41, // 6: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
+	39, // 7: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
+	42, // 8: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
+	42, // 9: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
 	5,  // 10: berth.v1.Diagnosis.evidence:type_name -> berth.v1.Evidence
-	40, // 11: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
+	42, // 11: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
 	6,  // 12: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
-	40, // 13: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
-	40, // 14: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
-	40, // 15: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
+	42, // 13: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
+	42, // 14: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
+	42, // 15: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
 	7,  // 16: berth.v1.Task.usage:type_name -> berth.v1.Usage
-	40, // 17: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
+	42, // 17: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
 	1,  // 18: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
 	4,  // 19: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
-	40, // 20: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	42, // 20: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
 	1,  // 21: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
 	8,  // 22: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
 	8,  // 23: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
-	38, // 24: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
+	40, // 24: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
 	8,  // 25: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
 	8,  // 26: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
 	9,  // 27: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
-	40, // 28: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
+	42, // 28: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
 	8,  // 29: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
-	40, // 30: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
+	42, // 30: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
 	26, // 31: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
-	39, // 32: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
+	41, // 32: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
 	29, // 33: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
 	10, // 34: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
 	12, // 35: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
@@ -2789,24 +2903,26 @@ var file_berth_v1_berth_proto_depIdxs = []int32{
 	20, // 39: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
 	22, // 40: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
 	24, // 41: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
-	27, // 42: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
-	30, // 43: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
-	32, // 44: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
-	34, // 45: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
-	11, // 46: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
-	13, // 47: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
-	15, // 48: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
-	17, // 49: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
-	19, // 50: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
-	21, // 51: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
-	23, // 52: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
-	25, // 53: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
-	28, // 54: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
-	31, // 55: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
-	33, // 56: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
-	35, // 57: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
-	46, // [46:58] is the sub-list for method output_type
-	34, // [34:46] is the sub-list for method input_type
+	36, // 42: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
+	27, // 43: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
+	30, // 44: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
+	32, // 45: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
+	34, // 46: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
+	11, // 47: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
+	13, // 48: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
+	15, // 49: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
+	17, // 50: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
+	19, // 51: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
+	21, // 52: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
+	23, // 53: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
+	25, // 54: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
+	37, // 55: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
+	28, // 56: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
+	31, // 57: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
+	33, // 58: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
+	35, // 59: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
+	47, // [47:60] is the sub-list for method output_type
+	34, // [34:47] is the sub-list for method input_type
 	34, // [34:34] is the sub-list for extension type_name
 	34, // [34:34] is the sub-list for extension extendee
 	0,  // [0:34] is the sub-list for field type_name
@@ -2827,7 +2943,7 @@ func file_berth_v1_berth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_berth_proto_rawDesc), len(file_berth_v1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

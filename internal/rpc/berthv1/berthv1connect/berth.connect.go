@@ -52,6 +52,8 @@ const (
 	BerthServiceTaskLogsProcedure = "/berth.v1.BerthService/TaskLogs"
 	// BerthServiceCancelTaskProcedure is the fully-qualified name of the BerthService's CancelTask RPC.
 	BerthServiceCancelTaskProcedure = "/berth.v1.BerthService/CancelTask"
+	// BerthServiceGetPackageProcedure is the fully-qualified name of the BerthService's GetPackage RPC.
+	BerthServiceGetPackageProcedure = "/berth.v1.BerthService/GetPackage"
 	// BerthServiceListInfrastructuresProcedure is the fully-qualified name of the BerthService's
 	// ListInfrastructures RPC.
 	BerthServiceListInfrastructuresProcedure = "/berth.v1.BerthService/ListInfrastructures"
@@ -77,6 +79,7 @@ type BerthServiceClient interface {
 	TaskEvents(context.Context, *connect.Request[berthv1.TaskEventsRequest]) (*connect.ServerStreamForClient[berthv1.TaskEventsResponse], error)
 	TaskLogs(context.Context, *connect.Request[berthv1.TaskLogsRequest]) (*connect.ServerStreamForClient[berthv1.TaskLogsResponse], error)
 	CancelTask(context.Context, *connect.Request[berthv1.CancelTaskRequest]) (*connect.Response[berthv1.CancelTaskResponse], error)
+	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListInfrastructures(context.Context, *connect.Request[berthv1.ListInfrastructuresRequest]) (*connect.Response[berthv1.ListInfrastructuresResponse], error)
 	CheckInfrastructure(context.Context, *connect.Request[berthv1.CheckInfrastructureRequest]) (*connect.Response[berthv1.CheckInfrastructureResponse], error)
 	AddInfrastructure(context.Context, *connect.Request[berthv1.AddInfrastructureRequest]) (*connect.Response[berthv1.AddInfrastructureResponse], error)
@@ -142,6 +145,12 @@ func NewBerthServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(berthServiceMethods.ByName("CancelTask")),
 			connect.WithClientOptions(opts...),
 		),
+		getPackage: connect.NewClient[berthv1.GetPackageRequest, berthv1.GetPackageResponse](
+			httpClient,
+			baseURL+BerthServiceGetPackageProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("GetPackage")),
+			connect.WithClientOptions(opts...),
+		),
 		listInfrastructures: connect.NewClient[berthv1.ListInfrastructuresRequest, berthv1.ListInfrastructuresResponse](
 			httpClient,
 			baseURL+BerthServiceListInfrastructuresProcedure,
@@ -179,6 +188,7 @@ type berthServiceClient struct {
 	taskEvents           *connect.Client[berthv1.TaskEventsRequest, berthv1.TaskEventsResponse]
 	taskLogs             *connect.Client[berthv1.TaskLogsRequest, berthv1.TaskLogsResponse]
 	cancelTask           *connect.Client[berthv1.CancelTaskRequest, berthv1.CancelTaskResponse]
+	getPackage           *connect.Client[berthv1.GetPackageRequest, berthv1.GetPackageResponse]
 	listInfrastructures  *connect.Client[berthv1.ListInfrastructuresRequest, berthv1.ListInfrastructuresResponse]
 	checkInfrastructure  *connect.Client[berthv1.CheckInfrastructureRequest, berthv1.CheckInfrastructureResponse]
 	addInfrastructure    *connect.Client[berthv1.AddInfrastructureRequest, berthv1.AddInfrastructureResponse]
@@ -225,6 +235,11 @@ func (c *berthServiceClient) CancelTask(ctx context.Context, req *connect.Reques
 	return c.cancelTask.CallUnary(ctx, req)
 }
 
+// GetPackage calls berth.v1.BerthService.GetPackage.
+func (c *berthServiceClient) GetPackage(ctx context.Context, req *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error) {
+	return c.getPackage.CallUnary(ctx, req)
+}
+
 // ListInfrastructures calls berth.v1.BerthService.ListInfrastructures.
 func (c *berthServiceClient) ListInfrastructures(ctx context.Context, req *connect.Request[berthv1.ListInfrastructuresRequest]) (*connect.Response[berthv1.ListInfrastructuresResponse], error) {
 	return c.listInfrastructures.CallUnary(ctx, req)
@@ -256,6 +271,7 @@ type BerthServiceHandler interface {
 	TaskEvents(context.Context, *connect.Request[berthv1.TaskEventsRequest], *connect.ServerStream[berthv1.TaskEventsResponse]) error
 	TaskLogs(context.Context, *connect.Request[berthv1.TaskLogsRequest], *connect.ServerStream[berthv1.TaskLogsResponse]) error
 	CancelTask(context.Context, *connect.Request[berthv1.CancelTaskRequest]) (*connect.Response[berthv1.CancelTaskResponse], error)
+	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListInfrastructures(context.Context, *connect.Request[berthv1.ListInfrastructuresRequest]) (*connect.Response[berthv1.ListInfrastructuresResponse], error)
 	CheckInfrastructure(context.Context, *connect.Request[berthv1.CheckInfrastructureRequest]) (*connect.Response[berthv1.CheckInfrastructureResponse], error)
 	AddInfrastructure(context.Context, *connect.Request[berthv1.AddInfrastructureRequest]) (*connect.Response[berthv1.AddInfrastructureResponse], error)
@@ -317,6 +333,12 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(berthServiceMethods.ByName("CancelTask")),
 		connect.WithHandlerOptions(opts...),
 	)
+	berthServiceGetPackageHandler := connect.NewUnaryHandler(
+		BerthServiceGetPackageProcedure,
+		svc.GetPackage,
+		connect.WithSchema(berthServiceMethods.ByName("GetPackage")),
+		connect.WithHandlerOptions(opts...),
+	)
 	berthServiceListInfrastructuresHandler := connect.NewUnaryHandler(
 		BerthServiceListInfrastructuresProcedure,
 		svc.ListInfrastructures,
@@ -359,6 +381,8 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 			berthServiceTaskLogsHandler.ServeHTTP(w, r)
 		case BerthServiceCancelTaskProcedure:
 			berthServiceCancelTaskHandler.ServeHTTP(w, r)
+		case BerthServiceGetPackageProcedure:
+			berthServiceGetPackageHandler.ServeHTTP(w, r)
 		case BerthServiceListInfrastructuresProcedure:
 			berthServiceListInfrastructuresHandler.ServeHTTP(w, r)
 		case BerthServiceCheckInfrastructureProcedure:
@@ -406,6 +430,10 @@ func (UnimplementedBerthServiceHandler) TaskLogs(context.Context, *connect.Reque
 
 func (UnimplementedBerthServiceHandler) CancelTask(context.Context, *connect.Request[berthv1.CancelTaskRequest]) (*connect.Response[berthv1.CancelTaskResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.CancelTask is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.GetPackage is not implemented"))
 }
 
 func (UnimplementedBerthServiceHandler) ListInfrastructures(context.Context, *connect.Request[berthv1.ListInfrastructuresRequest]) (*connect.Response[berthv1.ListInfrastructuresResponse], error) {
