@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"":                                    {},
 	"client":                              {"internal/config", "internal/control", "internal/rpc", "internal/version"},
 	"cmd/berth":                           {"internal/cli", "internal/kube"},
+	"examples/arithmetic-go":              {},
 	"examples/client":                     {"client"},
 	"internal/agent":                      {},
 	"internal/cli":                        {"client", "internal/config", "internal/kubeconfig", "internal/taskfile", "internal/version"},
