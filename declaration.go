@@ -140,7 +140,7 @@ func CheckInput(in Parameter, classes map[string]Class) error {
 			continue
 		}
 		if _, err := secretReference(in.Name, reference); err != nil {
-			return err
+			return fmt.Errorf("a default or example of a secret input is a reference such as secret:KEY, never the value itself")
 		}
 	}
 	in.Default, in.Example = nil, nil

@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"":                                    {},
 	"client":                              {"internal/config", "internal/control", "internal/rpc", "internal/version"},
 	"cmd/berth":                           {"internal/cli", "internal/kube"},
+	"examples/arithmetic-go":              {},
 	"examples/client":                     {"client"},
 	"cmd/berthlet":                        {"internal/let"},
 	"internal/agent":                      {},

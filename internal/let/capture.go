@@ -92,8 +92,7 @@ func (c *Capture) flush(end bool) {
 	if !c.begun {
 		var drop bool
 		if line, drop = c.begin(line); drop {
-			// The rest of a very long mark is no one's either.
-			if !end {
+			if !end { // what follows on a mark's line is the log's
 				c.begun, c.keeping = true, false
 			}
 			return

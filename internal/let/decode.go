@@ -76,7 +76,7 @@ func readable(text []byte) error {
 func excerpt(text []byte) string {
 	const most = 60
 	if len(text) > most {
-		return strconv.QuoteToASCII(string(text[:most])) + "..."
+		return strconv.Quote(string(text[:most])) + "..."
 	}
-	return strconv.QuoteToASCII(string(text))
+	return strconv.Quote(string(text))
 }

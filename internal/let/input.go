@@ -20,6 +20,9 @@ import (
 // bytes with what Linux adds to each: a program is started with at most 2 MiB.
 const maxVariables = 256 << 10
 
+// maxVariable is what Linux takes of one variable, its end included.
+const maxVariable = 128 << 10
+
 // maxEnviron bounds all of them together.
 const maxEnviron = 1 << 20
 
@@ -78,6 +81,9 @@ func (e *environ) argument(input string, t berth.Type, value json.RawMessage) er
 		}
 		if strings.ContainsRune(p.value, 0) {
 			return fmt.Errorf("input %s has a NUL character, which no variable can hold", input)
+		}
+		if len(p.name)+len(p.value)+2 > maxVariable {
+			return fmt.Errorf("input %s takes %d bytes; a variable holds at most %d KiB", input, len(p.value), maxVariable>>10)
 		}
 		e.taken[p.name] = input
 		e.vars = append(e.vars, p.name+"="+p.value)

@@ -70,9 +70,11 @@ func Parse(name string, data []byte) (berth.TaskSpec, error) {
 func task(root *yamlstrict.Node) berth.TaskSpec {
 	f := root.Fields("version", "name", "image", "entrypoint", "args", "env", "user", "on", "cpu", "memory", "gpu", "ephemeral_storage",
 		"timeout", "retries", "idempotent", "labels", "pull", "steps")
-	if steps := f.Get("steps"); steps != nil {
-		steps.FailKeyf("steps are not supported yet; write one command as args, or as entrypoint: [sh, -c] with a script as args")
-		return berth.TaskSpec{}
+	for _, name := range []string{"entrypoint", "args"} {
+		if f.Has("steps") && f.Has(name) {
+			f.Get(name).FailKeyf("is for a task of one command, and this one has steps; each of them states its whole command")
+			return berth.TaskSpec{}
+		}
 	}
 	if f.Has("version") {
 		f.Get("version").Int(1, 1)
@@ -90,6 +92,7 @@ func task(root *yamlstrict.Node) berth.TaskSpec {
 		Timeout:          f.Get("timeout").Duration(time.Second, maxTimeout),
 		Idempotent:       f.Get("idempotent").Bool(),
 		Labels:           f.Get("labels").TextMap(),
+		Steps:            steps(f.Get("steps")),
 	}
 	if f.Has("user") {
 		spec.User = scalar(f.Get("user"), func(text string) error { _, _, err := berth.ParseUser(text); return err })

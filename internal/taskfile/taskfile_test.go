@@ -64,10 +64,54 @@ func TestOtherWaysToWriteIt(t *testing.T) {
 	}
 }
 
+func TestSteps(t *testing.T) {
+	got, err := Parse("task.yaml", []byte(`image: docker.io/library/busybox:1.35
+timeout: 1h
+steps:
+- name: fetch
+  run: |
+    echo one
+    echo two
+  env: {LEVEL: 3}
+  timeout: 500ms
+- command: [tar, -xf, data.tar]
+  ignore_failure: true
+- {run: ls}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []berth.Step{
+		{Name: "fetch", Run: "echo one\necho two\n", Env: []berth.EnvVar{{Name: "LEVEL", Value: "3"}}, Timeout: 500 * time.Millisecond},
+		{Name: "step-2", Command: []string{"tar", "-xf", "data.tar"}, IgnoreFailure: true},
+		{Name: "step-3", Run: "ls"},
+	}
+	if diff := cmp.Diff(want, got.Steps); diff != "" {
+		t.Error(diff)
+	}
+	if !got.Agent() {
+		t.Error("no agent runs them")
+	}
+}
+
 func TestMistakesSayWhereAndWhat(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"empty", "", "task.yaml:1:1: the file is empty; write at least image:"},
-		{"steps", "image: a\nsteps: []\n", "task.yaml:2:1: steps: steps are not supported yet"},
+		{"no steps", "image: a\nsteps: []\n", "task.yaml:2:1: steps: there are none; write at least one"},
+		{"steps and args", "image: a\nsteps: [{run: x}]\nargs: [a]\n", "task.yaml:3:1: args: is for a task of one command, and this one has steps"},
+		{"steps and entrypoint", "entrypoint: [sh]\nsteps: [{run: x}]\n", "task.yaml:1:1: entrypoint: is for a task of one command"},
+		{"a step with both", "steps:\n- run: x\n  command: [y]\n", "task.yaml:3:3: steps[0].command: a step is either run, a script, or command; keep one"},
+		{"a step with neither", "steps:\n- name: x\n", "task.yaml:2:3: steps[0]: does nothing: write run, a script, or command, a list of words"},
+		{"an empty script", "steps:\n- run: ''\n", "task.yaml:2:8: steps[0].run: the script is empty"},
+		{"an empty command", "steps:\n- command: []\n", "task.yaml:2:3: steps[0].command: there is no word; write the program and its arguments"},
+		{"a step's typo", "steps:\n- ron: x\n", "task.yaml:2:3: steps[0].ron: unknown field; did you mean run?"},
+		{"a step's name", "steps:\n- {name: a/b, run: x}\n", `task.yaml:2:10: steps[0].name: name "a/b": use at most 63`},
+		{"a name twice", "steps:\n- {name: a, run: x}\n- {name: a, run: x}\n", `task.yaml:3:10: steps[1].name: "a" is not usable: an earlier step is called so`},
+		{"a name that another has by default", "steps:\n- {name: step-2, run: x}\n- {run: x}\n", "task.yaml:3:3: steps[1]: an earlier step is called step-2; give this one a name"},
+		{"a step's timeout", "steps:\n- {run: x, timeout: 5}\n", "task.yaml:2:21: steps[0].timeout: want a duration with its unit"},
+		{"a step's env", "steps:\n- run: x\n  env: {'a b': c}\n", `task.yaml:2:3: steps[0]: step-1: environment variable "a b"`},
+		{"ignore_failure", "steps:\n- {run: x, ignore_failure: 1}\n", "task.yaml:2:28: steps[0].ignore_failure: want true or false"},
+		{"a shell line as command", "steps:\n- command: echo hello\n", "task.yaml:2:12: steps[0].command: want a list of words, such as [echo, hello]"},
 		{"a typo", "imgae: a\n", "task.yaml:1:1: imgae: unknown field; did you mean image?"},
 		{"capitals", "image: UPPER/x\n", `task.yaml:1:8: image: image "UPPER/x": a repository name must be lower case`},
 		{"a slash in the name", "name: a/b\n", `task.yaml:1:7: name: name "a/b"`},
@@ -118,7 +162,7 @@ func TestLoad(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(whole))
-	f.Add([]byte("steps: []"))
+	f.Add([]byte("image: a\nsteps: [{run: x, env: {A: b}}, {command: [y], timeout: 1s}]"))
 	f.Add([]byte("env: [{name: A, value: a}]\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		spec, err := Parse("task.yaml", data)

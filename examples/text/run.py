@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+"""The inputs are in one JSON file; the result is printed between two marks."""
+import collections
+import json
+import os
+import sys
+
+
+def split(text, n):
+    words = text.split()
+    size = -(-len(words) // n)
+    parts = [" ".join(words[i * size:(i + 1) * size]) for i in range(n)]
+    print(len(words), "words in", n, "parts")  # goes to the log
+    return {"parts": parts}
+
+
+def count(part):
+    return {"counts": ordered(collections.Counter(part.lower().split()))}
+
+
+def merge(counts, least=1):
+    total = collections.Counter()
+    for part in counts:
+        for entry in part:
+            total[entry["word"]] += entry["n"]
+    kept = {word: n for word, n in total.items() if n >= least}
+    return {"counts": ordered(kept), "total": sum(kept.values())}
+
+
+def ordered(counts):
+    pairs = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [{"word": word, "n": n} for word, n in pairs]
+
+
+with open(os.environ["BERTH_INPUT"]) as file:
+    inputs = json.load(file)
+
+functions = {"split": split, "count": count, "merge": merge}
+result = functions[sys.argv[1]](**inputs)
+
+print("--> START CAPTURE")
+print(json.dumps(result))
+print("--> END CAPTURE")
