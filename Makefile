@@ -8,12 +8,20 @@ GOLANGCI := $(GO) -C tools/lint tool golangci-lint
 
 .PHONY: build cluster cluster-down demo test test-unit test-e2e bench lint vet format-check generate fuzz clean
 
-build: bin/berth bin/localkube
+build: bin/berth bin/berthlet bin/localkube
 
-.PHONY: bin/berth bin/localkube
-bin/berth:
-	@mkdir -p bin
+.PHONY: bin/berth bin/berthlet bin/localkube
+bin/berth: bin/berthlet
 	@$(BUILD) -ldflags '$(LDFLAGS)' -o bin/berth ./cmd/berth
+
+# The agent, which berth carries inside for each platform of containers.
+bin/berthlet:
+	@mkdir -p bin
+	@for arch in amd64 arm64; do \
+	  GOOS=linux GOARCH=$$arch $(BUILD) -ldflags '-s -w' -o bin/berthlet-$$arch ./cmd/berthlet && \
+	  gzip -9nc bin/berthlet-$$arch > bin/berthlet.gz.new && \
+	  { cmp -s bin/berthlet.gz.new internal/agentbin/dist/berthlet-linux-$$arch.gz || mv bin/berthlet.gz.new internal/agentbin/dist/berthlet-linux-$$arch.gz; } || exit 1; \
+	done; rm -f bin/berthlet.gz.new; ln -sf berthlet-$$($(GO) env GOARCH) bin/berthlet
 
 bin/localkube:
 	@mkdir -p bin

@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 	"examples/client":                     {"client"},
 	"cmd/berthlet":                        {"internal/let"},
 	"internal/agent":                      {},
+	"internal/agentbin":                   {},
 	"internal/cli":                        {"client", "internal/config", "internal/kubeconfig", "internal/taskfile", "internal/version"},
 	"internal/config":                     {"internal/yamlstrict"},
 	"internal/control":                    {"internal/agent", "internal/config", "internal/diagnosis", "internal/engine", "internal/kube", "internal/logs", "internal/rpc", "internal/store"},

@@ -52,7 +52,7 @@ type Fault struct {
 	Cause    berth.Cause      `json:"cause"`
 	Summary  string           `json:"summary"`
 	Evidence []berth.Evidence `json:"evidence,omitempty"`
-	Remedy   string           `json:"remedy,omitempty"`
+	Remedy   string           `json:"remedy,omitempty"` // {task} stands for the task's id
 }
 
 // envelope is what is left with the container: the completion itself, or where

@@ -44,7 +44,7 @@ func Completed(c *agent.Completion, subject Subject, now time.Time) *Finding {
 	f.Cause = c.Fault.Cause
 	f.Summary = clean(c.Fault.Summary)
 	if c.Fault.Remedy != "" {
-		f.Remedy = berth.Remedy{Text: clean(c.Fault.Remedy), By: berth.RemedyByUser}
+		f.Remedy = berth.Remedy{Text: fill(clean(c.Fault.Remedy), words), By: berth.RemedyByUser}
 	}
 	f.Evidence = nil
 	f.addEvidence(c.Fault.Evidence)

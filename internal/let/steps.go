@@ -103,7 +103,7 @@ func runStep(step *berth.Step, environ []string, p *processes) (int, *agent.Faul
 	}
 	return berth.ExitTimedOut, &agent.Fault{
 		Cause: berth.CauseTimedOut, Summary: fmt.Sprintf("it was ended after its timeout of %s", step.Timeout),
-		Remedy: "give the step a longer timeout, or find out what it waits for: berth task logs --step " + step.Name,
+		Remedy: "give the step a longer timeout, or find out what it waits for: berth task logs --step " + step.Name + " {task}",
 	}
 }
 
@@ -115,7 +115,7 @@ func stepFault(i, of int, name string, code int, why *agent.Fault) *agent.Fault 
 		if code > 128 {
 			f.Cause, f.Summary = berth.CauseSignalled, fmt.Sprintf("%s: it was ended by signal %d, exit code %d.", where, code-128, code)
 		}
-		f.Remedy = "look at what it wrote last: berth task logs --step " + name
+		f.Remedy = "look at what it wrote last: berth task logs --step " + name + " {task}"
 		return f
 	}
 	f := *why
