@@ -193,7 +193,7 @@ actions:
 	warnings := strings.Join(d.Warnings, "\n")
 	for _, want := range []string{
 		"container.yml:5:9: docker: has no effect", "container.yml:7:20: entrypoint.kind: a service is run as a task",
-		"container.yml:7:57: entrypoint.delay: has no effect", "container.yml:21:19: actions.start.requirements: has no effect here; ask for",
+		"container.yml:7:57: entrypoint.delay: has no effect", "container.yml:21:19: actions.start.requirements: has no effect here; resources",
 	} {
 		if !strings.Contains(warnings, want) {
 			t.Errorf("%q is not in\n%s", want, warnings)
