@@ -215,7 +215,7 @@ func TestMistakesSayWhereAndWhat(t *testing.T) {
 		{"two numbers", "name: a\nversion: 1.0\n", `container.yml:2:10: version: version "1.0": write a semantic version`},
 		{"a v", "name: a\nversion: v1.0.0\n", `container.yml:2:10: version: version "v1.0.0": write a semantic version`},
 		{"a plus", "name: a\nversion: 1.0.0+b\n", `container.yml:2:10: version: version "1.0.0+b": tags of images can't hold a '+'`},
-		{"a typo", minimal("dependancies: [a]\n"), "container.yml:5:1: dependancies: unknown field; did you mean dependencies?"},
+		{"a typo", minimal("dependenciess: [a]\n"), "container.yml:5:1: dependenciess: unknown field; did you mean dependencies?"},
 		{"another format", minimal("steps: [a]\n"), "container.yml:5:1: steps: is no field of container.yml: write dependencies, files"},
 		{"cwl", minimal("kind: cwl\n"), `container.yml:5:7: kind: "cwl" is not usable: Berth builds packages of code only`},
 		{"a kind", minimal("kind: ec\n"), `container.yml:5:7: kind: "ec" is not usable: write kind: ecu`},
