@@ -150,7 +150,7 @@ func drawValue(t *rapid.T, typ Type) any {
 		inner, _ := ParseType(p.Type)
 		if p.Optional && rapid.Bool().Draw(t, "null") {
 			object[p.Name] = nil
-		} else if !(p.Optional || p.Default != nil) || rapid.Bool().Draw(t, "given") {
+		} else if !p.Optional && p.Default == nil || rapid.Bool().Draw(t, "given") {
 			object[p.Name] = drawValue(t, inner)
 		}
 	}

@@ -42,7 +42,7 @@ func (r *reader) action(n *yamlstrict.Node) berth.Function {
 		f.Get("endpoint").FailKeyf("functions of web services are not built here; write command, and a program that calls the service")
 	}
 	if f.Get("requirements").Present() {
-		r.warn(f.Get("requirements").Warningf("has no effect here; ask for what a call needs with --gpu, --cpu and --memory"))
+		r.warn(f.Get("requirements").Warningf("has no effect here; resources are asked for where the function is called"))
 	}
 	fn := berth.Function{
 		Description: f.Get("description").Text(),

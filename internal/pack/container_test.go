@@ -193,7 +193,7 @@ actions:
 	warnings := strings.Join(d.Warnings, "\n")
 	for _, want := range []string{
 		"container.yml:5:9: docker: has no effect", "container.yml:7:20: entrypoint.kind: a service is run as a task",
-		"container.yml:7:57: entrypoint.delay: has no effect", "container.yml:21:19: actions.start.requirements: has no effect here; ask for",
+		"container.yml:7:57: entrypoint.delay: has no effect", "container.yml:21:19: actions.start.requirements: has no effect here; resources",
 	} {
 		if !strings.Contains(warnings, want) {
 			t.Errorf("%q is not in\n%s", want, warnings)
@@ -215,7 +215,7 @@ func TestMistakesSayWhereAndWhat(t *testing.T) {
 		{"two numbers", "name: a\nversion: 1.0\n", `container.yml:2:10: version: version "1.0": write a semantic version`},
 		{"a v", "name: a\nversion: v1.0.0\n", `container.yml:2:10: version: version "v1.0.0": write a semantic version`},
 		{"a plus", "name: a\nversion: 1.0.0+b\n", `container.yml:2:10: version: version "1.0.0+b": tags of images can't hold a '+'`},
-		{"a typo", minimal("dependancies: [a]\n"), "container.yml:5:1: dependancies: unknown field; did you mean dependencies?"},
+		{"a typo", minimal("dependenciess: [a]\n"), "container.yml:5:1: dependenciess: unknown field; did you mean dependencies?"},
 		{"another format", minimal("steps: [a]\n"), "container.yml:5:1: steps: is no field of container.yml: write dependencies, files"},
 		{"cwl", minimal("kind: cwl\n"), `container.yml:5:7: kind: "cwl" is not usable: Berth builds packages of code only`},
 		{"a kind", minimal("kind: ec\n"), `container.yml:5:7: kind: "ec" is not usable: write kind: ecu`},

@@ -10,13 +10,16 @@ import "github.com/berth-run/berth"
 // program runs: where Brane puts them.
 const WorkDir = "/opt/wd"
 
+// DefaultBase is what Brane builds upon where a container.yml names no base.
+const DefaultBase = "docker.io/library/ubuntu:20.04"
+
 // Definition is a container.yml.
 type Definition struct {
 	Package berth.Package // what the image offers; defaults are filled in
 
 	Path         string         // of the container.yml, as errors call it
 	Dir          string         // where it is; Files are relative to it
-	Base         string         // image to build upon; empty: the default of the builder
+	Base         string         // image to build upon; empty: it named none, which is DefaultBase where nothing else is said
 	Dependencies []string       // packages of the base image's distribution: apk for alpine, else apt
 	Environment  []berth.EnvVar // of the image, in order; $NAME and ${NAME} in a value stand for what is set before, as in a Dockerfile
 	Files        []File         // copied into Package.WorkDir; the program of the entrypoint is made executable
