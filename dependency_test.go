@@ -24,6 +24,9 @@ var allowed = map[string][]string{
 	"cmd/berthlet":                        {"internal/let"},
 	"internal/agent":                      {},
 	"internal/agentbin":                   {},
+	"internal/build":                      {"internal/agent", "internal/images", "internal/pack"},
+	"internal/images":                     {},
+	"internal/registry":                   {},
 	"internal/cli":                        {"client", "internal/config", "internal/kubeconfig", "internal/taskfile", "internal/version"},
 	"internal/config":                     {"internal/yamlstrict"},
 	"internal/control":                    {"internal/agent", "internal/config", "internal/diagnosis", "internal/engine", "internal/kube", "internal/logs", "internal/rpc", "internal/store"},
@@ -47,13 +50,16 @@ var allowed = map[string][]string{
 
 // outside says which modules only some packages may import.
 var outside = map[string][]string{
-	"k8s.io/":                  {"internal/kube", "internal/diagnosis", "internal/kubeconfig", "internal/permissions", "test/bench"},
-	"database/sql":             {"internal/store"},
-	"modernc.org/":             {"internal/store"},
-	"net/http":                 {"internal/rpc", "internal/rpc/berthv1/berthv1connect", "internal/control", "internal/kube", "internal/kubeconfig", "internal/diagnosis", "internal/let", "client"},
-	"connectrpc.com/":          {"internal/rpc", "internal/rpc/berthv1/berthv1connect"},
-	"github.com/spf13/cobra":   {"internal/cli"},
-	"github.com/goccy/go-yaml": {"internal/config", "internal/taskfile", "internal/yamlstrict"},
+	"k8s.io/":      {"internal/kube", "internal/diagnosis", "internal/kubeconfig", "internal/permissions", "test/bench"},
+	"database/sql": {"internal/store"},
+	"modernc.org/": {"internal/store"},
+	"net/http":     {"internal/rpc", "internal/rpc/berthv1/berthv1connect", "internal/control", "internal/kube", "internal/kubeconfig", "internal/diagnosis", "internal/let", "internal/images", "internal/registry", "client"},
+	"github.com/google/go-containerregistry/": {"internal/build", "internal/images", "internal/docker"},
+	"github.com/distribution/":                {"internal/registry"},
+	"github.com/moby/":                        {"internal/build", "internal/docker"},
+	"connectrpc.com/":                         {"internal/rpc", "internal/rpc/berthv1/berthv1connect"},
+	"github.com/spf13/cobra":                  {"internal/cli"},
+	"github.com/goccy/go-yaml":                {"internal/config", "internal/taskfile", "internal/yamlstrict"},
 }
 
 func TestImportsKeepTheShape(t *testing.T) {

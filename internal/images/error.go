@@ -1,0 +1,56 @@
+package images
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/berth-run/berth"
+)
+
+func notFound(err error) bool {
+	var answer *transport.Error
+	return errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound
+}
+
+// explain turns an error of the registry protocol into one for a person.
+func (s *Store) explain(what string, err error) error {
+	var known *berth.Error
+	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	var answer *transport.Error
+	var untrusted x509.UnknownAuthorityError
+	switch {
+	case errors.As(err, &untrusted):
+		return berth.Errorf(berth.CodeUnavailable, "cannot %s %s: its certificate is not trusted here; have this machine trust the authority that signed it (SSL_CERT_FILE): %w", what, s.place(), err)
+	case !errors.As(err, &answer):
+		return berth.Errorf(berth.CodeUnavailable, "cannot %s %s: it can't be reached, or the connection broke; what arrived is kept, so trying again goes on: %w", what, s.place(), err)
+	}
+	told := ""
+	for _, d := range answer.Errors {
+		told = strings.TrimSpace(d.Message)
+	}
+	if told != "" {
+		told = " (" + told + ")"
+	}
+	switch code := answer.StatusCode; {
+	case code == http.StatusUnauthorized:
+		return berth.Errorf(berth.CodeUnauthorized, "cannot %s %s: it wants other credentials%s; log in with docker login %s, which berth reads too", what, s.place(), told, s.where)
+	case code == http.StatusForbidden:
+		return berth.Errorf(berth.CodeForbidden, "cannot %s %s: it refuses that to these credentials%s", what, s.place(), told)
+	case code == http.StatusNotFound:
+		return berth.Errorf(berth.CodeNotFound, "cannot %s %s: it is not there%s", what, s.place(), told)
+	case code == http.StatusInsufficientStorage:
+		return berth.Errorf(berth.CodeExhausted, "cannot %s %s: its disk is full; free some space (berth package remove) and try again: what arrived is kept", what, s.place())
+	case code == http.StatusTooManyRequests || code >= 500:
+		return berth.Errorf(berth.CodeUnavailable, "cannot %s %s: it answered %d%s; what arrived is kept, so trying again goes on", what, s.place(), code, told)
+	case code == http.StatusMethodNotAllowed:
+		return berth.Errorf(berth.CodeUnsupported, "cannot %s %s: it doesn't allow that%s", what, s.place(), told)
+	}
+	return berth.Errorf(berth.CodeInvalid, "cannot %s %s: it answered %d%s: %w", what, s.place(), answer.StatusCode, told, err)
+}

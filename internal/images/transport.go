@@ -1,0 +1,88 @@
+package images
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/berth-run/berth"
+)
+
+// HandlerTransport answers requests by a handler of this process, so that a
+// registry needs no port.
+type HandlerTransport struct{ Handler http.Handler }
+
+// RoundTrip runs the handler; bodies stream both ways.
+func (t HandlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	request := r.Clone(r.Context())
+	request.RequestURI = r.URL.RequestURI()
+	request.RemoteAddr = "in-process"
+	if request.Host == "" {
+		request.Host = r.URL.Host
+	}
+	if request.Body == nil {
+		request.Body = http.NoBody
+	}
+	reader, writer := io.Pipe()
+	w := &pipedResponse{header: http.Header{}, body: writer, ready: make(chan struct{})}
+	go func() {
+		defer request.Body.Close()
+		t.Handler.ServeHTTP(w, request)
+		w.WriteHeader(http.StatusOK)
+		writer.Close()
+	}()
+	select {
+	case <-w.ready:
+	case <-r.Context().Done():
+		reader.CloseWithError(r.Context().Err())
+		return nil, r.Context().Err()
+	}
+	response := &http.Response{
+		Status: http.StatusText(w.status), StatusCode: w.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: w.sent, Body: reader, Request: r, ContentLength: -1,
+	}
+	if r.Method == http.MethodHead || w.status == http.StatusNoContent {
+		response.Body = http.NoBody
+		reader.Close()
+	}
+	return response, nil
+}
+
+type pipedResponse struct {
+	header, sent http.Header
+	status       int
+	body         *io.PipeWriter
+	once         sync.Once
+	ready        chan struct{}
+}
+
+func (w *pipedResponse) Header() http.Header { return w.header }
+
+func (w *pipedResponse) WriteHeader(status int) {
+	if status < 200 { // of those none matters here
+		return
+	}
+	w.once.Do(func() {
+		w.status, w.sent = status, w.header.Clone()
+		close(w.ready)
+	})
+}
+
+func (w *pipedResponse) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	return w.body.Write(p)
+}
+
+// verified refuses requests in clear, but to this machine itself: credentials
+// and images go over TLS.
+type verified struct{ next http.RoundTripper }
+
+func (v verified) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.URL.Scheme != "https" {
+		if host := r.URL.Hostname(); host != "localhost" && host != "::1" && !strings.HasPrefix(host, "127.") {
+			return nil, berth.Errorf(berth.CodeInvalid, "the registry %s does not speak TLS: put a certificate before it", r.URL.Host)
+		}
+	}
+	return v.next.RoundTrip(r)
+}
