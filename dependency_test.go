@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"internal/registry":                   {},
 	"internal/cli":                        {"client", "internal/config", "internal/kubeconfig", "internal/taskfile", "internal/version"},
 	"internal/config":                     {"internal/yamlstrict"},
-	"internal/control":                    {"internal/agent", "internal/config", "internal/diagnosis", "internal/engine", "internal/kube", "internal/logs", "internal/rpc", "internal/store"},
+	"internal/control":                    {"internal/agent", "internal/agentbin", "internal/build", "internal/images", "internal/registry", "internal/config", "internal/diagnosis", "internal/engine", "internal/kube", "internal/logs", "internal/rpc", "internal/store"},
 	"internal/diagnosis":                  {"internal/agent", "internal/permissions"},
 	"internal/engine":                     {"internal/agent"},
 	"internal/kube":                       {"internal/agent", "internal/diagnosis", "internal/engine", "internal/permissions", "internal/version"},

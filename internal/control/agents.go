@@ -8,6 +8,7 @@ import (
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/agent"
+	"github.com/berth-run/berth/internal/agentbin"
 	"github.com/berth-run/berth/internal/config"
 	"github.com/berth-run/berth/internal/diagnosis"
 	"github.com/berth-run/berth/internal/engine"
@@ -61,9 +62,9 @@ func (a *agents) Prepare(ctx context.Context, infra berth.InfrastructureConfig, 
 		}
 		return out, nil
 	}
-	out.Inject, out.Binary = true, a.host.agentBinary
+	out.Inject, out.Binary = true, agentbin.Binary
 	if infra.Kind == "kube" {
-		image, err := a.host.agentImage(ctx, infra)
+		image, err := a.host.packages.agentImage(ctx, infra)
 		if err != nil {
 			return nil, a.refusal(berth.CauseImageNotFound, "The agent that runs steps can't be had: "+err.Error()+".", "see agent_image and registry in docs/infra.md")
 		}

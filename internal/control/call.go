@@ -6,14 +6,6 @@ import (
 	"github.com/berth-run/berth"
 )
 
-// packages finds the images of functions; see package images.
-type packages interface {
-	// Find returns a package as an infrastructure runs it, and the image,
-	// pinned by digest, that its containers are made from. The newest version
-	// for an empty one; a digest, where it is given, decides.
-	Find(ctx context.Context, infra berth.InfrastructureConfig, name, version, digest string) (pkg berth.Package, image string, err error)
-}
-
 func (h *Host) Package(ctx context.Context, infrastructure, name, version string) (berth.Package, error) {
 	h.mu.Lock()
 	entry, err := h.entryLocked(infrastructure)
@@ -21,7 +13,7 @@ func (h *Host) Package(ctx context.Context, infrastructure, name, version string
 	if err != nil {
 		return berth.Package{}, err
 	}
-	pkg, _, err := h.packages.Find(ctx, entry, name, version, "")
+	pkg, _, err := h.packages.find(ctx, entry, name, version, "")
 	return pkg, err
 }
 
@@ -29,7 +21,7 @@ func (h *Host) Package(ctx context.Context, infrastructure, name, version string
 // checked against the function's declared types.
 func (h *Host) resolveCall(ctx context.Context, entry berth.InfrastructureConfig, spec *berth.TaskSpec) error {
 	call := *spec.Call
-	pkg, image, err := h.packages.Find(ctx, entry, call.Package, call.Version, call.Digest)
+	pkg, image, err := h.packages.find(ctx, entry, call.Package, call.Version, call.Digest)
 	if err != nil {
 		return err
 	}
@@ -39,11 +31,4 @@ func (h *Host) resolveCall(ctx context.Context, entry berth.InfrastructureConfig
 	call.Version, call.Digest = pkg.Version, pkg.Digest
 	spec.Call, spec.Image = &call, image
 	return nil
-}
-
-// noPackages stands for a registry that isn't there yet.
-type noPackages struct{}
-
-func (noPackages) Find(context.Context, berth.InfrastructureConfig, string, string, string) (berth.Package, string, error) {
-	return berth.Package{}, "", berth.Errorf(berth.CodeUnsupported, "there is no registry")
 }

@@ -31,7 +31,8 @@ type Config struct {
 	Version   string
 	Log       *slog.Logger
 
-	CallbackCA string // PEM that agents trust callback_to by; empty: their system's
+	RegistryHosts []string // HOST:PORT under which nodes reach our own registry, if any
+	CallbackCA    string   // PEM that agents trust callback_to by; empty: their system's
 }
 
 // Host is the Service on a data directory. There is one at a time: it holds
@@ -42,7 +43,7 @@ type Host struct {
 	logs     *logs.Store
 	engine   *engine.Engine
 	agents   *agents
-	packages packages
+	packages *packages
 	owner    string
 	cancel   context.CancelFunc
 
@@ -70,7 +71,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 		st.Close()
 		return nil, err
 	}
-	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser(), packages: noPackages{}}
+	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser(), packages: newPackages(c.DataDir, c.RegistryHosts)}
 	h.agents = &agents{host: h, keys: st.AgentKey()}
 	h.engine = engine.New(st, logKeeper{logStore}, texts{}, h.agents, c.Log)
 	h.file, h.fileErr = config.Load(c.InfraPath)
@@ -132,6 +133,7 @@ func subject(infrastructure string, t *berth.Task) diagnosis.Subject {
 func (h *Host) Close() error {
 	h.cancel()
 	h.engine.Close()
+	h.packages.close()
 	return h.store.Close()
 }
 
@@ -157,7 +159,7 @@ func (h *Host) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, 
 		err = h.resolveCall(ctx, entry, &s.Spec)
 	}
 	if err == nil && len(s.Spec.Steps) > 0 && entry.Kind == "kube" {
-		_, err = h.agentImage(ctx, entry) // nothing is stored that could not run
+		_, err = h.packages.agentImage(ctx, entry) // nothing is stored that could not run
 	}
 	if err == nil {
 		err = h.start(ctx, entry.Name)

@@ -13,6 +13,7 @@ import (
 	"github.com/rs/xid"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/images"
 	"github.com/berth-run/berth/internal/rpc"
 )
 
@@ -31,7 +32,8 @@ type Member struct {
 // backend is what a member uses at the moment.
 type backend struct {
 	service berth.Service
-	hosting *hosting // nil for a guest
+	hosting *hosting          // nil for a guest
+	http    http.RoundTripper // to the host; nil for the host itself
 }
 
 // hosting is what a host holds beside the Host itself.
@@ -105,6 +107,7 @@ func (m *Member) host(ctx context.Context) (*backend, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle(rpc.NewHandler(host))
+	mux.Handle("/v2/", host.packages)
 	server := &http.Server{Handler: mux, Protocols: cleartextHTTP2(), ReadHeaderTimeout: 10 * time.Second}
 	go server.Serve(listener) //nolint:errcheck // it ends when it is closed
 	return &backend{service: host, hosting: &hosting{host: host, lock: file, server: server}}, nil
@@ -118,12 +121,13 @@ func cleartextHTTP2() *http.Protocols {
 
 // guest connects to the host. rpc.ErrGone when there is none.
 func (m *Member) guest(ctx context.Context) (*backend, error) {
-	client := rpc.NewClient(SocketClient(m.config.DataDir), "http://berth", "")
+	socket := SocketClient(m.config.DataDir)
+	client := rpc.NewClient(socket, "http://berth", "")
 	if _, err := client.Info(ctx); err != nil {
 		client.Close()
 		return nil, err
 	}
-	return &backend{service: client}, nil
+	return &backend{service: client, http: socket.Transport}, nil
 }
 
 // SocketClient returns an HTTP client that reaches the host of a data directory.
@@ -140,6 +144,19 @@ func SocketClient(dir string) *http.Client {
 			return conn, err
 		},
 	}}
+}
+
+// RoundTrip reaches the registry of the data directory, wherever its host is:
+// a Member is the transport of images.Local.
+func (m *Member) RoundTrip(r *http.Request) (*http.Response, error) {
+	b, err := m.join(r.Context(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if b.hosting != nil {
+		return images.HandlerTransport{Handler: b.hosting.host.packages}.RoundTrip(r)
+	}
+	return b.http.RoundTrip(r)
 }
 
 // Hosting reports whether this process is the host at the moment.

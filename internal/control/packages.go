@@ -1,0 +1,163 @@
+package control
+
+import (
+	"context"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agentbin"
+	"github.com/berth-run/berth/internal/build"
+	"github.com/berth-run/berth/internal/images"
+	"github.com/berth-run/berth/internal/registry"
+)
+
+// packages finds the images of functions, in Berth's own registry and in those
+// that infrastructures pull from.
+type packages struct {
+	dir string
+	own func(where string) bool // whether an address of infra.yml is that of our own registry
+
+	mu       sync.Mutex
+	registry *registry.Registry // opened when it is first needed
+
+	agentMu sync.Mutex
+	agents  map[string]string // by registry: the agent's image there
+}
+
+func newPackages(dataDir string, ownHosts []string) *packages {
+	return &packages{
+		dir: filepath.Join(dataDir, "registry"), agents: map[string]string{},
+		own: func(where string) bool {
+			host, _, _ := strings.Cut(where, "/")
+			for _, own := range ownHosts {
+				if host == own {
+					return true
+				}
+			}
+			return false
+		},
+	}
+}
+
+func (p *packages) open() (*registry.Registry, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.registry == nil {
+		r, err := registry.Open(p.dir)
+		if err != nil {
+			return nil, err
+		}
+		p.registry = r
+	}
+	return p.registry, nil
+}
+
+func (p *packages) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.registry != nil {
+		_ = p.registry.Close()
+	}
+}
+
+// ServeHTTP is the registry, at /v2/. Who may do what is the mounter's affair.
+func (p *packages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	registry, err := p.open()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	registry.ServeHTTP(w, r)
+}
+
+// store is our own registry.
+func (p *packages) store() *images.Store { return images.Local(images.HandlerTransport{Handler: p}) }
+
+// find returns a package as an infrastructure runs it, and the image, pinned
+// by digest, that its containers are made from: of our own registry, or of the
+// infrastructure's. A digest, where it is given, decides.
+func (p *packages) find(ctx context.Context, infra berth.InfrastructureConfig, name, version, digest string) (berth.Package, string, error) {
+	reference := version
+	if digest != "" {
+		reference = digest
+	}
+	own := p.store()
+	pkg, err := own.Inspect(ctx, name, reference)
+	if infra.Registry == "" {
+		return pkg, own.Reference(name, pkg.Digest), err
+	}
+	theirs := images.Remote(infra.Registry, nil)
+	switch {
+	case err == nil && p.own(infra.Registry):
+		return pkg, theirs.Reference(name, pkg.Digest), nil
+	case err == nil:
+		return pkg, theirs.Reference(name, pkg.Digest), p.deliver(ctx, own, theirs, name, pkg)
+	case berth.CodeOf(err) != berth.CodeNotFound || p.own(infra.Registry):
+		return pkg, "", err
+	}
+	if pkg, err = theirs.Inspect(ctx, name, reference); err != nil {
+		return pkg, "", err
+	}
+	return pkg, theirs.Reference(name, pkg.Digest), nil
+}
+
+// deliver sees to it that a registry has a package of ours.
+func (p *packages) deliver(ctx context.Context, own, theirs *images.Store, name string, pkg berth.Package) error {
+	has, err := theirs.Has(ctx, name, pkg.Digest)
+	if err != nil || has {
+		return err
+	}
+	_, err = images.Copy(ctx, own, theirs, name, pkg, nil)
+	return err
+}
+
+// agentPackage is the repository of the agent's image.
+const agentPackage = "berth/let"
+
+// agentImage returns the image that an infrastructure's pods get the agent
+// from: what infra.yml says, or the agent that this berth carries, in the
+// registry that they pull from.
+func (p *packages) agentImage(ctx context.Context, infra berth.InfrastructureConfig) (string, error) {
+	if infra.AgentImage != "" {
+		return infra.AgentImage, nil
+	}
+	if infra.Registry == "" {
+		return "", berth.Errorf(berth.CodeInvalid, "infrastructure %s: steps are run by Berth's agent, whose image its nodes have to get from somewhere: set registry: (Berth puts it there), or load it with berth package load berth/let and set agent_image: to what that prints", infra.Name)
+	}
+	p.agentMu.Lock()
+	defer p.agentMu.Unlock()
+	if image := p.agents[infra.Registry]; image != "" {
+		return image, nil
+	}
+	to := images.Remote(infra.Registry, nil)
+	if p.own(infra.Registry) {
+		to = p.store()
+	}
+	digest, err := PushAgent(ctx, to)
+	if err != nil {
+		return "", err
+	}
+	image := images.Remote(infra.Registry, nil).Reference(agentPackage, digest)
+	p.agents[infra.Registry] = image
+	return image, nil
+}
+
+// PushAgent puts the agent that this berth carries into a store, if it isn't
+// there, and returns the digest of its image.
+func PushAgent(ctx context.Context, to *images.Store) (string, error) {
+	index, err := build.AgentImage(agentbin.Platforms, agentbin.Binary)
+	if err != nil {
+		return "", err
+	}
+	digest, err := index.Digest()
+	if err != nil {
+		return "", err
+	}
+	if has, err := to.Has(ctx, agentPackage, digest.String()); err != nil || has {
+		return digest.String(), err
+	}
+	return to.Push(ctx, index, agentPackage, "1", nil)
+}
