@@ -39,16 +39,17 @@ func NewClient(infra berth.InfrastructureConfig) (*Client, error) {
 		c.Server = DefaultAddress
 	}
 	transport := &http.Transport{MaxIdleConns: 64, MaxIdleConnsPerHost: 64}
+	scheme := "http"
 	if strings.HasPrefix(c.Server, "tcp://") && infra.TLS != nil {
 		config, err := tlsConfig(infra)
 		if err != nil {
 			return nil, berth.Errorf(berth.CodeInvalid, "infrastructure %s: %w", infra.Name, err)
 		}
-		transport.TLSClientConfig = config
+		transport.TLSClientConfig, scheme = config, "https"
 	}
 	api, err := client.New(
 		client.WithHTTPClient(&http.Client{Transport: transport, CheckRedirect: client.CheckRedirect}),
-		client.WithHost(c.Server), client.WithUserAgent("berth"),
+		client.WithHost(c.Server), client.WithScheme(scheme), client.WithUserAgent("berth"),
 	)
 	if err != nil {
 		return nil, berth.Errorf(berth.CodeInvalid, "infrastructure %s: address %s can't be used: %w", infra.Name, c.Server, err)
