@@ -4,11 +4,12 @@ import (
 	"context"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agentbin"
 )
 
 // agentBinary returns the agent for a platform such as linux/amd64.
 func (h *Host) agentBinary(platform string) ([]byte, error) {
-	return nil, berth.Errorf(berth.CodeUnsupported, "this berth carries no agent")
+	return agentbin.Binary(platform)
 }
 
 // agentImage returns the image that an infrastructure's pods get the agent from.

@@ -61,8 +61,10 @@ func (d *Driver) outcome(c *container.InspectResponse, end diagnosis.Ending, com
 	if hasAgent(c) && end.StartError == "" {
 		return diagnosis.AgentOutcome(completion, end.ExitCode, finding, subject, time.Now())
 	}
-	code := end.ExitCode
-	out := &berth.Outcome{ExitCode: &code, NeverStarted: end.StartError != ""}
+	out := &berth.Outcome{NeverStarted: end.StartError != ""}
+	if code := end.ExitCode; end.StartError == "" {
+		out.ExitCode = &code
+	}
 	if finding != nil {
 		out.Diagnosis, out.ByCluster = &finding.Diagnosis, finding.Infrastructure
 		if finding.ExitCode != nil {
