@@ -136,4 +136,5 @@ const (
 	PatiencePull                    // until pull_grace
 	PatienceConfig                  // until config_grace
 	PatienceForever                 // not the task's failure: wait
+	PatienceLaunch                  // until start_timeout, though nothing could be created yet
 )

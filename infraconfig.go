@@ -7,8 +7,8 @@ import "time"
 // secrets are of type [Secret], which prints as "[redacted]".
 type InfrastructureConfig struct {
 	Name        string
-	Kind        string // "kube"
-	Address     string // optional; the kubeconfig's own server is what counts
+	Kind        string // KindKube or KindDocker
+	Address     string // kube: optional; the kubeconfig's own server is what counts. docker: of the Engine
 	CallbackTo  string // optional
 	Namespace   string // empty: the kubeconfig context's own
 	Registry    string // optional: HOST[:PORT][/PATH] where pods pull packages from
@@ -19,8 +19,25 @@ type InfrastructureConfig struct {
 	Pod         PodConfig
 	Grace       Grace
 
+	TLS *TLS // of kind docker; nil for a socket
+
 	// InsecureSkipTLSVerify turns off what is never off by itself.
 	InsecureSkipTLSVerify bool
+}
+
+// Kinds of infrastructures.
+const (
+	KindKube   = "kube"   // a namespace of a Kubernetes cluster
+	KindDocker = "docker" // a Docker Engine
+)
+
+// TLS says how to reach a Docker Engine over tcp://. Each of the three is PEM,
+// or the absolute path of a file that is read when it is used, or neither.
+type TLS struct {
+	CA, CAFile     string // whose certificates to trust; neither: the system's
+	Cert, CertFile string // ours; neither: none
+	Key            Secret
+	KeyFile        string
 }
 
 // Credentials say how to reach a cluster. Exactly one mechanism is set.

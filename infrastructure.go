@@ -72,6 +72,8 @@ type InfrastructureCheck struct {
 // InfrastructureSource is an entry to be added to infra.yml.
 type InfrastructureSource struct {
 	Name       string
+	Kind       string // KindKube when empty
+	Address    string // of a Docker Engine; its usual socket when empty
 	Kubeconfig string // path on the machine of the infra.yml
 	Context    string // of the kubeconfig; its current one when empty
 	Namespace  string // the context's own when empty

@@ -97,7 +97,7 @@ func (l *Life) Deadline(grace Grace) (time.Time, time.Duration) {
 			return time.Time{}, 0
 		}
 	}
-	if a.UID == "" {
+	if a.UID == "" && a.Patience != PatienceLaunch {
 		return time.Time{}, 0 // what passes by itself is waited for
 	}
 	return a.GraceFrom.Add(grace.Start), grace.Start

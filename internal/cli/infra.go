@@ -24,18 +24,19 @@ func (a *app) infraCommand() *cobra.Command {
 func (a *app) infraAddCommand() *cobra.Command {
 	var source berth.InfrastructureSource
 	cmd := &cobra.Command{
-		Use: "add NAME --kubeconfig FILE", Short: "Add a namespace to infra.yml", Args: exactly(1, "a name for the infrastructure"),
-		Example: "  berth infra add site-a --kubeconfig ./kubeconfig",
+		Use: "add NAME (--kubeconfig FILE | --docker [ADDRESS])", Short: "Add a namespace or a Docker Engine to infra.yml",
+		Example: "  berth infra add site-a --kubeconfig ./kubeconfig\n  berth infra add here --docker",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 && cmd.Flags().Changed("docker") {
+				return nil // --docker ADDRESS, where --docker alone is the usual socket
+			}
+			return exactly(1, "a name for the infrastructure")(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			source.Name = args[0]
-			if source.Kubeconfig == "" {
-				return fmt.Errorf("--kubeconfig is missing: name the file that grants access to the namespace; berth create-kubeconfig makes one")
-			}
-			path, err := filepath.Abs(source.Kubeconfig)
-			if err != nil {
+			if err := addressed(cmd, args, &source); err != nil {
 				return err
 			}
-			source.Kubeconfig = path
 			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
 				if err := service.AddInfrastructure(ctx, source); err != nil {
 					return err
@@ -46,10 +47,38 @@ func (a *app) infraAddCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
+	flags.StringVar(&source.Address, "docker", "", "a Docker Engine, by its `address` (default: the socket /var/run/docker.sock)")
+	flags.Lookup("docker").NoOptDefVal = usualSocket
 	flags.StringVar(&source.Kubeconfig, "kubeconfig", "", "kubeconfig that grants access to the namespace")
 	flags.StringVar(&source.Context, "context", "", "context of the kubeconfig (default: its current one)")
 	flags.StringVarP(&source.Namespace, "namespace", "n", "", "namespace (default: the context's own)")
 	return cmd
+}
+
+// usualSocket stands for --docker without an address.
+const usualSocket = "socket"
+
+// addressed says where a new entry leads: to a namespace or a Docker Engine.
+func addressed(cmd *cobra.Command, args []string, source *berth.InfrastructureSource) error {
+	if !cmd.Flags().Changed("docker") {
+		if source.Kubeconfig == "" {
+			return fmt.Errorf("--kubeconfig is missing: name the file that grants access to the namespace (berth create-kubeconfig makes one); or --docker for a Docker Engine")
+		}
+		path, err := filepath.Abs(source.Kubeconfig)
+		source.Kubeconfig = path
+		return err
+	}
+	if source.Kubeconfig != "" || source.Context != "" || source.Namespace != "" {
+		return fmt.Errorf("--docker is for a Docker Engine, which has no kubeconfig, context or namespace")
+	}
+	source.Kind = berth.KindDocker
+	if source.Address == usualSocket {
+		source.Address = ""
+	}
+	if len(args) == 2 {
+		source.Address = args[1]
+	}
+	return nil
 }
 
 func (a *app) infraRemoveCommand() *cobra.Command {
@@ -142,7 +171,11 @@ func (a *app) infraCheckCommand() *cobra.Command {
 }
 
 func checkPage(w io.Writer, c berth.InfrastructureCheck) {
-	fmt.Fprintf(w, "%s: namespace %s of %s, Kubernetes %s, answers in %s\n\n", c.Name, c.Namespace, c.Address, c.ServerVersion, c.Latency.Round(100*time.Microsecond))
+	if c.Namespace == "" {
+		fmt.Fprintf(w, "%s: Docker Engine %s at %s, answers in %s\n\n", c.Name, c.ServerVersion, c.Address, c.Latency.Round(100*time.Microsecond))
+	} else {
+		fmt.Fprintf(w, "%s: namespace %s of %s, Kubernetes %s, answers in %s\n\n", c.Name, c.Namespace, c.Address, c.ServerVersion, c.Latency.Round(100*time.Microsecond))
+	}
 	row(w, "WHAT", "STATUS", "DETAIL")
 	for _, r := range c.Rows {
 		row(w, r.What, string(r.Status), oneLine(r.Detail))

@@ -30,9 +30,11 @@ func Add(path string, source berth.InfrastructureSource) error {
 	if err != nil {
 		return berth.Errorf(berth.CodeInvalid, "infra.yml: %w", err)
 	}
-	stored, err := storedPath(path, source.Kubeconfig)
-	if err != nil {
-		return err
+	stored := ""
+	if source.Kind != berth.KindDocker {
+		if stored, err = storedPath(path, source.Kubeconfig); err != nil {
+			return err
+		}
 	}
 	data, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -50,6 +52,9 @@ func Add(path string, source berth.InfrastructureSource) error {
 	text, err := inserted(path, string(data), source, stored)
 	if err != nil {
 		return err
+	}
+	if _, err := parse(path, []byte(text), os.LookupEnv); err != nil && source.Kind == berth.KindDocker {
+		return berth.Errorf(berth.CodeInvalid, "nothing was added; such an entry is written by hand: %w", err)
 	}
 	return replace(path, text, before, func(after *File) bool {
 		last := len(after.Infrastructures) - 1

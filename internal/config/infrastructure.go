@@ -21,7 +21,7 @@ var (
 var notYet = []string{"mount_dfs", "proxy_address", "proxy_bypass"}
 
 var known = append([]string{
-	"kind", "address", "callback_to", "namespace", "registry", "credentials", "limits", "defaults", "pod", "grace", "insecure_skip_tls_verify", "agent_image",
+	"kind", "address", "callback_to", "namespace", "registry", "credentials", "limits", "defaults", "pod", "grace", "insecure_skip_tls_verify", "agent_image", "tls",
 }, notYet...)
 
 func (r *reader) infrastructure(entry yamlstrict.Entry) berth.InfrastructureConfig {
@@ -36,22 +36,36 @@ func (r *reader) infrastructure(entry yamlstrict.Entry) berth.InfrastructureConf
 			return infra
 		}
 	}
-	infra.Address = address(fields.Get("address"))
 	infra.CallbackTo = r.callback(fields.Get("callback_to"))
 	infra.Registry = nonEmpty(fields.Get("registry"))
 	rejectPassword(fields.Get("registry"), infra.Registry)
-	infra.AgentImage = imageName(fields.Get("agent_image"))
-	infra.Namespace = dnsName(fields.Get("namespace"), dnsLabel)
 	infra.InsecureSkipTLSVerify = fields.Get("insecure_skip_tls_verify").Bool()
 	if infra.InsecureSkipTLSVerify {
 		r.warn(fields.Get("insecure_skip_tls_verify").Warningf("anybody on the way to this cluster can read and change everything, the credentials included"))
 	}
-	infra.Credentials = r.credentials(fields.Require("credentials", "say how to log in, such as credentials: {mechanism: config, path: ./kubeconfig}"), infra)
 	limits(fields.Get("limits"), &infra.Limits)
 	defaults(fields.Get("defaults"), &infra.Defaults)
 	grace(fields.Get("grace"), &infra.Grace)
-	infra.Pod = pod(fields.Get("pod"))
+	switch infra.Kind {
+	case berth.KindDocker:
+		r.docker(fields, &infra)
+	default:
+		r.kube(fields, &infra)
+	}
 	return infra
+}
+
+// kube reads what an entry of kind kube has beside what all kinds have.
+func (r *reader) kube(fields *yamlstrict.Fields, infra *berth.InfrastructureConfig) {
+	if fields.Has("tls") {
+		fields.Get("tls").FailKeyf("belongs to kind docker; kind kube has it in its credentials")
+		return
+	}
+	infra.Address = address(fields.Get("address"))
+	infra.AgentImage = imageName(fields.Get("agent_image"))
+	infra.Namespace = dnsName(fields.Get("namespace"), dnsLabel)
+	infra.Credentials = r.credentials(fields.Require("credentials", "say how to log in, such as credentials: {mechanism: config, path: ./kubeconfig}"), *infra)
+	infra.Pod = pod(fields.Get("pod"))
 }
 
 // kindOf looks at the kind before all else: what other fields mean depends on it.
@@ -61,19 +75,17 @@ func kindOf(entry yamlstrict.Entry) string {
 			continue
 		}
 		switch kind := field.Text(); kind {
-		case "kube":
+		case berth.KindKube, berth.KindDocker:
 			return kind
-		case "docker":
-			field.Failf("kind docker is not supported yet; there is kube")
 		case "k8s", "kubernetes":
 			field.Rejectf("write kind: kube")
 		default:
-			field.Rejectf("the kinds are kube, and docker, which is not supported yet")
+			field.Rejectf("the kinds are kube and docker")
 		}
 		return ""
 	}
 	entry.Fields(known...) // a typo of it is told as such
-	entry.FailKeyf("kind is missing: write kind: kube")
+	entry.FailKeyf("kind is missing: write kind: kube, or kind: docker")
 	return ""
 }
 

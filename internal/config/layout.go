@@ -138,6 +138,13 @@ func entryText(indent, step string, source berth.InfrastructureSource, kubeconfi
 		fmt.Fprintf(&out, "%s%s%s\n", indent, strings.Repeat(step, depth), text)
 	}
 	line(0, quote(source.Name)+":")
+	if source.Kind == berth.KindDocker {
+		line(1, "kind: docker")
+		if source.Address != "" {
+			line(1, "address: "+quote(source.Address))
+		}
+		return out.String()
+	}
 	line(1, "kind: kube")
 	if source.Namespace != "" {
 		line(1, "namespace: "+quote(source.Namespace))

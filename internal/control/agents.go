@@ -63,7 +63,7 @@ func (a *agents) Prepare(ctx context.Context, infra berth.InfrastructureConfig, 
 		return out, nil
 	}
 	out.Inject, out.Binary = true, agentbin.Binary
-	if infra.Kind == "kube" {
+	if infra.Kind == berth.KindKube {
 		image, err := a.host.packages.agentImage(ctx, infra)
 		if err != nil {
 			return nil, a.refusal(berth.CauseImageNotFound, "The agent that runs steps can't be had: "+err.Error()+".", "see agent_image and registry in docs/infra.md")

@@ -6,7 +6,6 @@ import (
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/config"
-	"github.com/berth-run/berth/internal/kube"
 )
 
 // probeTimeout bounds how long a list of infrastructures waits for one of them.
@@ -40,9 +39,10 @@ func (h *Host) Infrastructures(ctx context.Context) ([]berth.Infrastructure, err
 func (h *Host) infrastructure(ctx context.Context, entry berth.InfrastructureConfig, file *config.File) berth.Infrastructure {
 	out := berth.Infrastructure{Name: entry.Name, Kind: entry.Kind, Address: entry.Address, Namespace: entry.Namespace, State: berth.InfraUnknown}
 	out.Default = entry.Name == file.Default || len(file.Infrastructures) == 1
-	client, err := kube.NewClient(entry)
+	to, err := connect(entry, h.store.Instance())
 	if err == nil {
-		out.Address, out.Namespace = client.Server, client.Namespace
+		defer to.close()
+		out.Address, out.Namespace = to.Server(), to.namespace
 		err = h.start(ctx, entry.Name)
 	}
 	if err != nil {
@@ -63,7 +63,7 @@ func (h *Host) infrastructure(ctx context.Context, entry berth.InfrastructureCon
 		out.LastSeenAt = &at
 	}
 	if health.State == berth.InfraReady {
-		if version, err := client.Version(ctx); err == nil {
+		if version, err := to.Version(ctx); err == nil {
 			out.ServerVersion = &version
 		}
 	}
@@ -77,24 +77,23 @@ func (h *Host) CheckInfrastructure(ctx context.Context, name string) (berth.Infr
 	if err != nil {
 		return berth.InfrastructureCheck{}, err
 	}
-	client, err := kube.NewClient(entry)
+	to, err := connect(entry, h.store.Instance())
 	if err != nil {
 		return berth.InfrastructureCheck{}, err
 	}
-	return kube.NewDriver(client, entry, h.store.Instance()).Check(ctx)
+	defer to.close()
+	return to.Check(ctx)
 }
 
 func (h *Host) AddInfrastructure(ctx context.Context, source berth.InfrastructureSource) error {
 	if err := berth.ValidateInfrastructureName(source.Name); err != nil {
 		return berth.Errorf(berth.CodeInvalid, "%w", err)
 	}
-	probe := berth.InfrastructureConfig{
-		Name: source.Name, Kind: "kube", Namespace: source.Namespace,
-		Credentials: berth.Credentials{Mechanism: "config", Path: source.Kubeconfig, Context: source.Context},
-	}
-	if _, err := kube.NewClient(probe); err != nil {
+	probe, err := connect(sourceEntry(source), h.store.Instance())
+	if err != nil {
 		return err
 	}
+	probe.close()
 	if err := config.Add(h.config.InfraPath, source); err != nil {
 		return err
 	}

@@ -7,8 +7,6 @@ import (
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/config"
-	"github.com/berth-run/berth/internal/engine"
-	"github.com/berth-run/berth/internal/kube"
 )
 
 // running is what an infrastructure is reconciled with.
@@ -47,12 +45,12 @@ func (h *Host) reload(file *config.File, err error) {
 // sameServer reports whether an entry still leads to the server that it did: its
 // kubeconfig may have changed.
 func (h *Host) sameServer(entry berth.InfrastructureConfig, was running) bool {
-	client, err := kube.NewClient(entry)
+	to, err := connect(entry, h.store.Instance())
 	if err != nil {
 		return true // what is in use is better than that
 	}
-	defer client.Close()
-	return client.Server == was.server
+	defer to.close()
+	return to.Server() == was.server
 }
 
 func find(file *config.File, name string) (berth.InfrastructureConfig, bool) {
@@ -79,7 +77,7 @@ func (h *Host) start(ctx context.Context, name string) error {
 }
 
 func (h *Host) startLocked(ctx context.Context, entry berth.InfrastructureConfig) error {
-	driver, err := h.driver(entry)
+	driver, err := connect(entry, h.store.Instance())
 	if err != nil {
 		return err
 	}
@@ -88,14 +86,6 @@ func (h *Host) startLocked(ctx context.Context, entry berth.InfrastructureConfig
 	}
 	h.started[entry.Name] = running{entry, driver.Server()}
 	return nil
-}
-
-func (h *Host) driver(entry berth.InfrastructureConfig) (engine.Driver, error) {
-	client, err := kube.NewClient(entry)
-	if err != nil {
-		return nil, err
-	}
-	return kube.NewDriver(client, entry, h.store.Instance()), nil
 }
 
 // entryLocked returns the entry of infra.yml by name, or for no name the

@@ -63,3 +63,33 @@ func faultRow(cause berth.Cause) *row {
 	}
 	return &unknownRows[0]
 }
+
+// AgentOutcome is how an attempt with an agent ended: what the cluster knows
+// better, such as that the pod was evicted, or what the agent left. The code and
+// the finding are of the container's own end.
+func AgentOutcome(c *agent.Completion, code int, finding *Finding, subject Subject, now time.Time) *berth.Outcome {
+	known := finding != nil && finding.Cause != berth.CauseExitedNonZero && finding.Cause != berth.CauseSignalled && finding.Cause != berth.CauseUnknown
+	if c == nil {
+		// Killed before it could report.
+		out := &berth.Outcome{ExitCode: &code}
+		if finding != nil {
+			out.Diagnosis, out.ByCluster = &finding.Diagnosis, finding.Infrastructure
+			if finding.ExitCode != nil {
+				out.ExitCode = finding.ExitCode
+			}
+		} else {
+			c = &agent.Completion{ExitCode: code, Fault: &agent.Fault{Cause: berth.CauseResultMissing, Summary: "The container ended with exit code 0, and its agent left no report."}}
+			out.Diagnosis = &Completed(c, subject, now).Diagnosis
+		}
+		return out
+	}
+	if known && (c.Deferred || c.Fault == nil && c.ExitCode != 0) {
+		out := c.Outcome(&finding.Diagnosis)
+		out.ByCluster = finding.Infrastructure
+		return out
+	}
+	if f := Completed(c, subject, now); f != nil {
+		return c.Outcome(&f.Diagnosis)
+	}
+	return c.Outcome(nil)
+}

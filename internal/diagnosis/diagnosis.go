@@ -5,7 +5,7 @@
 // said, a rank, texts, how long to wait, and fixtures in testdata. The rows are
 // in files named for what they are about: scheduling.go, image.go, container.go,
 // preparation.go, ending.go, quota.go, admission.go, access.go, connection.go,
-// engine.go. A new cause is a new row and a fixture.
+// engine.go, and for a Docker Engine dockerrows.go. A new cause is a new row and a fixture.
 //
 // Pods, events and errors come in; findings come out. It asks no cluster
 // anything, keeps no state and decides nothing: what is done about a finding is

@@ -10,7 +10,7 @@ import (
 )
 
 var patienceNames = map[berth.Patience]string{
-	berth.PatienceStart: "start_timeout", berth.PatienceNone: "none", berth.PatiencePull: "pull_grace", berth.PatienceConfig: "config_grace", berth.PatienceForever: "waits as long as it takes",
+	berth.PatienceStart: "start_timeout", berth.PatienceNone: "none", berth.PatiencePull: "pull_grace", berth.PatienceConfig: "config_grace", berth.PatienceForever: "waits as long as it takes", berth.PatienceLaunch: "start_timeout",
 }
 
 const docsHead = `# Why a task does not start, or failed
@@ -43,6 +43,9 @@ var docsSections = []struct {
 	{"Access", func() []row { return accessRows }, false},
 	{"The connection to the cluster", func() []row { return connectionRows }, false},
 	{"The result of a function", func() []row { return agentRows }, true},
+	{"On a Docker Engine: the container ended or was not started", func() []row { return dockerEndingRows }, true},
+	{"On a Docker Engine: the image", func() []row { return dockerImageRows }, false},
+	{"On a Docker Engine: access and refusals", func() []row { return dockerRefusalRows }, false},
 	{"What Berth itself knows", func() []row { return engineRows }, false},
 	{"Everything else", func() []row { return unknownRows }, false},
 }
@@ -90,7 +93,7 @@ func waits(r row, ended bool) string {
 	switch {
 	case ended:
 		return "it has ended"
-	case r.onError == nil:
+	case r.onDocker != nil && r.retry == RetryTransient, r.onError == nil && r.onDocker == nil:
 		return patienceNames[r.patience]
 	}
 	switch r.retry {

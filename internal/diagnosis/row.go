@@ -10,16 +10,17 @@ import (
 	"github.com/berth-run/berth"
 )
 
-// row is one line of the table. Exactly one of onPod and onError is set; both
-// are nil for what only the engine can know (see engine.go). The texts hold
+// row is one line of the table. Exactly one of onPod, onError and onDocker is
+// set; all are nil for what only the engine can know (see engine.go). The texts hold
 // {placeholders} that the facts and the hit fill in.
 type row struct {
 	cause berth.Cause
 	rank  int    // the lowest that matches is the cause; unique
 	means string // for docs/diagnosis.md: what happened, in general
 
-	onPod   func(*podFacts) *hit
-	onError func(*errorFacts) *hit
+	onPod    func(*podFacts) *hit
+	onError  func(*errorFacts) *hit
+	onDocker func(*dockerFacts) *hit
 
 	summary string // one sentence with the concrete names and numbers
 	remedy  string
@@ -46,7 +47,7 @@ type match struct {
 // table is every cause that is told from what a cluster says.
 var table = slices.Concat(
 	endingRows, rejectionRows, exitRows, containerRows, imageRows, preparationRows, schedulingRows,
-	quotaRows, admissionRows, accessRows, connectionRows, engineRows, agentRows, unknownRows,
+	quotaRows, admissionRows, accessRows, connectionRows, dockerEndingRows, dockerImageRows, dockerRefusalRows, engineRows, agentRows, unknownRows,
 )
 
 // best makes the finding of the best-ranked match; what the others saw stays

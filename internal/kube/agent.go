@@ -16,7 +16,6 @@ import (
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/agent"
-	"github.com/berth-run/berth/internal/diagnosis"
 	"github.com/berth-run/berth/internal/engine"
 )
 
@@ -221,33 +220,4 @@ func unread(block *agent.Block, code int, why string) *agent.Completion {
 		Cause: berth.CauseResultMissing, Summary: fmt.Sprintf("The program ended with exit code %d, and its result of %d bytes could not be read from the log: %s.", code, block.Size, why),
 		Remedy: "run it again; with callback_to in infra.yml a result does not depend on the log",
 	}}
-}
-
-// agentOutcome is how an attempt with an agent ended: what the cluster knows
-// better, such as that the pod was evicted, or what the agent left.
-func (d *Driver) agentOutcome(c *agent.Completion, code int, finding *diagnosis.Finding, subject diagnosis.Subject) *berth.Outcome {
-	known := finding != nil && finding.Cause != berth.CauseExitedNonZero && finding.Cause != berth.CauseSignalled && finding.Cause != berth.CauseUnknown
-	if c == nil {
-		// Killed before it could report.
-		out := &berth.Outcome{ExitCode: &code}
-		if finding != nil {
-			out.Diagnosis, out.ByCluster = &finding.Diagnosis, finding.Infrastructure
-			if finding.ExitCode != nil {
-				out.ExitCode = finding.ExitCode
-			}
-		} else {
-			c = &agent.Completion{ExitCode: code, Fault: &agent.Fault{Cause: berth.CauseResultMissing, Summary: "The container ended with exit code 0, and its agent left no report."}}
-			out.Diagnosis = &diagnosis.Completed(c, subject, time.Now()).Diagnosis
-		}
-		return out
-	}
-	if known && (c.Deferred || c.Fault == nil && c.ExitCode != 0) {
-		out := c.Outcome(&finding.Diagnosis)
-		out.ByCluster = finding.Infrastructure
-		return out
-	}
-	if f := diagnosis.Completed(c, subject, time.Now()); f != nil {
-		return c.Outcome(&f.Diagnosis)
-	}
-	return c.Outcome(nil)
 }

@@ -44,11 +44,11 @@ func (d *Driver) Server() string { return d.client.Server }
 
 // Version returns the version of the API server, such as v1.34.4.
 func (d *Driver) Version(ctx context.Context) (string, error) {
-	v, err := d.client.Clientset.Discovery().ServerVersion()
+	v, err := d.client.Version(ctx)
 	if err != nil {
 		return "", d.refusal(err, "get", "version", "")
 	}
-	return v.GitVersion, nil
+	return v, nil
 }
 
 // Check compares what is granted with what is needed.

@@ -49,7 +49,7 @@ func (d *Driver) observe(pod *corev1.Pod, gone bool) berth.Observation {
 			o.Outcome, o.EndedAt = nil, time.Time{}
 			return o
 		}
-		o.Outcome = d.agentOutcome(c, int(main.State.Terminated.ExitCode), finding, d.subject(pod))
+		o.Outcome = diagnosis.AgentOutcome(c, int(main.State.Terminated.ExitCode), finding, d.subject(pod), time.Now())
 	}
 	if finding != nil && o.Outcome == nil {
 		o.Diagnosis, o.Patience = &finding.Diagnosis, finding.Patience

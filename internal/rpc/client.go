@@ -140,7 +140,7 @@ func (c *Client) CheckInfrastructure(ctx context.Context, name string) (berth.In
 }
 
 func (c *Client) AddInfrastructure(ctx context.Context, s berth.InfrastructureSource) error {
-	_, err := call(ctx, c.rpc.AddInfrastructure, &pb.AddInfrastructureRequest{Name: s.Name, Kubeconfig: s.Kubeconfig, Context: s.Context, Namespace: s.Namespace}, func(*pb.AddInfrastructureResponse) struct{} { return struct{}{} })
+	_, err := call(ctx, c.rpc.AddInfrastructure, &pb.AddInfrastructureRequest{Name: s.Name, Kubeconfig: s.Kubeconfig, Context: s.Context, Namespace: s.Namespace, Kind: s.Kind, Address: s.Address}, func(*pb.AddInfrastructureResponse) struct{} { return struct{}{} })
 	return err
 }
 

@@ -116,7 +116,7 @@ func (s *server) CheckInfrastructure(ctx context.Context, r *connect.Request[pb.
 }
 
 func (s *server) AddInfrastructure(ctx context.Context, r *connect.Request[pb.AddInfrastructureRequest]) (*connect.Response[pb.AddInfrastructureResponse], error) {
-	err := s.service.AddInfrastructure(ctx, berth.InfrastructureSource{Name: r.Msg.GetName(), Kubeconfig: r.Msg.GetKubeconfig(), Context: r.Msg.GetContext(), Namespace: r.Msg.GetNamespace()})
+	err := s.service.AddInfrastructure(ctx, berth.InfrastructureSource{Name: r.Msg.GetName(), Kubeconfig: r.Msg.GetKubeconfig(), Context: r.Msg.GetContext(), Namespace: r.Msg.GetNamespace(), Kind: r.Msg.GetKind(), Address: r.Msg.GetAddress()})
 	return connect.NewResponse(&pb.AddInfrastructureResponse{}), toWire(err)
 }
 

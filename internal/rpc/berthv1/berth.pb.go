@@ -2264,6 +2264,8 @@ type AddInfrastructureRequest struct {
 	Kubeconfig    string                 `protobuf:"bytes,2,opt,name=kubeconfig,proto3" json:"kubeconfig,omitempty"`
 	Context       string                 `protobuf:"bytes,3,opt,name=context,proto3" json:"context,omitempty"`
 	Namespace     string                 `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Kind          string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`       // kube when empty
+	Address       string                 `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"` // of a Docker Engine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2322,6 +2324,20 @@ func (x *AddInfrastructureRequest) GetContext() string {
 func (x *AddInfrastructureRequest) GetNamespace() string {
 	if x != nil {
 		return x.Namespace
+	}
+	return ""
+}
+
+func (x *AddInfrastructureRequest) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *AddInfrastructureRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
 	}
 	return ""
 }
@@ -2764,14 +2780,16 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x0eserver_version\x18\x04 \x01(\tR\rserverVersion\x123\n" +
 	"\alatency\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\alatency\x12\x0e\n" +
 	"\x02ok\x18\x06 \x01(\bR\x02ok\x12&\n" +
-	"\x04rows\x18\a \x03(\v2\x12.berth.v1.CheckRowR\x04rows\"\x86\x01\n" +
+	"\x04rows\x18\a \x03(\v2\x12.berth.v1.CheckRowR\x04rows\"\xb4\x01\n" +
 	"\x18AddInfrastructureRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
 	"kubeconfig\x18\x02 \x01(\tR\n" +
 	"kubeconfig\x12\x18\n" +
 	"\acontext\x18\x03 \x01(\tR\acontext\x12\x1c\n" +
-	"\tnamespace\x18\x04 \x01(\tR\tnamespace\"\x1b\n" +
+	"\tnamespace\x18\x04 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04kind\x18\x05 \x01(\tR\x04kind\x12\x18\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\"\x1b\n" +
 	"\x19AddInfrastructureResponse\"G\n" +
 	"\x1bRemoveInfrastructureRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
