@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/daemon"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
@@ -28,6 +29,7 @@ import (
 //
 //	scratch                 nothing at all
 //	FILE.tar, tar:FILE      what docker save writes, or an OCI layout in a tar
+//	rootfs:FILE             a tar of a root filesystem, as debootstrap's kind make
 //	docker:IMAGE            an image of the Docker Engine
 //	IMAGE                   an image of a registry; where that doesn't answer, of the Docker Engine
 func baseName(d *pack.Definition, o Options) string {
@@ -56,6 +58,10 @@ func baseImage(ctx context.Context, d *pack.Definition, o Options, p *v1.Platfor
 func findBase(ctx context.Context, base, cacheDir string, p *v1.Platform) (image v1.Image, from string, err error) {
 	if base == "scratch" {
 		return empty.Image, "nothing", nil
+	}
+	if path, ok := strings.CutPrefix(base, "rootfs:"); ok {
+		image, err = fromRootFS(path, p)
+		return image, "a root filesystem", err
 	}
 	if path, ok := strings.CutPrefix(base, "tar:"); ok || strings.HasSuffix(base, ".tar") {
 		if !ok {
@@ -115,6 +121,26 @@ func fromTar(path string, p *v1.Platform) (v1.Image, error) {
 		return nil, err
 	}
 	return pick(index, p)
+}
+
+// fromRootFS makes an image of a root filesystem.
+func fromRootFS(path string, p *v1.Platform) (v1.Image, error) {
+	layer, err := tarball.LayerFromFile(path)
+	if err != nil {
+		return nil, err
+	}
+	image, err := mutate.AppendLayers(empty.Image, layer)
+	if err != nil {
+		return nil, err
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture = p.OS, p.Architecture
+	config.Config.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	return mutate.ConfigFile(image, config)
 }
 
 // pick finds the image of a platform in an index, and in indexes in it.

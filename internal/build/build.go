@@ -240,43 +240,6 @@ func assemble(d *pack.Definition, builder string, platforms []string, made []v1.
 	return out, err
 }
 
-// AgentImage makes the image that other images get the agent from: the agent
-// and nothing else.
-func AgentImage(platforms []string, program func(platform string) ([]byte, error)) (v1.ImageIndex, error) {
-	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
-	for _, platform := range platforms {
-		data, err := program(platform)
-		if err != nil {
-			return nil, err
-		}
-		layer, err := agentLayer(data, nil)
-		if err != nil {
-			return nil, err
-		}
-		p, err := v1.ParsePlatform(platform)
-		if err != nil {
-			return nil, err
-		}
-		image, err := mutate.AppendLayers(mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON), layer)
-		if err != nil {
-			return nil, err
-		}
-		config, err := image.ConfigFile()
-		if err != nil {
-			return nil, err
-		}
-		config = config.DeepCopy()
-		config.OS, config.Architecture, config.Created = p.OS, p.Architecture, v1.Time{Time: stamp}
-		// Not root, so that a namespace that is restricted takes it.
-		config.Config = v1.Config{Entrypoint: []string{agent.Path}, User: "65532:65532"}
-		if image, err = mutate.ConfigFile(image, config); err != nil {
-			return nil, err
-		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: p}})
-	}
-	return index, nil
-}
-
 func setEnv(env []string, name, value string) []string {
 	for i := range env {
 		if strings.HasPrefix(env[i], name+"=") {

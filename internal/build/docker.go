@@ -116,7 +116,7 @@ func engineBase(ctx context.Context, c *client.Client, d *pack.Definition, o Opt
 	if local, ok := strings.CutPrefix(base, "docker:"); ok {
 		return local, nil
 	}
-	if base == "scratch" || !strings.HasPrefix(base, "tar:") && !strings.HasSuffix(base, ".tar") {
+	if base == "scratch" || !strings.HasPrefix(base, "tar:") && !strings.HasPrefix(base, "rootfs:") && !strings.HasSuffix(base, ".tar") {
 		return base, nil
 	}
 	image, err := baseImage(ctx, d, o, p)

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"strings"
 	"time"
 
@@ -59,6 +60,11 @@ func (a *agents) Prepare(ctx context.Context, infra berth.InfrastructureConfig, 
 				return nil, a.refusal(berth.CauseConfigNotFound, "Secret input "+name+" has no value: "+err.Error()+".", "write the key into secrets.yml beside infra.yml, and run it again")
 			}
 			out.Secrets = append(out.Secrets, input)
+		}
+		if infra.Kind == berth.KindDocker && infra.Registry == "" {
+			out.Load = func(ctx context.Context, platform string, w io.Writer) error {
+				return a.host.packages.store().DockerArchive(ctx, w, call.Package, call.Digest, platform)
+			}
 		}
 		return out, nil
 	}

@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"github.com/berth-run/berth"
-	"github.com/berth-run/berth/internal/agentbin"
 	"github.com/berth-run/berth/internal/build"
 	"github.com/berth-run/berth/internal/images"
 	"github.com/berth-run/berth/internal/registry"
@@ -86,6 +85,9 @@ func (p *packages) find(ctx context.Context, infra berth.InfrastructureConfig, n
 	}
 	own := p.store()
 	pkg, err := own.Inspect(ctx, name, reference)
+	if infra.Registry == "" && infra.Kind == berth.KindDocker {
+		return pkg, images.LoadTag(name, pkg.Digest), err
+	}
 	if infra.Registry == "" {
 		return pkg, own.Reference(name, pkg.Digest), err
 	}
@@ -136,28 +138,11 @@ func (p *packages) agentImage(ctx context.Context, infra berth.InfrastructureCon
 	if p.own(infra.Registry) {
 		to = p.store()
 	}
-	digest, err := PushAgent(ctx, to)
+	digest, err := build.PushAgent(ctx, to, agentPackage)
 	if err != nil {
 		return "", err
 	}
 	image := images.Remote(infra.Registry, nil).Reference(agentPackage, digest)
 	p.agents[infra.Registry] = image
 	return image, nil
-}
-
-// PushAgent puts the agent that this berth carries into a store, if it isn't
-// there, and returns the digest of its image.
-func PushAgent(ctx context.Context, to *images.Store) (string, error) {
-	index, err := build.AgentImage(agentbin.Platforms, agentbin.Binary)
-	if err != nil {
-		return "", err
-	}
-	digest, err := index.Digest()
-	if err != nil {
-		return "", err
-	}
-	if has, err := to.Has(ctx, agentPackage, digest.String()); err != nil || has {
-		return digest.String(), err
-	}
-	return to.Push(ctx, index, agentPackage, "1", nil)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"io"
 	"regexp"
 	"sync"
 
@@ -49,6 +50,14 @@ func (d *Driver) image(ctx context.Context, order engine.Order) (imageFacts, err
 		return facts, nil
 	case !cerrdefs.IsNotFound(err):
 		return imageFacts{}, d.refuse(err, "get the image", order)
+	case order.Agent != nil && order.Agent.Load != nil:
+		if err := d.load(ctx, order); err != nil {
+			return imageFacts{}, err
+		}
+		if facts, err = d.inspectImage(ctx, ref); err != nil {
+			return imageFacts{}, d.refuse(err, "get the image", order)
+		}
+		return facts, nil
 	case policy != berth.PullMissing:
 		return imageFacts{}, d.refuse(err, "never pull", order)
 	}
@@ -137,6 +146,26 @@ func (d *Driver) pullNow(ctx context.Context, ref string) error {
 	}
 	defer answer.Close()
 	return answer.Wait(ctx)
+}
+
+// load brings the image of a package into the Engine, which pulls from nowhere.
+func (d *Driver) load(ctx context.Context, order engine.Order) error {
+	version, err := d.client.api.ServerVersion(ctx, client.ServerVersionOptions{})
+	if err != nil {
+		return d.refuse(err, "load the image", order)
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(order.Agent.Load(ctx, version.Os+"/"+version.Arch, w)) }()
+	defer r.Close()
+	answer, err := d.client.api.ImageLoad(ctx, r)
+	if err != nil {
+		return d.refuse(err, "load the image", order)
+	}
+	defer answer.Close()
+	if _, err := io.Copy(io.Discard, answer); err != nil {
+		return d.refuse(err, "load the image", order)
+	}
+	return nil
 }
 
 // registryAuth returns the login for an image's registry, from docker's own

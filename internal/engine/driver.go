@@ -111,6 +111,10 @@ type Agent struct {
 	Image   string                                // to inject it from, where containers can't be written into before they start
 	Binary  func(platform string) ([]byte, error) // the agent itself, for os/arch such as linux/amd64
 	Secrets []SecretInput
+
+	// Load writes the image of the task, for a platform, as docker load takes
+	// it; nil where it is pulled.
+	Load func(ctx context.Context, platform string, w io.Writer) error
 }
 
 // SecretInput is the value of a secret input, for this attempt alone.

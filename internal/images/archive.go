@@ -6,12 +6,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/match"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/berth-run/berth"
 )
@@ -57,6 +60,26 @@ func (s *Store) Archive(ctx context.Context, w io.Writer, pkg, reference string,
 		}
 	}
 	return tarFolder(folder, w)
+}
+
+// LoadTag is the tag under which a Docker Engine that pulls from nowhere has a
+// package: as good as its digest, which an Engine knows of pulled images alone.
+func LoadTag(pkg, digest string) string {
+	return LocalHost + "/" + pkg + ":" + strings.TrimPrefix(digest, "sha256:")
+}
+
+// DockerArchive writes a package for a platform as docker load takes it, under
+// its LoadTag.
+func (s *Store) DockerArchive(ctx context.Context, w io.Writer, pkg, digest, platform string) error {
+	image, err := s.Image(ctx, pkg, digest, platform)
+	if err != nil {
+		return err
+	}
+	tag, err := name.NewTag(LoadTag(pkg, digest))
+	if err != nil {
+		return err
+	}
+	return tarball.Write(tag, image, w)
 }
 
 func tarFolder(folder string, w io.Writer) error {

@@ -313,3 +313,13 @@ func (s *Store) Remove(ctx context.Context, pkg, reference string) error {
 	}
 	return nil
 }
+
+// Of returns Berth's own registry as a service reaches it: embedded, by the
+// host's socket, or over the network.
+func Of(service any) (*Store, error) {
+	transport, ok := service.(http.RoundTripper)
+	if !ok {
+		return nil, berth.Errorf(berth.CodeUnsupported, "this service has no registry")
+	}
+	return Local(transport), nil
+}

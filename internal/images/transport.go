@@ -3,6 +3,7 @@ package images
 import (
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -41,6 +42,9 @@ func (t HandlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	response := &http.Response{
 		Status: http.StatusText(w.status), StatusCode: w.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: w.sent, Body: reader, Request: r, ContentLength: -1,
+	}
+	if n, err := strconv.ParseInt(w.sent.Get("Content-Length"), 10, 64); err == nil {
+		response.ContentLength = n
 	}
 	if r.Method == http.MethodHead || w.status == http.StatusNoContent {
 		response.Body = http.NoBody
