@@ -31,6 +31,16 @@ type Error struct {
 func (e *Error) Error() string { return e.Message }
 func (e *Error) Unwrap() error { return e.Err }
 
+// ErrEnding is the cause of a CodeUnavailable error of a process that is about
+// to end: the same call may be made to the one that comes after it.
+var ErrEnding = errors.New("this process is about to end")
+
+// NoSuchTask is the error for a task that isn't there, or that the caller may
+// not see: the two can't be told apart.
+func NoSuchTask(id string) *Error {
+	return Errorf(CodeNotFound, "there is no task %q here: see berth task list", id)
+}
+
 // Errorf makes an [Error]. A %w in the format keeps the cause for errors.Is.
 func Errorf(code ErrorCode, format string, args ...any) *Error {
 	wrapped := fmt.Errorf(format, args...)

@@ -69,12 +69,15 @@ type InfrastructureCheck struct {
 	Rows          []CheckRow    `json:"rows"`
 }
 
-// InfrastructureSource is an entry to be added to infra.yml.
+// InfrastructureSource is an entry to be added to infra.yml. Exactly one of
+// Kubeconfig and Content is set; over the network it is Content, which names no
+// file and no program: they would be the server's.
 type InfrastructureSource struct {
 	Name       string
 	Kind       string // KindKube when empty
 	Address    string // of a Docker Engine; its usual socket when empty
 	Kubeconfig string // path on the machine of the infra.yml
+	Content    Secret // a kubeconfig's text, to be kept beside infra.yml
 	Context    string // of the kubeconfig; its current one when empty
 	Namespace  string // the context's own when empty
 }

@@ -9,6 +9,9 @@ import (
 // Service is everything that Berth does, for the command line and for
 // frameworks alike. Methods are safe for concurrent use. Errors are *Error.
 //
+// Who asks is the context's [Caller]. What they may not see is CodeNotFound to
+// them, what they may see and not do is CodeForbidden.
+//
 // Every method may be called again after an error with CodeUnavailable: none
 // does twice what it did already.
 type Service interface {
@@ -60,6 +63,18 @@ type Service interface {
 	// RemoveInfrastructure takes an entry out of infra.yml. CodeConflict when
 	// tasks of it live, unless forced.
 	RemoveInfrastructure(ctx context.Context, name string, force bool) error
+
+	// CreateToken makes a token for a server, and tells its secret this once.
+	// Unrestricted admins alone; so are the two that follow.
+	CreateToken(ctx context.Context, request TokenRequest) (Token, error)
+
+	// Tokens lists the tokens that aren't revoked, those that have expired
+	// among them, oldest first.
+	Tokens(ctx context.Context) ([]Token, error)
+
+	// RevokeToken makes a token by its id, or all tokens of a name, worthless
+	// at once. CodeNotFound when there never was one.
+	RevokeToken(ctx context.Context, idOrName string) error
 
 	// Close ends the use of the service. Tasks go on.
 	Close() error

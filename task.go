@@ -139,6 +139,7 @@ type TaskQuery struct {
 	Infrastructure string
 	Name           string
 	Labels         map[string]string
+	Owner          string // empty: all that the caller may see
 	Limit          int    // at most this many; 0 means 100
 	After          string // id of the last task of the page before
 }

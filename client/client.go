@@ -8,19 +8,12 @@ package client
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"log/slog"
-	"net/http"
-	"net/url"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/config"
 	"github.com/berth-run/berth/internal/control"
-	"github.com/berth-run/berth/internal/rpc"
 	"github.com/berth-run/berth/internal/version"
 )
 
@@ -48,55 +41,4 @@ func Open(ctx context.Context, c Config) (berth.Service, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	return control.Open(ctx, control.Config{InfraPath: infra, DataDir: data, Version: version.String(), Log: c.Log})
-}
-
-// DialOption changes how Dial connects.
-type DialOption func(*dialing) error
-
-type dialing struct{ roots *x509.CertPool }
-
-// WithCAFile trusts the certificates of a PEM file instead of the system's.
-func WithCAFile(path string) DialOption {
-	return func(d *dialing) error {
-		pem, err := os.ReadFile(path)
-		if err != nil {
-			return berth.Errorf(berth.CodeInvalid, "cannot read the CA file: %w", err)
-		}
-		d.roots = x509.NewCertPool()
-		if !d.roots.AppendCertsFromPEM(pem) {
-			return berth.Errorf(berth.CodeInvalid, "the CA file %s holds no PEM certificate", path)
-		}
-		return nil
-	}
-}
-
-// Dial returns the Service of a server: https://HOST:PORT with a bearer token,
-// or unix://DATA-DIRECTORY, which only ever is a guest there. It connects at
-// the first call. http:// is refused but for loopback: a token would be sent
-// in clear.
-func Dial(address, token string, options ...DialOption) (berth.Service, error) {
-	var d dialing
-	for _, option := range options {
-		if err := option(&d); err != nil {
-			return nil, err
-		}
-	}
-	u, err := url.Parse(address)
-	if err != nil || u.Host == "" && u.Scheme != "unix" {
-		return nil, berth.Errorf(berth.CodeInvalid, "server address %q: write https://HOST:PORT or unix://DATA-DIRECTORY", address)
-	}
-	switch u.Scheme {
-	case "unix":
-		return rpc.NewClient(control.SocketClient(filepath.Join(u.Host, u.Path)), "http://berth", token), nil
-	case "https":
-	case "http":
-		if host := u.Hostname(); host != "localhost" && host != "::1" && !strings.HasPrefix(host, "127.") {
-			return nil, berth.Errorf(berth.CodeInvalid, "server address %q: use https://; over http:// the token could be read by others", address)
-		}
-	default:
-		return nil, berth.Errorf(berth.CodeInvalid, "server address %q: unknown scheme %q; write https://HOST:PORT or unix://DATA-DIRECTORY", address, u.Scheme)
-	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{RootCAs: d.roots, MinVersion: tls.VersionTLS12}
-	return rpc.NewClient(&http.Client{Transport: transport}, strings.TrimSuffix(address, "/"), token), nil
 }

@@ -25,7 +25,7 @@ func TestOpenAndDialGiveTheSameService(t *testing.T) {
 	}
 
 	mux := http.NewServeMux()
-	mux.Handle(rpc.NewHandler(embedded))
+	mux.Handle(rpc.NewHandler(embedded, rpc.HandlerOptions{}))
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer secret" {
 			http.Error(w, "no", http.StatusUnauthorized)

@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/config"
+	"github.com/berth-run/berth/internal/kubeconfig"
 )
 
 func (a *app) infraCommand() *cobra.Command {
@@ -35,6 +37,9 @@ func (a *app) infraAddCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			source.Name = args[0]
 			if err := addressed(cmd, args, &source); err != nil {
+				return err
+			}
+			if err := a.bring(&source); err != nil {
 				return err
 			}
 			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
@@ -79,6 +84,41 @@ func addressed(cmd *cobra.Command, args []string, source *berth.InfrastructureSo
 		source.Address = args[1]
 	}
 	return nil
+}
+
+// bring makes a kubeconfig one that whoever keeps infra.yml can use: its path
+// (as it is) where that is this machine, its content where it is a server.
+func (a *app) bring(source *berth.InfrastructureSource) error {
+	if a.serverAddress() == "" || source.Kind == berth.KindDocker {
+		return nil
+	}
+	content, err := kubeconfig.SelfContained(source.Kubeconfig, source.Context)
+	if err != nil {
+		return err
+	}
+	source.Kubeconfig, source.Content = "", berth.Secret(content)
+	return nil
+}
+
+func (a *app) completeInfrastructures(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	if a.serverAddress() != "" {
+		_ = a.with(cmd, func(ctx context.Context, service berth.Service) error {
+			list, err := service.Infrastructures(ctx)
+			for _, i := range list {
+				names = append(names, i.Name)
+			}
+			return err
+		})
+	} else if path, err := config.Locate(a.infra); err == nil {
+		// The file alone: asking the host would connect to every cluster.
+		if file, err := config.Load(path); err == nil {
+			for _, entry := range file.Infrastructures {
+				names = append(names, entry.Name)
+			}
+		}
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func (a *app) infraRemoveCommand() *cobra.Command {

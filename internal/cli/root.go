@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-run/berth"
-	"github.com/berth-run/berth/client"
 )
 
 // exitError ends a command with an exit code; what there is to say was said.
@@ -25,6 +24,7 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	infra, data    string
+	remote         remoteFlags
 	output         string
 	verbose        bool
 }
@@ -71,7 +71,8 @@ or the container never ran; 124 on a timeout; 130 when cancelled.`,
 	flags.StringVar(&a.infra, "infra", "", "infra.yml to use (BERTH_INFRA; default ./infra.yml, then the user's own)")
 	flags.StringVar(&a.data, "data", "", "data directory (BERTH_DATA; default .berth beside infra.yml)")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "tell on stderr what Berth does")
-	root.AddCommand(a.runCommand(), a.callCommand(), a.packageCommand(), a.taskCommand(), a.infraCommand(), a.createKubeconfigCommand(), a.versionCommand())
+	a.remoteFlags(root)
+	root.AddCommand(a.runCommand(), a.callCommand(), a.packageCommand(), a.taskCommand(), a.infraCommand(), a.createKubeconfigCommand(), a.serverCommand(), a.versionCommand())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})
@@ -104,11 +105,6 @@ func (a *app) logger() *slog.Logger {
 		level = slog.LevelDebug
 	}
 	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
-}
-
-// open returns the service that the flags and the environment name.
-func (a *app) open(ctx context.Context) (berth.Service, error) {
-	return client.Open(ctx, client.Config{Infra: a.infra, Data: a.data, Log: a.logger()})
 }
 
 // with opens the service, runs a verb on it, and leaves it.

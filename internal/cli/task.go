@@ -92,6 +92,7 @@ func (a *app) taskListCommand() *cobra.Command {
 	flags.StringVar(&q.Infrastructure, "on", "", "only tasks of an infrastructure")
 	flags.StringVar(&q.Name, "name", "", "only tasks of that name")
 	flags.StringArrayVarP(&labels, "label", "l", nil, "only tasks with a label K=V")
+	flags.StringVar(&q.Owner, "owner", "", "only tasks of an owner (on a server others' tasks are shown to admins alone)")
 	flags.IntVar(&q.Limit, "limit", 50, "at most this many")
 	flags.StringVar(&q.After, "after", "", "go on behind this id")
 	a.outputFlag(cmd)

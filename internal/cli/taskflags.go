@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/berth-run/berth"
-	"github.com/berth-run/berth/internal/config"
 )
 
 // runFlags are the flags of berth run, which override a task file.
@@ -82,18 +81,4 @@ func (f *runFlags) resources(cmd *cobra.Command, spec *berth.TaskSpec) error {
 		spec.Labels[key] = value
 	}
 	return nil
-}
-
-func (a *app) completeInfrastructures(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	path, err := config.Locate(a.infra)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	if file, err := config.Load(path); err == nil {
-		for _, entry := range file.Infrastructures {
-			names = append(names, entry.Name)
-		}
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }

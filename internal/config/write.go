@@ -7,7 +7,7 @@ import (
 	"github.com/berth-run/berth"
 )
 
-// writeAtomically replaces a file so that nobody ever reads half of it. The
+// writeAtomically replaces infra.yml so that nobody ever reads half of it. The
 // mode of a file that exists stays; a new one is 0600. A link stays a link.
 func writeAtomically(path string, data []byte) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
@@ -17,13 +17,21 @@ func writeAtomically(path string, data []byte) error {
 	if info, err := os.Stat(path); err == nil {
 		mode = info.Mode().Perm()
 	}
+	return replaceFile(path, data, mode)
+}
+
+// WriteSecret replaces a file beside infra.yml with one that its owner alone
+// may read, so that nobody ever reads half of it.
+func WriteSecret(path string, data []byte) error { return replaceFile(path, data, 0o600) }
+
+func replaceFile(path string, data []byte, mode os.FileMode) error {
 	failed := func(err error) error {
-		return berth.Errorf(berth.CodeInvalid, "infra.yml can't be written, and is as it was: %w", err)
+		return berth.Errorf(berth.CodeInvalid, "%s can't be written, and is as it was: %w", filepath.Base(path), err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return failed(err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".infra.yml-*")
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return failed(err)
 	}

@@ -7,9 +7,7 @@ import (
 )
 
 func (h *Host) Package(ctx context.Context, infrastructure, name, version string) (berth.Package, error) {
-	h.mu.Lock()
-	entry, err := h.entryLocked(infrastructure)
-	h.mu.Unlock()
+	entry, err := h.entryFor(h.caller(ctx), berth.RoleRead, infrastructure)
 	if err != nil {
 		return berth.Package{}, err
 	}

@@ -40,7 +40,7 @@ func sourceEntry(source berth.InfrastructureSource) berth.InfrastructureConfig {
 	entry := berth.InfrastructureConfig{Name: source.Name, Kind: source.Kind, Address: source.Address}
 	if entry.Kind != berth.KindDocker {
 		entry.Kind, entry.Namespace = berth.KindKube, source.Namespace
-		entry.Credentials = berth.Credentials{Mechanism: "config", Path: source.Kubeconfig, Context: source.Context}
+		entry.Credentials = berth.Credentials{Mechanism: "config", Path: source.Kubeconfig, Content: source.Content, Context: source.Context}
 	}
 	return entry
 }

@@ -14,11 +14,11 @@ import (
 	"os/user"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/config"
-	"github.com/berth-run/berth/internal/diagnosis"
 	"github.com/berth-run/berth/internal/engine"
 	"github.com/berth-run/berth/internal/logs"
 	"github.com/berth-run/berth/internal/store"
@@ -47,6 +47,11 @@ type Host struct {
 	owner    string
 	cancel   context.CancelFunc
 
+	sessions sessions
+	adding   sync.Mutex   // one infrastructure that is sent at a time
+	logBytes atomic.Int64 // that were read from clusters
+	counts   counts
+
 	mu      sync.Mutex
 	file    *config.File // nil while infra.yml was never read well
 	fileErr error        // why it can't be read now
@@ -73,7 +78,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 	}
 	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser(), packages: newPackages(c.DataDir, c.RegistryHosts)}
 	h.agents = &agents{host: h, keys: st.AgentKey()}
-	h.engine = engine.New(st, logKeeper{logStore}, texts{}, h.agents, c.Log)
+	h.engine = engine.New(st, logKeeper{logStore, &h.logBytes}, texts{}, h.agents, c.Log)
 	h.file, h.fileErr = config.Load(c.InfraPath)
 	if h.file != nil {
 		for _, warning := range h.file.Warnings {
@@ -103,32 +108,6 @@ func systemUser() string {
 	return fmt.Sprintf("uid-%d", os.Getuid())
 }
 
-// logKeeper makes a logs.Store the engine's.
-type logKeeper struct{ *logs.Store }
-
-func (k logKeeper) Append(task string, attempt int) (engine.LogWriter, error) {
-	return k.Store.Append(task, attempt)
-}
-
-// texts words the diagnoses of the engine.
-type texts struct{}
-
-func (texts) Lost(infrastructure string, t *berth.Task) *berth.Diagnosis {
-	return &diagnosis.Lost(subject(infrastructure, t), time.Now()).Diagnosis
-}
-
-func (texts) StartTimedOut(infrastructure string, t *berth.Task, limit time.Duration) *berth.Diagnosis {
-	return &diagnosis.StartTimedOut(subject(infrastructure, t), limit, time.Now()).Diagnosis
-}
-
-func subject(infrastructure string, t *berth.Task) diagnosis.Subject {
-	s := diagnosis.Subject{Infrastructure: infrastructure, Task: t.ID, Image: t.Image, CPU: t.Spec.CPU, Memory: t.Spec.Memory}
-	if t.Pod != nil {
-		s.Pod = *t.Pod
-	}
-	return s
-}
-
 // Close stops the engine and closes the store. Tasks go on in their clusters.
 func (h *Host) Close() error {
 	h.cancel()
@@ -137,14 +116,17 @@ func (h *Host) Close() error {
 	return h.store.Close()
 }
 
-func (h *Host) Info(context.Context) (berth.Info, error) {
-	return berth.Info{Version: h.config.Version, Instance: h.store.Instance(), DataDir: h.config.DataDir, PID: os.Getpid()}, nil
+func (h *Host) Info(ctx context.Context) (berth.Info, error) {
+	info := berth.Info{Version: h.config.Version, Instance: h.store.Instance(), DataDir: h.config.DataDir, PID: os.Getpid()}
+	if !h.caller(ctx).MayAdminister() {
+		info.DataDir, info.PID = "", 0 // of the server's machine, which is not theirs
+	}
+	return info, nil
 }
 
 func (h *Host) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, error) {
-	h.mu.Lock()
-	entry, err := h.entryLocked(s.Spec.Infrastructure)
-	h.mu.Unlock()
+	caller := h.caller(ctx)
+	entry, err := h.entryFor(caller, berth.RoleWrite, s.Spec.Infrastructure)
 	if err == nil {
 		s.Spec.Infrastructure = entry.Name
 		if s.Spec.CPU == "" {
@@ -167,7 +149,10 @@ func (h *Host) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, 
 	if err != nil {
 		return berth.Task{}, err
 	}
-	return h.engine.Submit(ctx, h.owner, s)
+	if s.Key != "" {
+		s.Key = caller.Name + "/" + s.Key // names have no slash, so no owner's key is another's
+	}
+	return h.engine.Submit(ctx, caller.Name, s)
 }
 
 // settleLimit bounds how long a reading verb waits for a host that has just
@@ -185,12 +170,12 @@ func (h *Host) settle(ctx context.Context) {
 
 func (h *Host) Task(ctx context.Context, id string) (berth.Task, error) {
 	h.settle(ctx)
-	return h.engine.Task(ctx, id)
+	return h.visible(ctx, id)
 }
 
 func (h *Host) Tasks(ctx context.Context, q berth.TaskQuery) (berth.TaskPage, error) {
 	h.settle(ctx)
-	page, err := h.store.Tasks(ctx, q)
+	page, err := h.store.Tasks(ctx, q, h.caller(ctx))
 	for i := range page.Tasks {
 		page.Tasks[i] = h.engine.Present(page.Tasks[i])
 	}
@@ -198,13 +183,19 @@ func (h *Host) Tasks(ctx context.Context, q berth.TaskQuery) (berth.TaskPage, er
 }
 
 func (h *Host) WatchTask(ctx context.Context, id string) iter.Seq2[berth.Task, error] {
-	return h.engine.Watch(ctx, id)
+	return func(yield func(berth.Task, error) bool) {
+		if _, err := h.visible(ctx, id); err != nil {
+			yield(berth.Task{}, err)
+			return
+		}
+		h.engine.Watch(ctx, id)(yield)
+	}
 }
 
 func (h *Host) TaskEvents(ctx context.Context, id string, after int64, follow bool) iter.Seq2[berth.Event, error] {
 	return func(yield func(berth.Event, error) bool) {
 		h.settle(ctx)
-		if _, err := h.engine.Task(ctx, id); err != nil {
+		if _, err := h.visible(ctx, id); err != nil {
 			yield(berth.Event{}, err)
 			return
 		}
@@ -243,6 +234,10 @@ func (h *Host) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter.S
 		if !q.Follow {
 			h.settle(ctx)
 		}
+		if _, err := h.visible(ctx, id); err != nil {
+			yield(berth.LogChunk{}, err)
+			return
+		}
 		attempt, done, err := h.engine.LogsDone(ctx, id, q.Attempt, q.Follow)
 		if err != nil {
 			yield(berth.LogChunk{}, err)
@@ -256,7 +251,7 @@ func (h *Host) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter.S
 		go func() {
 			select {
 			case <-h.engine.Ending():
-				cancel(berth.Errorf(berth.CodeUnavailable, "this process is about to end"))
+				cancel(berth.Errorf(berth.CodeUnavailable, "%w", berth.ErrEnding))
 			case <-ctx.Done():
 			}
 		}()
@@ -272,6 +267,13 @@ func (h *Host) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter.S
 }
 
 func (h *Host) CancelTask(ctx context.Context, id string) (berth.Task, error) {
+	task, err := h.visible(ctx, id)
+	if err != nil {
+		return task, err
+	}
+	if caller := h.caller(ctx); !caller.MayCancel(&task) {
+		return berth.Task{}, needs(caller, berth.RoleWrite, "cancel tasks")
+	}
 	return h.engine.Cancel(ctx, id)
 }
 

@@ -21,9 +21,10 @@ func (h *Host) Infrastructures(ctx context.Context) ([]berth.Infrastructure, err
 		}
 		return []berth.Infrastructure{}, nil
 	}
-	list := make([]berth.Infrastructure, len(file.Infrastructures))
+	entries := visibleEntries(h.caller(ctx), file)
+	list := make([]berth.Infrastructure, len(entries))
 	done := make(chan struct{})
-	for i, entry := range file.Infrastructures {
+	for i, entry := range entries {
 		go func() {
 			list[i] = h.infrastructure(ctx, entry, file)
 			done <- struct{}{}
@@ -71,9 +72,7 @@ func (h *Host) infrastructure(ctx context.Context, entry berth.InfrastructureCon
 }
 
 func (h *Host) CheckInfrastructure(ctx context.Context, name string) (berth.InfrastructureCheck, error) {
-	h.mu.Lock()
-	entry, err := h.entryLocked(name)
-	h.mu.Unlock()
+	entry, err := h.entryFor(h.caller(ctx), berth.RoleWrite, name)
 	if err != nil {
 		return berth.InfrastructureCheck{}, err
 	}
@@ -85,24 +84,12 @@ func (h *Host) CheckInfrastructure(ctx context.Context, name string) (berth.Infr
 	return to.Check(ctx)
 }
 
-func (h *Host) AddInfrastructure(ctx context.Context, source berth.InfrastructureSource) error {
-	if err := berth.ValidateInfrastructureName(source.Name); err != nil {
-		return berth.Errorf(berth.CodeInvalid, "%w", err)
-	}
-	probe, err := connect(sourceEntry(source), h.store.Instance())
-	if err != nil {
-		return err
-	}
-	probe.close()
-	if err := config.Add(h.config.InfraPath, source); err != nil {
-		return err
-	}
-	return h.readAgain()
-}
-
 func (h *Host) RemoveInfrastructure(ctx context.Context, name string, force bool) error {
+	if caller := h.caller(ctx); !caller.MayAdminister() {
+		return needs(caller, berth.RoleAdmin, "remove infrastructures")
+	}
 	h.mu.Lock()
-	_, err := h.entryLocked(name)
+	entry, err := h.entryLocked(name)
 	h.mu.Unlock()
 	if err != nil {
 		return err
@@ -126,6 +113,7 @@ func (h *Host) RemoveInfrastructure(ctx context.Context, name string, force bool
 	if err := h.store.ForgetIdentity(ctx, name); err != nil {
 		return err
 	}
+	h.forgetKubeconfig(entry)
 	return h.readAgain()
 }
 

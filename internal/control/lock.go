@@ -15,10 +15,12 @@ import (
 // errHeld says that another process hosts the data directory.
 var errHeld = errors.New("the data directory is in use")
 
+const lockName = "lock"
+
 // lock takes a data directory's lock, which the kernel releases when this
 // process ends, however it does. errHeld when another process has it.
 func lock(dir string) (*os.File, error) {
-	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, berth.Errorf(berth.CodeForbidden, "cannot use the data directory: %w: it must be writable; name another with --data or BERTH_DATA", err)
 	}

@@ -262,7 +262,7 @@ func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[berth.Task, err
 				yield(berth.Task{}, ctx.Err())
 				return
 			case <-e.ctx.Done():
-				yield(berth.Task{}, berth.Errorf(berth.CodeUnavailable, "this process is about to end"))
+				yield(berth.Task{}, berth.Errorf(berth.CodeUnavailable, "%w", berth.ErrEnding))
 				return
 			}
 		}
@@ -300,7 +300,7 @@ func (e *Engine) LogsDone(ctx context.Context, id string, attempt int, follow bo
 		case <-ctx.Done():
 			return 0, nil, ctx.Err()
 		case <-e.ctx.Done():
-			return 0, nil, berth.Errorf(berth.CodeUnavailable, "this process is about to end")
+			return 0, nil, berth.Errorf(berth.CodeUnavailable, "%w", berth.ErrEnding)
 		}
 	}
 }

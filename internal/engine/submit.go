@@ -141,6 +141,6 @@ func (e *Engine) ask(ctx context.Context, l *loop, id string, in func(*step, rep
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-e.ctx.Done():
-		return berth.Errorf(berth.CodeUnavailable, "this process is about to end")
+		return berth.Errorf(berth.CodeUnavailable, "%w", berth.ErrEnding)
 	}
 }

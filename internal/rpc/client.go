@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/berth-run/berth"
 	pb "github.com/berth-run/berth/internal/rpc/berthv1"
@@ -61,7 +62,7 @@ func (c *Client) Task(ctx context.Context, id string) (berth.Task, error) {
 }
 
 func (c *Client) Tasks(ctx context.Context, q berth.TaskQuery) (berth.TaskPage, error) {
-	request := &pb.ListTasksRequest{Infrastructure: q.Infrastructure, Name: q.Name, Labels: q.Labels, Limit: int32(q.Limit), After: q.After}
+	request := &pb.ListTasksRequest{Infrastructure: q.Infrastructure, Name: q.Name, Labels: q.Labels, Owner: q.Owner, Limit: int32(q.Limit), After: q.After}
 	for _, state := range q.States {
 		request.States = append(request.States, string(state))
 	}
@@ -140,12 +141,36 @@ func (c *Client) CheckInfrastructure(ctx context.Context, name string) (berth.In
 }
 
 func (c *Client) AddInfrastructure(ctx context.Context, s berth.InfrastructureSource) error {
-	_, err := call(ctx, c.rpc.AddInfrastructure, &pb.AddInfrastructureRequest{Name: s.Name, Kubeconfig: s.Kubeconfig, Context: s.Context, Namespace: s.Namespace, Kind: s.Kind, Address: s.Address}, func(*pb.AddInfrastructureResponse) struct{} { return struct{}{} })
+	_, err := call(ctx, c.rpc.AddInfrastructure, &pb.AddInfrastructureRequest{Name: s.Name, Kubeconfig: s.Kubeconfig, Content: s.Content.Reveal(), Context: s.Context, Namespace: s.Namespace, Kind: s.Kind, Address: s.Address}, func(*pb.AddInfrastructureResponse) struct{} { return struct{}{} })
 	return err
 }
 
 func (c *Client) RemoveInfrastructure(ctx context.Context, name string, force bool) error {
 	_, err := call(ctx, c.rpc.RemoveInfrastructure, &pb.RemoveInfrastructureRequest{Name: name, Force: force}, func(*pb.RemoveInfrastructureResponse) struct{} { return struct{}{} })
+	return err
+}
+
+func (c *Client) CreateToken(ctx context.Context, r berth.TokenRequest) (berth.Token, error) {
+	request := &pb.CreateTokenRequest{Key: r.Key, Name: r.Name, Role: string(r.Role), Infrastructures: r.Infrastructures, Ttl: durationpb.New(r.TTL)}
+	return call(ctx, c.rpc.CreateToken, request, func(m *pb.CreateTokenResponse) berth.Token {
+		token := toToken(m.GetToken())
+		token.Secret = berth.Secret(m.GetSecret())
+		return token
+	})
+}
+
+func (c *Client) Tokens(ctx context.Context) ([]berth.Token, error) {
+	return call(ctx, c.rpc.ListTokens, &pb.ListTokensRequest{}, func(m *pb.ListTokensResponse) []berth.Token {
+		tokens := []berth.Token{}
+		for _, t := range m.GetTokens() {
+			tokens = append(tokens, toToken(t))
+		}
+		return tokens
+	})
+}
+
+func (c *Client) RevokeToken(ctx context.Context, idOrName string) error {
+	_, err := call(ctx, c.rpc.RevokeToken, &pb.RevokeTokenRequest{IdOrName: idOrName}, func(*pb.RevokeTokenResponse) struct{} { return struct{}{} })
 	return err
 }
 

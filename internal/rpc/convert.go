@@ -136,3 +136,17 @@ func toCheck(c *pb.CheckInfrastructureResponse) berth.InfrastructureCheck {
 	}
 	return out
 }
+
+func fromToken(t *berth.Token) *pb.Token {
+	return &pb.Token{
+		Id: t.ID, Name: t.Name, Role: string(t.Role), Infrastructures: t.Infrastructures, CreatedAt: fromTime(t.CreatedAt),
+		ExpiresAt: fromTimePtr(t.ExpiresAt), LastUsedAt: fromTimePtr(t.LastUsedAt), RevokedAt: fromTimePtr(t.RevokedAt),
+	}
+}
+
+func toToken(t *pb.Token) berth.Token {
+	return berth.Token{
+		ID: t.GetId(), Name: t.GetName(), Role: berth.Role(t.GetRole()), Infrastructures: append([]string{}, t.GetInfrastructures()...), CreatedAt: toTime(t.GetCreatedAt()),
+		ExpiresAt: toTimePtr(t.GetExpiresAt()), LastUsedAt: toTimePtr(t.GetLastUsedAt()), RevokedAt: toTimePtr(t.GetRevokedAt()),
+	}
+}

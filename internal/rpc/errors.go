@@ -31,8 +31,15 @@ func toWire(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return connect.NewError(connect.CodeDeadlineExceeded, err)
 	}
-	return connect.NewError(codes[berth.CodeOf(err)], err)
+	wire := connect.NewError(codes[berth.CodeOf(err)], err)
+	if errors.Is(err, berth.ErrEnding) {
+		wire.Meta().Set(endingHeader, "true")
+	}
+	return wire
 }
+
+// endingHeader marks errors of a server that is about to end.
+const endingHeader = "Berth-Ending"
 
 // ErrGone says that the server went away before it answered: the call may be
 // made again, to whoever serves now.
@@ -52,6 +59,12 @@ func fromWire(ctx context.Context, err error) error {
 		return err
 	}
 	if !connect.IsWireError(err) {
+		if known := transportError(err); known != nil {
+			return known
+		}
+		return berth.Errorf(berth.CodeUnavailable, "%w: %s", ErrGone, wire.Message())
+	}
+	if wire.Meta().Get(endingHeader) != "" {
 		return berth.Errorf(berth.CodeUnavailable, "%w: %s", ErrGone, wire.Message())
 	}
 	for code, c := range codes {

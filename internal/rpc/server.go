@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"iter"
-	"net/http"
 
 	"connectrpc.com/connect"
 
@@ -14,11 +13,6 @@ import (
 	pb "github.com/berth-run/berth/internal/rpc/berthv1"
 	"github.com/berth-run/berth/internal/rpc/berthv1/berthv1connect"
 )
-
-// NewHandler serves a Service; mount it at the path that it returns.
-func NewHandler(service berth.Service) (string, http.Handler) {
-	return berthv1connect.NewBerthServiceHandler(&server{service})
-}
 
 type server struct{ service berth.Service }
 
@@ -40,7 +34,7 @@ func (s *server) GetTask(ctx context.Context, r *connect.Request[pb.GetTaskReque
 }
 
 func (s *server) ListTasks(ctx context.Context, r *connect.Request[pb.ListTasksRequest]) (*connect.Response[pb.ListTasksResponse], error) {
-	query := berth.TaskQuery{Infrastructure: r.Msg.GetInfrastructure(), Name: r.Msg.GetName(), Labels: r.Msg.GetLabels(), Limit: int(r.Msg.GetLimit()), After: r.Msg.GetAfter()}
+	query := berth.TaskQuery{Infrastructure: r.Msg.GetInfrastructure(), Name: r.Msg.GetName(), Labels: r.Msg.GetLabels(), Limit: int(r.Msg.GetLimit()), Owner: r.Msg.GetOwner(), After: r.Msg.GetAfter()}
 	for _, state := range r.Msg.GetStates() {
 		query.States = append(query.States, berth.TaskState(state))
 	}
@@ -116,11 +110,35 @@ func (s *server) CheckInfrastructure(ctx context.Context, r *connect.Request[pb.
 }
 
 func (s *server) AddInfrastructure(ctx context.Context, r *connect.Request[pb.AddInfrastructureRequest]) (*connect.Response[pb.AddInfrastructureResponse], error) {
-	err := s.service.AddInfrastructure(ctx, berth.InfrastructureSource{Name: r.Msg.GetName(), Kubeconfig: r.Msg.GetKubeconfig(), Context: r.Msg.GetContext(), Namespace: r.Msg.GetNamespace(), Kind: r.Msg.GetKind(), Address: r.Msg.GetAddress()})
+	err := s.service.AddInfrastructure(ctx, berth.InfrastructureSource{
+		Name: r.Msg.GetName(), Kubeconfig: r.Msg.GetKubeconfig(), Content: berth.Secret(r.Msg.GetContent()), Context: r.Msg.GetContext(), Namespace: r.Msg.GetNamespace(),
+		Kind: r.Msg.GetKind(), Address: r.Msg.GetAddress(),
+	})
 	return connect.NewResponse(&pb.AddInfrastructureResponse{}), toWire(err)
 }
 
 func (s *server) RemoveInfrastructure(ctx context.Context, r *connect.Request[pb.RemoveInfrastructureRequest]) (*connect.Response[pb.RemoveInfrastructureResponse], error) {
 	err := s.service.RemoveInfrastructure(ctx, r.Msg.GetName(), r.Msg.GetForce())
 	return connect.NewResponse(&pb.RemoveInfrastructureResponse{}), toWire(err)
+}
+
+func (s *server) CreateToken(ctx context.Context, r *connect.Request[pb.CreateTokenRequest]) (*connect.Response[pb.CreateTokenResponse], error) {
+	token, err := s.service.CreateToken(ctx, berth.TokenRequest{
+		Key: r.Msg.GetKey(), Name: r.Msg.GetName(), Role: berth.Role(r.Msg.GetRole()), Infrastructures: r.Msg.GetInfrastructures(), TTL: r.Msg.GetTtl().AsDuration(),
+	})
+	return connect.NewResponse(&pb.CreateTokenResponse{Token: fromToken(&token), Secret: token.Secret.Reveal()}), toWire(err)
+}
+
+func (s *server) ListTokens(ctx context.Context, _ *connect.Request[pb.ListTokensRequest]) (*connect.Response[pb.ListTokensResponse], error) {
+	tokens, err := s.service.Tokens(ctx)
+	out := &pb.ListTokensResponse{}
+	for i := range tokens {
+		out.Tokens = append(out.Tokens, fromToken(&tokens[i]))
+	}
+	return connect.NewResponse(out), toWire(err)
+}
+
+func (s *server) RevokeToken(ctx context.Context, r *connect.Request[pb.RevokeTokenRequest]) (*connect.Response[pb.RevokeTokenResponse], error) {
+	err := s.service.RevokeToken(ctx, r.Msg.GetIdOrName())
+	return connect.NewResponse(&pb.RevokeTokenResponse{}), toWire(err)
 }

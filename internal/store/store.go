@@ -220,7 +220,7 @@ func (s *Store) one(ctx context.Context, query, argument string) (*berth.Life, e
 	var data []byte
 	err := s.read.QueryRowContext(ctx, query, argument).Scan(&data)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, berth.Errorf(berth.CodeNotFound, "there is no task %q here: see berth task list", argument)
+		return nil, berth.NoSuchTask(argument)
 	}
 	if err != nil {
 		return nil, s.explain("read", err)
@@ -264,8 +264,8 @@ func (s *Store) LiveInfrastructures(ctx context.Context) ([]string, error) {
 	return names, s.explain("read", rows.Err())
 }
 
-// Tasks lists tasks, newest first.
-func (s *Store) Tasks(ctx context.Context, q berth.TaskQuery) (berth.TaskPage, error) {
+// Tasks lists the tasks that a caller may see, newest first.
+func (s *Store) Tasks(ctx context.Context, q berth.TaskQuery, caller berth.Caller) (berth.TaskPage, error) {
 	if q.Limit <= 0 {
 		q.Limit = 100
 	}
@@ -274,13 +274,18 @@ func (s *Store) Tasks(ctx context.Context, q berth.TaskQuery) (berth.TaskPage, e
 	add := func(condition string, values ...any) {
 		where, args = append(where, condition), append(args, values...)
 	}
-	if len(q.States) > 0 {
-		marks := make([]string, len(q.States))
-		values := make([]any, len(q.States))
-		for i, state := range q.States {
-			marks[i], values[i] = "?", string(state)
+	oneOf := func(column string, values []any) {
+		if len(values) > 0 {
+			add(column+" IN (?"+strings.Repeat(",?", len(values)-1)+")", values...)
 		}
-		add("state IN ("+strings.Join(marks, ",")+")", values...)
+	}
+	oneOf("state", anys(q.States))
+	oneOf("infrastructure", anys(caller.Infrastructures))
+	if caller.Role != berth.RoleAdmin {
+		add("owner = ?", caller.Name)
+	}
+	if q.Owner != "" {
+		add("owner = ?", q.Owner)
 	}
 	if q.Infrastructure != "" {
 		add("infrastructure = ?", q.Infrastructure)
@@ -311,6 +316,14 @@ func (s *Store) Tasks(ctx context.Context, q berth.TaskQuery) (berth.TaskPage, e
 		page.Tasks = append(page.Tasks, life.Task)
 	}
 	return page, nil
+}
+
+func anys[T ~string](list []T) []any {
+	out := make([]any, len(list))
+	for i, value := range list {
+		out[i] = string(value)
+	}
+	return out
 }
 
 func (s *Store) lives(ctx context.Context, query string, args ...any) ([]*berth.Life, error) {

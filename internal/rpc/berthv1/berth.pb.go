@@ -1274,6 +1274,7 @@ type ListTasksRequest struct {
 	Labels         map[string]string      `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Limit          int32                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
 	After          string                 `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`
+	Owner          string                 `protobuf:"bytes,7,opt,name=owner,proto3" json:"owner,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1346,6 +1347,13 @@ func (x *ListTasksRequest) GetLimit() int32 {
 func (x *ListTasksRequest) GetAfter() string {
 	if x != nil {
 		return x.After
+	}
+	return ""
+}
+
+func (x *ListTasksRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
 	}
 	return ""
 }
@@ -2266,6 +2274,7 @@ type AddInfrastructureRequest struct {
 	Namespace     string                 `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Kind          string                 `protobuf:"bytes,5,opt,name=kind,proto3" json:"kind,omitempty"`       // kube when empty
 	Address       string                 `protobuf:"bytes,6,opt,name=address,proto3" json:"address,omitempty"` // of a Docker Engine
+	Content       string                 `protobuf:"bytes,7,opt,name=content,proto3" json:"content,omitempty"` // of the kubeconfig, in place of its path
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2338,6 +2347,13 @@ func (x *AddInfrastructureRequest) GetKind() string {
 func (x *AddInfrastructureRequest) GetAddress() string {
 	if x != nil {
 		return x.Address
+	}
+	return ""
+}
+
+func (x *AddInfrastructureRequest) GetContent() string {
+	if x != nil {
+		return x.Content
 	}
 	return ""
 }
@@ -2570,6 +2586,394 @@ func (x *GetPackageResponse) GetPackage() []byte {
 	return nil
 }
 
+type Token struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Id              string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name            string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Role            string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	Infrastructures []string               `protobuf:"bytes,4,rep,name=infrastructures,proto3" json:"infrastructures,omitempty"`
+	CreatedAt       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	ExpiresAt       *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	LastUsedAt      *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_used_at,json=lastUsedAt,proto3" json:"last_used_at,omitempty"`
+	RevokedAt       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Token) Reset() {
+	*x = Token{}
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Token) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Token) ProtoMessage() {}
+
+func (x *Token) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Token.ProtoReflect.Descriptor instead.
+func (*Token) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Token) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Token) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Token) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Token) GetInfrastructures() []string {
+	if x != nil {
+		return x.Infrastructures
+	}
+	return nil
+}
+
+func (x *Token) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Token) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *Token) GetLastUsedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastUsedAt
+	}
+	return nil
+}
+
+func (x *Token) GetRevokedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevokedAt
+	}
+	return nil
+}
+
+type CreateTokenRequest struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Key             string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Name            string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Role            string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	Infrastructures []string               `protobuf:"bytes,4,rep,name=infrastructures,proto3" json:"infrastructures,omitempty"`
+	Ttl             *durationpb.Duration   `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *CreateTokenRequest) Reset() {
+	*x = CreateTokenRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenRequest) ProtoMessage() {}
+
+func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
+func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *CreateTokenRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *CreateTokenRequest) GetInfrastructures() []string {
+	if x != nil {
+		return x.Infrastructures
+	}
+	return nil
+}
+
+func (x *CreateTokenRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+type CreateTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Secret        string                 `protobuf:"bytes,2,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateTokenResponse) Reset() {
+	*x = CreateTokenResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateTokenResponse) ProtoMessage() {}
+
+func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
+func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *CreateTokenResponse) GetToken() *Token {
+	if x != nil {
+		return x.Token
+	}
+	return nil
+}
+
+func (x *CreateTokenResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+type ListTokensRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensRequest) Reset() {
+	*x = ListTokensRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensRequest) ProtoMessage() {}
+
+func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
+func (*ListTokensRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
+}
+
+type ListTokensResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tokens        []*Token               `protobuf:"bytes,1,rep,name=tokens,proto3" json:"tokens,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListTokensResponse) Reset() {
+	*x = ListTokensResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListTokensResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListTokensResponse) ProtoMessage() {}
+
+func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
+func (*ListTokensResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ListTokensResponse) GetTokens() []*Token {
+	if x != nil {
+		return x.Tokens
+	}
+	return nil
+}
+
+type RevokeTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	IdOrName      string                 `protobuf:"bytes,1,opt,name=id_or_name,json=idOrName,proto3" json:"id_or_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenRequest) Reset() {
+	*x = RevokeTokenRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenRequest) ProtoMessage() {}
+
+func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
+func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *RevokeTokenRequest) GetIdOrName() string {
+	if x != nil {
+		return x.IdOrName
+	}
+	return ""
+}
+
+type RevokeTokenResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeTokenResponse) Reset() {
+	*x = RevokeTokenResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeTokenResponse) ProtoMessage() {}
+
+func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
+func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
+}
+
 var File_berth_v1_berth_proto protoreflect.FileDescriptor
 
 const file_berth_v1_berth_proto_rawDesc = "" +
@@ -2702,14 +3106,15 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x0eGetTaskRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"5\n" +
 	"\x0fGetTaskResponse\x12\"\n" +
-	"\x04task\x18\x01 \x01(\v2\x0e.berth.v1.TaskR\x04task\"\x8d\x02\n" +
+	"\x04task\x18\x01 \x01(\v2\x0e.berth.v1.TaskR\x04task\"\xa3\x02\n" +
 	"\x10ListTasksRequest\x12\x16\n" +
 	"\x06states\x18\x01 \x03(\tR\x06states\x12&\n" +
 	"\x0einfrastructure\x18\x02 \x01(\tR\x0einfrastructure\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12>\n" +
 	"\x06labels\x18\x04 \x03(\v2&.berth.v1.ListTasksRequest.LabelsEntryR\x06labels\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\x05R\x05limit\x12\x14\n" +
-	"\x05after\x18\x06 \x01(\tR\x05after\x1a9\n" +
+	"\x05after\x18\x06 \x01(\tR\x05after\x12\x14\n" +
+	"\x05owner\x18\a \x01(\tR\x05owner\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
@@ -2780,7 +3185,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x0eserver_version\x18\x04 \x01(\tR\rserverVersion\x123\n" +
 	"\alatency\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\alatency\x12\x0e\n" +
 	"\x02ok\x18\x06 \x01(\bR\x02ok\x12&\n" +
-	"\x04rows\x18\a \x03(\v2\x12.berth.v1.CheckRowR\x04rows\"\xb4\x01\n" +
+	"\x04rows\x18\a \x03(\v2\x12.berth.v1.CheckRowR\x04rows\"\xce\x01\n" +
 	"\x18AddInfrastructureRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -2789,7 +3194,8 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\acontext\x18\x03 \x01(\tR\acontext\x12\x1c\n" +
 	"\tnamespace\x18\x04 \x01(\tR\tnamespace\x12\x12\n" +
 	"\x04kind\x18\x05 \x01(\tR\x04kind\x12\x18\n" +
-	"\aaddress\x18\x06 \x01(\tR\aaddress\"\x1b\n" +
+	"\aaddress\x18\x06 \x01(\tR\aaddress\x12\x18\n" +
+	"\acontent\x18\a \x01(\tR\acontent\"\x1b\n" +
 	"\x19AddInfrastructureResponse\"G\n" +
 	"\x1bRemoveInfrastructureRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
@@ -2800,7 +3206,37 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\".\n" +
 	"\x12GetPackageResponse\x12\x18\n" +
-	"\apackage\x18\x01 \x01(\fR\apackage2\xa5\b\n" +
+	"\apackage\x18\x01 \x01(\fR\apackage\"\xd8\x02\n" +
+	"\x05Token\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12(\n" +
+	"\x0finfrastructures\x18\x04 \x03(\tR\x0finfrastructures\x129\n" +
+	"\n" +
+	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12<\n" +
+	"\flast_used_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"lastUsedAt\x129\n" +
+	"\n" +
+	"revoked_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\"\xa5\x01\n" +
+	"\x12CreateTokenRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12(\n" +
+	"\x0finfrastructures\x18\x04 \x03(\tR\x0finfrastructures\x12+\n" +
+	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"T\n" +
+	"\x13CreateTokenResponse\x12%\n" +
+	"\x05token\x18\x01 \x01(\v2\x0f.berth.v1.TokenR\x05token\x12\x16\n" +
+	"\x06secret\x18\x02 \x01(\tR\x06secret\"\x13\n" +
+	"\x11ListTokensRequest\"=\n" +
+	"\x12ListTokensResponse\x12'\n" +
+	"\x06tokens\x18\x01 \x03(\v2\x0f.berth.v1.TokenR\x06tokens\"2\n" +
+	"\x12RevokeTokenRequest\x12\x1c\n" +
+	"\n" +
+	"id_or_name\x18\x01 \x01(\tR\bidOrName\"\x15\n" +
+	"\x13RevokeTokenResponse2\x8c\n" +
+	"\n" +
 	"\fBerthService\x127\n" +
 	"\x04Info\x12\x15.berth.v1.InfoRequest\x1a\x16.berth.v1.InfoResponse\"\x00\x12I\n" +
 	"\n" +
@@ -2818,7 +3254,11 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x13ListInfrastructures\x12$.berth.v1.ListInfrastructuresRequest\x1a%.berth.v1.ListInfrastructuresResponse\"\x00\x12d\n" +
 	"\x13CheckInfrastructure\x12$.berth.v1.CheckInfrastructureRequest\x1a%.berth.v1.CheckInfrastructureResponse\"\x00\x12^\n" +
 	"\x11AddInfrastructure\x12\".berth.v1.AddInfrastructureRequest\x1a#.berth.v1.AddInfrastructureResponse\"\x00\x12g\n" +
-	"\x14RemoveInfrastructure\x12%.berth.v1.RemoveInfrastructureRequest\x1a&.berth.v1.RemoveInfrastructureResponse\"\x00B9Z7github.com/berth-run/berth/internal/rpc/berthv1;berthv1b\x06proto3"
+	"\x14RemoveInfrastructure\x12%.berth.v1.RemoveInfrastructureRequest\x1a&.berth.v1.RemoveInfrastructureResponse\"\x00\x12L\n" +
+	"\vCreateToken\x12\x1c.berth.v1.CreateTokenRequest\x1a\x1d.berth.v1.CreateTokenResponse\"\x00\x12I\n" +
+	"\n" +
+	"ListTokens\x12\x1b.berth.v1.ListTokensRequest\x1a\x1c.berth.v1.ListTokensResponse\"\x00\x12L\n" +
+	"\vRevokeToken\x12\x1c.berth.v1.RevokeTokenRequest\x1a\x1d.berth.v1.RevokeTokenResponse\"\x00B9Z7github.com/berth-run/berth/internal/rpc/berthv1;berthv1b\x06proto3"
 
 var (
 	file_berth_v1_berth_proto_rawDescOnce sync.Once
@@ -2832,7 +3272,7 @@ func file_berth_v1_berth_proto_rawDescGZIP() []byte {
 	return file_berth_v1_berth_proto_rawDescData
 }
 
-var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_berth_v1_berth_proto_goTypes = []any{
 	(*EnvVar)(nil),                       // 0: berth.v1.EnvVar
 	(*TaskSpec)(nil),                     // 1: berth.v1.TaskSpec
@@ -2872,78 +3312,98 @@ var file_berth_v1_berth_proto_goTypes = []any{
 	(*RemoveInfrastructureResponse)(nil), // 35: berth.v1.RemoveInfrastructureResponse
 	(*GetPackageRequest)(nil),            // 36: berth.v1.GetPackageRequest
 	(*GetPackageResponse)(nil),           // 37: berth.v1.GetPackageResponse
-	nil,                                  // 38: berth.v1.TaskSpec.LabelsEntry
-	nil,                                  // 39: berth.v1.Call.ArgumentsEntry
-	nil,                                  // 40: berth.v1.ListTasksRequest.LabelsEntry
-	(*durationpb.Duration)(nil),          // 41: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),        // 42: google.protobuf.Timestamp
+	(*Token)(nil),                        // 38: berth.v1.Token
+	(*CreateTokenRequest)(nil),           // 39: berth.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),          // 40: berth.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),            // 41: berth.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),           // 42: berth.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),           // 43: berth.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),          // 44: berth.v1.RevokeTokenResponse
+	nil,                                  // 45: berth.v1.TaskSpec.LabelsEntry
+	nil,                                  // 46: berth.v1.Call.ArgumentsEntry
+	nil,                                  // 47: berth.v1.ListTasksRequest.LabelsEntry
+	(*durationpb.Duration)(nil),          // 48: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 49: google.protobuf.Timestamp
 }
 var file_berth_v1_berth_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.TaskSpec.env:type_name -> berth.v1.EnvVar
-	41, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
-	38, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
+	48, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
+	45, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
 	2,  // 3: berth.v1.TaskSpec.steps:type_name -> berth.v1.Step
 	3,  // 4: berth.v1.TaskSpec.call:type_name -> berth.v1.Call
 	0,  // 5: berth.v1.Step.env:type_name -> berth.v1.EnvVar
-	41, // 6: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
-	39, // 7: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
-	42, // 8: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
-	42, // 9: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
+	48, // 6: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
+	46, // 7: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
+	49, // 8: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
+	49, // 9: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
 	5,  // 10: berth.v1.Diagnosis.evidence:type_name -> berth.v1.Evidence
-	42, // 11: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
+	49, // 11: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
 	6,  // 12: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
-	42, // 13: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
-	42, // 14: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
-	42, // 15: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
+	49, // 13: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
+	49, // 14: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
+	49, // 15: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
 	7,  // 16: berth.v1.Task.usage:type_name -> berth.v1.Usage
-	42, // 17: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
+	49, // 17: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
 	1,  // 18: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
 	4,  // 19: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
-	42, // 20: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	49, // 20: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
 	1,  // 21: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
 	8,  // 22: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
 	8,  // 23: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
-	40, // 24: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
+	47, // 24: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
 	8,  // 25: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
 	8,  // 26: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
 	9,  // 27: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
-	42, // 28: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
+	49, // 28: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
 	8,  // 29: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
-	42, // 30: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
+	49, // 30: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
 	26, // 31: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
-	41, // 32: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
+	48, // 32: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
 	29, // 33: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
-	10, // 34: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
-	12, // 35: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
-	14, // 36: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
-	16, // 37: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
-	18, // 38: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
-	20, // 39: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
-	22, // 40: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
-	24, // 41: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
-	36, // 42: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
-	27, // 43: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
-	30, // 44: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
-	32, // 45: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
-	34, // 46: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
-	11, // 47: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
-	13, // 48: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
-	15, // 49: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
-	17, // 50: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
-	19, // 51: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
-	21, // 52: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
-	23, // 53: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
-	25, // 54: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
-	37, // 55: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
-	28, // 56: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
-	31, // 57: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
-	33, // 58: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
-	35, // 59: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
-	47, // [47:60] is the sub-list for method output_type
-	34, // [34:47] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	49, // 34: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	49, // 35: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	49, // 36: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	49, // 37: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	48, // 38: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	38, // 39: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
+	38, // 40: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
+	10, // 41: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
+	12, // 42: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
+	14, // 43: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
+	16, // 44: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
+	18, // 45: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
+	20, // 46: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
+	22, // 47: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
+	24, // 48: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
+	36, // 49: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
+	27, // 50: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
+	30, // 51: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
+	32, // 52: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
+	34, // 53: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
+	39, // 54: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
+	41, // 55: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
+	43, // 56: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
+	11, // 57: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
+	13, // 58: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
+	15, // 59: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
+	17, // 60: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
+	19, // 61: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
+	21, // 62: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
+	23, // 63: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
+	25, // 64: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
+	37, // 65: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
+	28, // 66: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
+	31, // 67: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
+	33, // 68: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
+	35, // 69: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
+	40, // 70: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
+	42, // 71: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
+	44, // 72: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
+	57, // [57:73] is the sub-list for method output_type
+	41, // [41:57] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_berth_proto_init() }
@@ -2961,7 +3421,7 @@ func file_berth_v1_berth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_berth_proto_rawDesc), len(file_berth_v1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   41,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

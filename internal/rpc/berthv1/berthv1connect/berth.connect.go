@@ -66,6 +66,14 @@ const (
 	// BerthServiceRemoveInfrastructureProcedure is the fully-qualified name of the BerthService's
 	// RemoveInfrastructure RPC.
 	BerthServiceRemoveInfrastructureProcedure = "/berth.v1.BerthService/RemoveInfrastructure"
+	// BerthServiceCreateTokenProcedure is the fully-qualified name of the BerthService's CreateToken
+	// RPC.
+	BerthServiceCreateTokenProcedure = "/berth.v1.BerthService/CreateToken"
+	// BerthServiceListTokensProcedure is the fully-qualified name of the BerthService's ListTokens RPC.
+	BerthServiceListTokensProcedure = "/berth.v1.BerthService/ListTokens"
+	// BerthServiceRevokeTokenProcedure is the fully-qualified name of the BerthService's RevokeToken
+	// RPC.
+	BerthServiceRevokeTokenProcedure = "/berth.v1.BerthService/RevokeToken"
 )
 
 // BerthServiceClient is a client for the berth.v1.BerthService service.
@@ -84,6 +92,9 @@ type BerthServiceClient interface {
 	CheckInfrastructure(context.Context, *connect.Request[berthv1.CheckInfrastructureRequest]) (*connect.Response[berthv1.CheckInfrastructureResponse], error)
 	AddInfrastructure(context.Context, *connect.Request[berthv1.AddInfrastructureRequest]) (*connect.Response[berthv1.AddInfrastructureResponse], error)
 	RemoveInfrastructure(context.Context, *connect.Request[berthv1.RemoveInfrastructureRequest]) (*connect.Response[berthv1.RemoveInfrastructureResponse], error)
+	CreateToken(context.Context, *connect.Request[berthv1.CreateTokenRequest]) (*connect.Response[berthv1.CreateTokenResponse], error)
+	ListTokens(context.Context, *connect.Request[berthv1.ListTokensRequest]) (*connect.Response[berthv1.ListTokensResponse], error)
+	RevokeToken(context.Context, *connect.Request[berthv1.RevokeTokenRequest]) (*connect.Response[berthv1.RevokeTokenResponse], error)
 }
 
 // NewBerthServiceClient constructs a client for the berth.v1.BerthService service. By default, it
@@ -175,6 +186,24 @@ func NewBerthServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(berthServiceMethods.ByName("RemoveInfrastructure")),
 			connect.WithClientOptions(opts...),
 		),
+		createToken: connect.NewClient[berthv1.CreateTokenRequest, berthv1.CreateTokenResponse](
+			httpClient,
+			baseURL+BerthServiceCreateTokenProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("CreateToken")),
+			connect.WithClientOptions(opts...),
+		),
+		listTokens: connect.NewClient[berthv1.ListTokensRequest, berthv1.ListTokensResponse](
+			httpClient,
+			baseURL+BerthServiceListTokensProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("ListTokens")),
+			connect.WithClientOptions(opts...),
+		),
+		revokeToken: connect.NewClient[berthv1.RevokeTokenRequest, berthv1.RevokeTokenResponse](
+			httpClient,
+			baseURL+BerthServiceRevokeTokenProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("RevokeToken")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -193,6 +222,9 @@ type berthServiceClient struct {
 	checkInfrastructure  *connect.Client[berthv1.CheckInfrastructureRequest, berthv1.CheckInfrastructureResponse]
 	addInfrastructure    *connect.Client[berthv1.AddInfrastructureRequest, berthv1.AddInfrastructureResponse]
 	removeInfrastructure *connect.Client[berthv1.RemoveInfrastructureRequest, berthv1.RemoveInfrastructureResponse]
+	createToken          *connect.Client[berthv1.CreateTokenRequest, berthv1.CreateTokenResponse]
+	listTokens           *connect.Client[berthv1.ListTokensRequest, berthv1.ListTokensResponse]
+	revokeToken          *connect.Client[berthv1.RevokeTokenRequest, berthv1.RevokeTokenResponse]
 }
 
 // Info calls berth.v1.BerthService.Info.
@@ -260,6 +292,21 @@ func (c *berthServiceClient) RemoveInfrastructure(ctx context.Context, req *conn
 	return c.removeInfrastructure.CallUnary(ctx, req)
 }
 
+// CreateToken calls berth.v1.BerthService.CreateToken.
+func (c *berthServiceClient) CreateToken(ctx context.Context, req *connect.Request[berthv1.CreateTokenRequest]) (*connect.Response[berthv1.CreateTokenResponse], error) {
+	return c.createToken.CallUnary(ctx, req)
+}
+
+// ListTokens calls berth.v1.BerthService.ListTokens.
+func (c *berthServiceClient) ListTokens(ctx context.Context, req *connect.Request[berthv1.ListTokensRequest]) (*connect.Response[berthv1.ListTokensResponse], error) {
+	return c.listTokens.CallUnary(ctx, req)
+}
+
+// RevokeToken calls berth.v1.BerthService.RevokeToken.
+func (c *berthServiceClient) RevokeToken(ctx context.Context, req *connect.Request[berthv1.RevokeTokenRequest]) (*connect.Response[berthv1.RevokeTokenResponse], error) {
+	return c.revokeToken.CallUnary(ctx, req)
+}
+
 // BerthServiceHandler is an implementation of the berth.v1.BerthService service.
 type BerthServiceHandler interface {
 	Info(context.Context, *connect.Request[berthv1.InfoRequest]) (*connect.Response[berthv1.InfoResponse], error)
@@ -276,6 +323,9 @@ type BerthServiceHandler interface {
 	CheckInfrastructure(context.Context, *connect.Request[berthv1.CheckInfrastructureRequest]) (*connect.Response[berthv1.CheckInfrastructureResponse], error)
 	AddInfrastructure(context.Context, *connect.Request[berthv1.AddInfrastructureRequest]) (*connect.Response[berthv1.AddInfrastructureResponse], error)
 	RemoveInfrastructure(context.Context, *connect.Request[berthv1.RemoveInfrastructureRequest]) (*connect.Response[berthv1.RemoveInfrastructureResponse], error)
+	CreateToken(context.Context, *connect.Request[berthv1.CreateTokenRequest]) (*connect.Response[berthv1.CreateTokenResponse], error)
+	ListTokens(context.Context, *connect.Request[berthv1.ListTokensRequest]) (*connect.Response[berthv1.ListTokensResponse], error)
+	RevokeToken(context.Context, *connect.Request[berthv1.RevokeTokenRequest]) (*connect.Response[berthv1.RevokeTokenResponse], error)
 }
 
 // NewBerthServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -363,6 +413,24 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(berthServiceMethods.ByName("RemoveInfrastructure")),
 		connect.WithHandlerOptions(opts...),
 	)
+	berthServiceCreateTokenHandler := connect.NewUnaryHandler(
+		BerthServiceCreateTokenProcedure,
+		svc.CreateToken,
+		connect.WithSchema(berthServiceMethods.ByName("CreateToken")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceListTokensHandler := connect.NewUnaryHandler(
+		BerthServiceListTokensProcedure,
+		svc.ListTokens,
+		connect.WithSchema(berthServiceMethods.ByName("ListTokens")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceRevokeTokenHandler := connect.NewUnaryHandler(
+		BerthServiceRevokeTokenProcedure,
+		svc.RevokeToken,
+		connect.WithSchema(berthServiceMethods.ByName("RevokeToken")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/berth.v1.BerthService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case BerthServiceInfoProcedure:
@@ -391,6 +459,12 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 			berthServiceAddInfrastructureHandler.ServeHTTP(w, r)
 		case BerthServiceRemoveInfrastructureProcedure:
 			berthServiceRemoveInfrastructureHandler.ServeHTTP(w, r)
+		case BerthServiceCreateTokenProcedure:
+			berthServiceCreateTokenHandler.ServeHTTP(w, r)
+		case BerthServiceListTokensProcedure:
+			berthServiceListTokensHandler.ServeHTTP(w, r)
+		case BerthServiceRevokeTokenProcedure:
+			berthServiceRevokeTokenHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -450,4 +524,16 @@ func (UnimplementedBerthServiceHandler) AddInfrastructure(context.Context, *conn
 
 func (UnimplementedBerthServiceHandler) RemoveInfrastructure(context.Context, *connect.Request[berthv1.RemoveInfrastructureRequest]) (*connect.Response[berthv1.RemoveInfrastructureResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.RemoveInfrastructure is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) CreateToken(context.Context, *connect.Request[berthv1.CreateTokenRequest]) (*connect.Response[berthv1.CreateTokenResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.CreateToken is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) ListTokens(context.Context, *connect.Request[berthv1.ListTokensRequest]) (*connect.Response[berthv1.ListTokensResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ListTokens is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) RevokeToken(context.Context, *connect.Request[berthv1.RevokeTokenRequest]) (*connect.Response[berthv1.RevokeTokenResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.RevokeToken is not implemented"))
 }

@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/berth-run/berth/internal/config"
+	"github.com/berth-run/berth/internal/control"
+	"github.com/berth-run/berth/internal/version"
+)
+
+func (a *app) serverCommand() *cobra.Command {
+	var c control.ServerConfig
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Serve a data directory over the network, and stay",
+		Long: `Serve the data directory over the network: tasks go on without any other berth
+command, and people and programs reach it with --server and a token.
+
+One port has it all, with TLS: the API (Connect, gRPC, gRPC-Web and JSON), /healthz,
+/readyz, /metrics, and what agents in pods report to. Without --tls-cert the server
+makes a CA of its own in the data directory; clients trust it with --ca-file.
+
+SIGTERM ends it well. SIGHUP puts the program that is there now in its place,
+with the same socket: nobody is refused meanwhile.`,
+		Example: `  berth server
+  berth server token create ann
+  berth server --listen 0.0.0.0:7070 --advertise berth.example.org
+  BERTH_SERVER=https://berth.example.org:7070 BERTH_TOKEN_FILE=token BERTH_CA_FILE=ca.pem berth task list`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("server") {
+				return fmt.Errorf("berth server serves a data directory of this machine: leave out --server")
+			}
+			return a.serve(c)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&c.Listen, "listen", "127.0.0.1:7070", "address to listen on; 0.0.0.0:7070 for all of the machine's")
+	flags.StringSliceVar(&c.Advertise, "advertise", nil, "names and addresses that clients use, for the generated certificate")
+	flags.StringVar(&c.TLSCert, "tls-cert", "", "certificate of the server, with those between it and its CA (PEM); read again when it changes")
+	flags.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate (PEM)")
+	cmd.AddCommand(a.serverTokenCommand())
+	return cmd
+}
+
+// program is where to find what this process runs, as it was started: a link
+// or a file that was replaced since leads to the new version.
+func program() (string, error) {
+	if path, err := exec.LookPath(os.Args[0]); err == nil {
+		return filepath.Abs(path)
+	}
+	return os.Executable()
+}
+
+func (a *app) serve(c control.ServerConfig) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	path, err := program()
+	if err != nil {
+		return err
+	}
+	infra, err := config.Locate(a.infra)
+	if err != nil {
+		return err
+	}
+	data, err := filepath.Abs(config.DataDir(a.data, infra))
+	if err != nil {
+		return err
+	}
+	level := slog.LevelInfo
+	if a.verbose {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+	c.Config = control.Config{InfraPath: infra, DataDir: data, Version: version.String(), Log: log}
+	c.WaitingFor = func(pid int) {
+		who := "another berth process"
+		if pid != 0 {
+			who = fmt.Sprintf("another berth process (PID %d)", pid)
+		}
+		fmt.Fprintf(a.stderr, "berth: %s has the data directory %s; waiting until it ends\n", who, data)
+	}
+
+	server, err := a.openServer(c, signals)
+	if server == nil {
+		return err
+	}
+	a.announce(server)
+	for s := range signals {
+		if s != syscall.SIGHUP {
+			log.Info("ending", "signal", s)
+			return closeServer(server, log)
+		}
+		if err := runs(path); err != nil {
+			log.Error("not restarted: the program that is there now doesn't run", "path", path, "error", err)
+			continue
+		}
+		log.Info("restarting", "path", path)
+		ended, err := server.Restart(path, append([]string{os.Args[0]}, os.Args[1:]...))
+		if ended {
+			return fmt.Errorf("cannot restart, and ended: %w", err)
+		}
+		log.Error("not restarted", "error", err)
+	}
+	return nil
+}
+
+// openServer opens the server, unless a signal ends that before. A server
+// without an error is nil then.
+func (a *app) openServer(c control.ServerConfig, signals <-chan os.Signal) (*control.Server, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	type outcome struct {
+		server *control.Server
+		err    error
+	}
+	opened := make(chan outcome, 1)
+	go func() {
+		server, err := control.OpenServer(ctx, c)
+		opened <- outcome{server, err}
+	}()
+	for {
+		select {
+		case o := <-opened:
+			return o.server, o.err
+		case s := <-signals:
+			if s == syscall.SIGHUP {
+				continue // what would be started is what is starting
+			}
+			cancel()
+			if o := <-opened; o.err != nil && !errors.Is(o.err, context.Canceled) {
+				return nil, o.err
+			} else if o.server != nil {
+				return nil, o.server.Close()
+			}
+			return nil, nil
+		}
+	}
+}
+
+// announce says where the server is and how to use it.
+func (a *app) announce(server *control.Server) {
+	trust, flag := "its certificate was given", ""
+	if server.CAPath != "" {
+		trust, flag = "its CA is "+server.CAPath, " --ca-file ca.pem"
+	}
+	fmt.Fprintf(a.stderr, "berth: serving %s; %s\n", server.URL, trust)
+	fmt.Fprintf(a.stderr, "berth: make a token with berth server token create NAME, and use it with berth --server %s%s --token TOKEN (or BERTH_SERVER, BERTH_CA_FILE, BERTH_TOKEN)\n", server.URL, flag)
+}
+
+// endLimit bounds how long a server may take to end.
+const endLimit = 9 * time.Second
+
+// closeServer ends the server in time: what is left then is found by the next
+// one, as after a crash.
+func closeServer(server *control.Server, log *slog.Logger) error {
+	closed := make(chan error, 1)
+	go func() { closed <- server.Close() }()
+	select {
+	case err := <-closed:
+		log.Info("ended")
+		return err
+	case <-time.After(endLimit):
+		log.Warn("ended before everything was finished; the next server goes on with it")
+		return nil
+	}
+}
+
+// runs says why a program can't take this one's place, or nil.
+func runs(path string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, path, "version").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("berth version: %w: %s", err, oneLine(string(out)))
+	}
+	return nil
+}

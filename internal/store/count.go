@@ -1,0 +1,33 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/berth-run/berth"
+)
+
+// CountByState returns how many tasks there are in each state.
+func (s *Store) CountByState(ctx context.Context) (map[berth.TaskState]int, error) {
+	rows, err := s.read.QueryContext(ctx, "SELECT state, COUNT(*) FROM tasks GROUP BY state")
+	if err != nil {
+		return nil, s.explain("read", err)
+	}
+	defer rows.Close()
+	counts := map[berth.TaskState]int{}
+	for rows.Next() {
+		var state berth.TaskState
+		var n int
+		if err := rows.Scan(&state, &n); err != nil {
+			return nil, s.explain("read", err)
+		}
+		counts[state] = n
+	}
+	return counts, s.explain("read", rows.Err())
+}
+
+// Probe writes, to find out whether that can be done.
+func (s *Store) Probe(ctx context.Context) error {
+	_, err := s.write.ExecContext(ctx, "INSERT INTO meta (key, value) VALUES ('probe', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", time.Now().UTC().Format(time.RFC3339Nano))
+	return s.explain("write", err)
+}
