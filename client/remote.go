@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -80,6 +81,12 @@ func (r *remote) waiting(reason string) {
 		r.told = time.Now()
 		r.tell(reason)
 	}
+}
+
+// RoundTrip reaches the server's registry: a remote is the transport of
+// images.Local.
+func (r *remote) RoundTrip(request *http.Request) (*http.Response, error) {
+	return r.client.RoundTrip(request)
 }
 
 // Close lets go of the connections.

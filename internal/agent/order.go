@@ -152,6 +152,15 @@ func (k Keys) derive(parts ...string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
+// PullToken lets the nodes of an infrastructure pull from Berth's own registry,
+// and nothing else.
+func (k Keys) PullToken(infrastructure string) string { return k.derive("pull", infrastructure) }
+
+// ValidPull reports whether a token is the one of an infrastructure's nodes.
+func (k Keys) ValidPull(token, infrastructure string) bool {
+	return hmac.Equal([]byte(token), []byte(k.PullToken(infrastructure)))
+}
+
 // Valid reports whether a token is the one of an attempt's pod, in a time that
 // tells nothing about it.
 func (k Keys) Valid(token, task, pod string) bool {

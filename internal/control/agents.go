@@ -44,6 +44,9 @@ func (a *agents) Prepare(ctx context.Context, infra berth.InfrastructureConfig, 
 			CA: a.host.config.CallbackCA, Heartbeat: heartbeat,
 		}
 	}
+	if infra.Registry != "" {
+		out.Registry = a.host.packages.login(infra, a.keys)
+	}
 	if call := order.Spec.Call; call != nil {
 		out.Order.Call = &agent.Call{Function: call.Function, Arguments: map[string]json.RawMessage{}}
 		secret := map[string]bool{}

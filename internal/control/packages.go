@@ -8,7 +8,9 @@ import (
 	"sync"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agent"
 	"github.com/berth-run/berth/internal/build"
+	"github.com/berth-run/berth/internal/engine"
 	"github.com/berth-run/berth/internal/images"
 	"github.com/berth-run/berth/internal/registry"
 )
@@ -104,6 +106,33 @@ func (p *packages) find(ctx context.Context, infra berth.InfrastructureConfig, n
 		return pkg, "", err
 	}
 	return pkg, theirs.Reference(name, pkg.Digest), nil
+}
+
+// pullUser is who the nodes of an infrastructure are to our own registry; its
+// name follows.
+const pullUser = "pull-"
+
+// login returns how the nodes of an infrastructure log in to its registry: to
+// our own by a token for just that, to another as this machine does; nil where
+// it takes anybody.
+func (p *packages) login(infra berth.InfrastructureConfig, keys agent.Keys) *engine.RegistryLogin {
+	host, _, _ := strings.Cut(infra.Registry, "/")
+	if p.own(infra.Registry) {
+		return &engine.RegistryLogin{Host: host, Username: pullUser + infra.Name, Password: berth.Secret(keys.PullToken(infra.Name))}
+	}
+	user, password, ok := images.Login(host)
+	if !ok {
+		return nil
+	}
+	return &engine.RegistryLogin{Host: host, Username: user, Password: berth.Secret(password)}
+}
+
+// mayPull reports whether a request is one of an infrastructure's nodes, which
+// may read what they run.
+func (h *Host) mayPull(r *http.Request) bool {
+	user, password, _ := r.BasicAuth()
+	infrastructure, ok := strings.CutPrefix(user, pullUser)
+	return ok && (r.Method == http.MethodGet || r.Method == http.MethodHead) && h.agents.keys.ValidPull(password, infrastructure)
 }
 
 // deliver sees to it that a registry has a package of ours.

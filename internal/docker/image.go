@@ -120,7 +120,7 @@ func (d *Driver) pull(ctx context.Context, ref string, order engine.Order) error
 			// No longer than a container may take to start.
 			pullCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(d.config.Grace.Start, callTimeout))
 			defer cancel()
-			p.err = d.pullNow(pullCtx, ref)
+			p.err = d.pullNow(pullCtx, ref, order)
 			d.pulls.mu.Lock()
 			delete(d.pulls.under, ref)
 			d.pulls.mu.Unlock()
@@ -139,8 +139,13 @@ func (d *Driver) pull(ctx context.Context, ref string, order engine.Order) error
 	}
 }
 
-func (d *Driver) pullNow(ctx context.Context, ref string) error {
-	answer, err := d.client.api.ImagePull(ctx, ref, client.ImagePullOptions{RegistryAuth: registryAuth(ref)})
+func (d *Driver) pullNow(ctx context.Context, ref string, order engine.Order) error {
+	auth := registryAuth(ref)
+	if order.Agent != nil && order.Agent.Registry != nil {
+		login := order.Agent.Registry
+		auth = encodeAuth(registry.AuthConfig{Username: login.Username, Password: login.Password.Reveal(), ServerAddress: login.Host})
+	}
+	answer, err := d.client.api.ImagePull(ctx, ref, client.ImagePullOptions{RegistryAuth: auth})
 	if err != nil {
 		return err
 	}
@@ -183,10 +188,14 @@ func registryAuth(ref string) string {
 	if err != nil {
 		return ""
 	}
-	data, err := json.Marshal(registry.AuthConfig{
+	return encodeAuth(registry.AuthConfig{
 		Username: c.Username, Password: c.Password, Auth: c.Auth, IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken,
 		ServerAddress: parsed.Context().RegistryStr(),
 	})
+}
+
+func encodeAuth(config registry.AuthConfig) string {
+	data, err := json.Marshal(config)
 	if err != nil {
 		return ""
 	}

@@ -112,9 +112,20 @@ type Agent struct {
 	Binary  func(platform string) ([]byte, error) // the agent itself, for os/arch such as linux/amd64
 	Secrets []SecretInput
 
+	// Registry is how to log in where the task's image, and the agent's, are
+	// pulled from; nil where no login is known.
+	Registry *RegistryLogin
+
 	// Load writes the image of the task, for a platform, as docker load takes
 	// it; nil where it is pulled.
 	Load func(ctx context.Context, platform string, w io.Writer) error
+}
+
+// RegistryLogin is a user and a password of a registry.
+type RegistryLogin struct {
+	Host     string // HOST[:PORT]
+	Username string
+	Password berth.Secret
 }
 
 // SecretInput is the value of a secret input, for this attempt alone.

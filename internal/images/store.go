@@ -46,6 +46,21 @@ func Remote(where string, transport http.RoundTripper) *Store {
 	return &Store{where: strings.TrimSuffix(where, "/"), options: []remote.Option{remote.WithTransport(verified{transport}), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithJobs(4)}}
 }
 
+// Login returns the user and password that docker's configuration has for a
+// registry.
+func Login(host string) (user, password string, ok bool) {
+	registry, err := name.NewRegistry(host)
+	if err != nil {
+		return "", "", false
+	}
+	login, err := authn.DefaultKeychain.Resolve(registry)
+	if err != nil || login == authn.Anonymous {
+		return "", "", false
+	}
+	c, err := login.Authorization()
+	return c.Username, c.Password, err == nil && c.Password != ""
+}
+
 // Where returns HOST[:PORT][/PREFIX].
 func (s *Store) Where() string { return s.where }
 

@@ -58,6 +58,9 @@ func addAgent(pod *corev1.Pod, order engine.Order) error {
 	if err != nil {
 		return err
 	}
+	if given.Registry != nil {
+		pod.Spec.ImagePullSecrets = append(pod.Spec.ImagePullSecrets, corev1.LocalObjectReference{Name: "berth-registry-" + order.Instance})
+	}
 	main.Command, main.Args = []string{agent.Path}, nil
 	main.Env = slices.Concat(env(vars), secrets, main.Env)
 	if given.Inject {

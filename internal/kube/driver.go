@@ -27,6 +27,7 @@ type Driver struct {
 	instance string
 	events   *podEvents
 	reports  *reports
+	pull     pullSecret
 	nonRoot  atomic.Bool // the namespace was found to want it
 }
 
@@ -92,6 +93,9 @@ func (d *Driver) answers(ctx context.Context) error {
 func (d *Driver) Create(ctx context.Context, order engine.Order) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	if err := d.ensurePullSecret(ctx, order); err != nil {
+		return "", err
+	}
 	uid, err := d.createPod(ctx, order)
 	if err != nil {
 		return "", err

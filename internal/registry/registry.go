@@ -59,6 +59,7 @@ func Open(dir string) (r *Registry, err error) {
 		},
 	}
 	config.HTTP.Secret = hex.EncodeToString(secret[:])
+	config.HTTP.RelativeURLs = true // it doesn't know by which names it is reached
 	config.Catalog.MaxEntries = 1000
 	ctx, stop := context.WithCancel(context.Background())
 	defer func() {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"iter"
 	"net/http"
+	"net/url"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -16,20 +17,47 @@ import (
 
 // Client is a Service that is served elsewhere.
 type Client struct {
-	rpc  berthv1connect.BerthServiceClient
-	http *http.Client
+	rpc   berthv1connect.BerthServiceClient
+	http  *http.Client
+	url   *url.URL
+	token string
 }
 
 var _ berth.Service = (*Client)(nil)
 
 // NewClient returns a client of the Service at a URL. The token is sent as a
 // bearer token; none is when it is empty.
-func NewClient(httpClient *http.Client, url, token string) *Client {
+func NewClient(httpClient *http.Client, address, token string) *Client {
 	var options []connect.ClientOption
 	if token != "" {
 		options = append(options, connect.WithInterceptors(bearer(token)))
 	}
-	return &Client{rpc: berthv1connect.NewBerthServiceClient(httpClient, url, options...), http: httpClient}
+	parsed, err := url.Parse(address)
+	if err != nil {
+		parsed = &url.URL{} // its callers have looked at it
+	}
+	return &Client{rpc: berthv1connect.NewBerthServiceClient(httpClient, address, options...), http: httpClient, url: parsed, token: token}
+}
+
+// RoundTrip sends a request of the registry protocol to the server, whatever
+// host it names: a Client is the transport of images.Local.
+func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
+	request := r.Clone(r.Context())
+	request.URL.Scheme, request.URL.Host, request.Host = c.url.Scheme, c.url.Host, ""
+	if c.token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	transport := c.http.Transport
+	if checked, ok := transport.(checking); ok {
+		transport = checked.next // a registry answers in its own ways
+	}
+	response, err := transport.RoundTrip(request)
+	if err != nil {
+		if known := transportError(err); known != nil {
+			err = known
+		}
+	}
+	return response, err
 }
 
 // Close lets go of the connections.
