@@ -41,6 +41,7 @@ type Order struct {
 
 	Steps []berth.Step `json:"steps,omitempty"` // or
 	Call  *Call        `json:"call,omitempty"`
+	Probe *Probe       `json:"probe,omitempty"`
 
 	Nonce    string    `json:"nonce"` // of frames in the log; see Frame
 	Message  Message   `json:"message"`
@@ -52,6 +53,12 @@ type Call struct {
 	Function  string                     `json:"function"`
 	Arguments map[string]json.RawMessage `json:"arguments"`         // without secret ones
 	Secrets   map[string]string          `json:"secrets,omitempty"` // input → "env:NAME" or "file:PATH", where its value is
+}
+
+// Probe asks whether a URL can be reached from where the agent runs.
+type Probe struct {
+	URL string `json:"url,omitempty"`
+	CA  string `json:"ca,omitempty"` // PEM; empty: the system's
 }
 
 // Message is how the agent leaves its report with the container.

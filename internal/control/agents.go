@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"strings"
 	"time"
 
@@ -65,9 +64,7 @@ func (a *agents) Prepare(ctx context.Context, infra berth.InfrastructureConfig, 
 			out.Secrets = append(out.Secrets, input)
 		}
 		if infra.Kind == berth.KindDocker && infra.Registry == "" {
-			out.Load = func(ctx context.Context, platform string, w io.Writer) error {
-				return a.host.packages.store().DockerArchive(ctx, w, call.Package, call.Digest, platform)
-			}
+			out.Load = a.host.packages.loader(call.Package, call.Digest)
 		}
 		return out, nil
 	}

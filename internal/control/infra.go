@@ -81,7 +81,15 @@ func (h *Host) CheckInfrastructure(ctx context.Context, name string) (berth.Infr
 		return berth.InfrastructureCheck{}, err
 	}
 	defer to.close()
-	return to.Check(ctx)
+	check, err := to.Check(ctx)
+	if err != nil || !check.OK {
+		return check, err
+	}
+	for _, row := range h.probe(ctx, entry) {
+		check.Rows = append(check.Rows, row)
+		check.OK = check.OK && row.Status != berth.CheckFailed
+	}
+	return check, nil
 }
 
 func (h *Host) RemoveInfrastructure(ctx context.Context, name string, force bool) error {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -106,6 +107,13 @@ func (p *packages) find(ctx context.Context, infra berth.InfrastructureConfig, n
 		return pkg, "", err
 	}
 	return pkg, theirs.Reference(name, pkg.Digest), nil
+}
+
+// loader writes a package of ours as docker load takes it.
+func (p *packages) loader(name, digest string) func(ctx context.Context, platform string, w io.Writer) error {
+	return func(ctx context.Context, platform string, w io.Writer) error {
+		return p.store().DockerArchive(ctx, w, name, digest, platform)
+	}
 }
 
 // pullUser is who the nodes of an infrastructure are to our own registry; its

@@ -24,6 +24,13 @@ var agentRows = []row{
 		remedy:  "have the program write what container.yml declares as output, such as NAME: VALUE; everything else belongs on stderr, or use capture: marked",
 		by:      berth.RemedyByUser,
 	},
+	{
+		cause: berth.CauseCallbackUnreachable, rank: 962, patience: berth.PatienceNone,
+		means:   "A pod does not reach the control plane at callback_to. Tasks work without; results come a second later, and heartbeats not at all.",
+		summary: "A pod can't reach the control plane.",
+		remedy:  "check that callback_to of infrastructure {infrastructure} in infra.yml is an address that pods can reach (a firewall, a NetworkPolicy), that berth server listens there, and that its certificate is for that name (--advertise)",
+		by:      berth.RemedyByUser,
+	},
 }
 
 // Completed says why what an agent ran failed; nil when it succeeded. What the

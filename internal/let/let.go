@@ -77,6 +77,8 @@ func Run(order *agent.Order, environ []string) int {
 	r.tell(agent.Event{Type: berth.EventReady})
 	var c *agent.Completion
 	switch {
+	case order.Probe != nil:
+		c = runProbe(order.Probe)
 	case order.Call != nil:
 		c = runCall(order, environ, p, r)
 	case len(order.Steps) > 0:

@@ -1,0 +1,167 @@
+package control
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"github.com/rs/xid"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agent"
+	"github.com/berth-run/berth/internal/agentbin"
+	"github.com/berth-run/berth/internal/build"
+	"github.com/berth-run/berth/internal/engine"
+	"github.com/berth-run/berth/internal/images"
+)
+
+// podLimit bounds how long a probe's pod may take.
+const podLimit = 60 * time.Second
+
+// probe starts a pod that proves what only a pod can: that its node gets images
+// from the infrastructure's registry, and that it reaches callback_to. Rows are
+// for what is configured.
+func (h *Host) probe(ctx context.Context, entry berth.InfrastructureConfig) []berth.CheckRow {
+	pull := berth.CheckRow{What: "pod → registry " + entry.Registry, Status: berth.CheckOK, Detail: "a pod's image is pulled from there"}
+	callback := berth.CheckRow{What: "pod → " + entry.CallbackTo, Status: berth.CheckOK, Detail: "a pod reaches the control plane: results at once, heartbeats"}
+	rows := func() []berth.CheckRow {
+		var rows []berth.CheckRow
+		if entry.Registry != "" {
+			rows = append(rows, pull)
+		}
+		if entry.CallbackTo != "" {
+			rows = append(rows, callback)
+		}
+		return rows
+	}
+	if entry.Registry == "" && (entry.CallbackTo == "" || entry.AgentImage == "" && entry.Kind == berth.KindKube) {
+		if entry.CallbackTo != "" {
+			callback.Status, callback.Detail, callback.Remedy = berth.CheckWarning, "not tried: there is no image to start a pod from", "set registry: or agent_image: of "+entry.Name+" in infra.yml"
+		}
+		return rows()
+	}
+	fail := func(d *berth.Diagnosis, started bool) []berth.CheckRow {
+		row := &pull
+		if started || entry.Registry == "" {
+			row = &callback
+		} else {
+			callback.Status, callback.Detail = berth.CheckWarning, "not tried: the pod did not start"
+		}
+		row.Status, row.Detail, row.Remedy = berth.CheckFailed, d.Summary, d.Remedy.Text
+		return rows()
+	}
+	outcome, started, err := h.runProbe(ctx, entry)
+	if err != nil {
+		return fail(&berth.Diagnosis{Summary: err.Error()}, false)
+	}
+	if d := outcome.Diagnosis; d != nil {
+		return fail(d, started)
+	}
+	return rows()
+}
+
+// runProbe runs one, and says how it ended and whether its program started.
+func (h *Host) runProbe(ctx context.Context, entry berth.InfrastructureConfig) (*berth.Outcome, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, podLimit)
+	defer cancel()
+	id := xid.New().String()
+	instance := "probe-" + id
+	connection, err := connect(entry, instance)
+	if err != nil {
+		return nil, false, err
+	}
+	defer connection.close()
+	order := engine.Order{
+		Instance: instance, TaskID: id, Attempt: 1, Pod: "berth-probe-" + id,
+		Spec: berth.TaskSpec{CPU: entry.Defaults.CPU, Memory: entry.Defaults.Memory, Timeout: podLimit},
+		Agent: &engine.Agent{
+			Order:  agent.Order{Version: agent.Version, Task: id, Attempt: 1, Pod: "berth-probe-" + id, Nonce: h.agents.Nonce(id), Probe: &agent.Probe{CA: h.config.CallbackCA}},
+			Binary: agentbin.Binary,
+		},
+	}
+	if entry.CallbackTo != "" {
+		if u, err := url.Parse(entry.CallbackTo); err == nil {
+			order.Agent.Order.Probe.URL = u.JoinPath("/healthz").String()
+		}
+	}
+	if entry.Registry != "" {
+		order.Agent.Registry = h.packages.login(entry, h.agents.keys)
+	}
+	if err := h.probeImage(ctx, entry, &order); err != nil {
+		return nil, false, err
+	}
+	seen := &probeSink{name: order.Pod, observed: make(chan berth.Observation, 64)}
+	go connection.Watch(ctx, seen)
+	uid, err := connection.Create(ctx, order)
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() {
+		clean, done := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+		defer done()
+		if deletion, err := connection.Delete(clean, order.Pod, uid, 0); err == nil && deletion == engine.DeletionStopped {
+			_, _ = connection.Delete(clean, order.Pod, uid, 0)
+		}
+	}()
+	var last berth.Observation
+	for {
+		select {
+		case last = <-seen.observed:
+		case <-ctx.Done():
+			d := last.Diagnosis
+			if d == nil {
+				d = &berth.Diagnosis{Summary: "The pod did not end within " + podLimit.String() + "."}
+			}
+			return &berth.Outcome{Diagnosis: d}, !last.StartedAt.IsZero(), nil
+		}
+		started := !last.StartedAt.IsZero()
+		switch {
+		case last.Outcome != nil:
+			return last.Outcome, started, nil
+		case last.Gone:
+			return &berth.Outcome{Diagnosis: &berth.Diagnosis{Summary: "The pod was deleted before it ended."}}, started, nil
+		case last.Diagnosis != nil && last.Patience != berth.PatienceStart && last.Patience != berth.PatienceForever:
+			return &berth.Outcome{Diagnosis: last.Diagnosis}, started, nil // it would be tried for a while yet, in vain
+		}
+	}
+}
+
+// probeImage says what a probe's pod is made from: the agent's own image.
+func (h *Host) probeImage(ctx context.Context, entry berth.InfrastructureConfig, order *engine.Order) error {
+	if entry.Kind == berth.KindDocker && entry.Registry == "" {
+		digest, err := build.PushAgent(ctx, h.packages.store(), agentPackage)
+		if err != nil {
+			return err
+		}
+		order.Spec.Image = images.LoadTag(agentPackage, digest)
+		order.Agent.Load = h.packages.loader(agentPackage, digest)
+		return nil
+	}
+	image, err := h.packages.agentImage(ctx, entry)
+	order.Spec.Image = image
+	return err
+}
+
+// probeSink passes on what is seen of one pod.
+type probeSink struct {
+	name     string
+	observed chan berth.Observation
+}
+
+func (s *probeSink) Listed(pods []berth.Observation, _ time.Time) {
+	for _, pod := range pods {
+		s.Observed(pod)
+	}
+}
+
+func (s *probeSink) Observed(pod berth.Observation) {
+	if pod.Pod != s.name {
+		return
+	}
+	select {
+	case s.observed <- pod:
+	default: // nobody looks any more
+	}
+}
+
+func (s *probeSink) Lost(*engine.Refusal) {}

@@ -1,0 +1,44 @@
+package let
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agent"
+)
+
+// runProbe finds out whether the control plane can be reached from here.
+func runProbe(p *agent.Probe) *agent.Completion {
+	if p.URL == "" {
+		return &agent.Completion{}
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
+	if p.CA != "" {
+		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+		transport.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(p.CA))
+	}
+	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
+	// A server that was just started, or a network that is just being set up,
+	// may take a moment.
+	var last error
+	for range 3 {
+		response, err := client.Get(p.URL)
+		if err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return &agent.Completion{}
+			}
+			err = fmt.Errorf("it answered %s, which a Berth server does not", response.Status)
+		}
+		last = err
+		time.Sleep(300 * time.Millisecond)
+	}
+	return &agent.Completion{ExitCode: 1, Fault: &agent.Fault{
+		Cause: berth.CauseCallbackUnreachable, Summary: fmt.Sprintf("A pod can't reach the control plane at %s: %v.", p.URL, last),
+		Evidence: []berth.Evidence{{Source: "agent in a pod", Text: last.Error()}},
+	}}
+}
