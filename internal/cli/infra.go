@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -199,7 +200,7 @@ func (a *app) infraCheckCommand() *cobra.Command {
 				if err := a.print(check, func(w io.Writer) { checkPage(w, check) }); err != nil {
 					return err
 				}
-				if !check.OK {
+				if !check.OK || failedRow(check) {
 					return exitError(1)
 				}
 				return nil
@@ -231,9 +232,16 @@ func checkPage(w io.Writer, c berth.InfrastructureCheck) {
 		}
 		fmt.Fprintf(w, "  %s: %s\n", r.What, oneLine(r.Remedy))
 	}
-	if c.OK {
-		fmt.Fprintln(w, "\nTasks can run here.")
-	} else {
+	switch {
+	case !c.OK:
 		fmt.Fprintln(w, "\nTasks can't run here yet.")
+	case failedRow(c):
+		fmt.Fprintln(w, "\nTasks can run here; packages and callbacks don't work as configured yet.")
+	default:
+		fmt.Fprintln(w, "\nTasks can run here.")
 	}
+}
+
+func failedRow(c berth.InfrastructureCheck) bool {
+	return slices.ContainsFunc(c.Rows, func(r berth.CheckRow) bool { return r.Status == berth.CheckFailed })
 }

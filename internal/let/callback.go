@@ -6,10 +6,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"sync"
 	"time"
 
@@ -102,8 +100,7 @@ func (c *callback) finish(e agent.Event) {
 		select {
 		case <-idle:
 		case <-timer.C:
-			fmt.Fprintln(os.Stderr, "berthlet: the control plane could not be told of the end; it learns of it from the cluster")
-			return
+			return // it learns of it from the cluster
 		}
 	}
 }

@@ -79,7 +79,7 @@ var siteCount struct {
 }
 
 // newSite makes a namespace through create-kubeconfig, as an engineer would.
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T, profiles ...string) *site {
 	t.Helper()
 	siteCount.Lock()
 	siteCount.n++
@@ -87,7 +87,7 @@ func newSite(t *testing.T) *site {
 	siteCount.Unlock()
 	s := &site{t: t, dir: t.TempDir(), namespace: namespace}
 	s.kubeconfig = filepath.Join(s.dir, "kubeconfig")
-	r := s.berthEnv([]string{"KUBECONFIG=" + adminKubeconfig}, "create-kubeconfig", "--namespace", namespace, "-o", s.kubeconfig)
+	r := s.berthEnv([]string{"KUBECONFIG=" + adminKubeconfig}, append([]string{"create-kubeconfig", "--namespace", namespace, "-o", s.kubeconfig}, profileFlags(profiles)...)...)
 	if r.code != 0 {
 		t.Fatalf("create-kubeconfig: exit %d\n%s", r.code, r.stderr)
 	}
@@ -106,6 +106,13 @@ func newSite(t *testing.T) *site {
 		return err == nil
 	})
 	return s
+}
+
+func profileFlags(profiles []string) []string {
+	if len(profiles) == 0 {
+		return nil
+	}
+	return []string{"--profile", strings.Join(profiles, ",")}
 }
 
 // infra writes infra.yml, with more lines for the entry.
