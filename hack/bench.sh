@@ -9,5 +9,6 @@ trap 'exit 130' INT TERM
 bin/localkube up --name bench-kwok --control-plane-only --kwok-nodes 20
 CGO_ENABLED=0 go run ./test/bench throughput --kubeconfig .localkube/bench-kwok/kubeconfig "$@"
 bin/localkube down --name bench-kwok
-bin/localkube up --name bench
+bin/localkube up --name bench --max-pods 250
 CGO_ENABLED=0 go run ./test/bench latency --kubeconfig .localkube/bench/kubeconfig --berth bin/berth
+CGO_ENABLED=0 go run ./test/bench functions --kubeconfig .localkube/bench/kubeconfig --berth bin/berth --base "rootfs:$(hack/base-image.sh)"

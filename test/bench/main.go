@@ -21,7 +21,7 @@ const image = "docker.io/library/busybox:1.35"
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: bench throughput|latency [flags]")
+		fmt.Fprintln(os.Stderr, "usage: bench throughput|latency|functions [flags]")
 		os.Exit(2)
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
@@ -30,6 +30,8 @@ func main() {
 	tasks := flags.Int("tasks", 1000, "tasks of a throughput round")
 	rounds := flags.Int("rounds", 3, "rounds of each, in turn")
 	runs := flags.Int("runs", 20, "runs of each for the latency, in turn")
+	base := flags.String("base", "", "base image of the functions' package, as berth package build --base takes it")
+	atOnce := flags.Int("at-once", 200, "functions at once")
 	_ = flags.Parse(os.Args[2:])
 	var err error
 	switch os.Args[1] {
@@ -37,6 +39,8 @@ func main() {
 		err = throughput(context.Background(), *kubeconfig, *tasks, *rounds)
 	case "latency":
 		err = latency(context.Background(), *kubeconfig, *berth, *runs)
+	case "functions":
+		err = functions(context.Background(), *kubeconfig, *berth, *base, *runs, *atOnce)
 	default:
 		err = fmt.Errorf("unknown measurement %q", os.Args[1])
 	}
