@@ -82,3 +82,17 @@ func closedPort(t *testing.T) string {
 	defer listener.Close()
 	return listener.Addr().String()
 }
+
+// silentRegistry is a registry that takes questions and answers none.
+func silentRegistry(t *testing.T) string {
+	t.Helper()
+	over := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-over:
+		}
+	}))
+	t.Cleanup(func() { close(over); server.Close() })
+	return server.Listener.Addr().String()
+}

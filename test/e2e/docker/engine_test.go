@@ -234,3 +234,21 @@ func busyboxTree(more map[string]string) (io.Reader, error) {
 	}
 	return &out, err
 }
+
+// ownEngine is an Engine that one test has for itself.
+func ownEngine(t *testing.T) *dockerd {
+	t.Helper()
+	d, err := startEngine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.end(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := d.importBusybox(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
