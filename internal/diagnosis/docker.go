@@ -117,7 +117,7 @@ func dockerStarts(pattern *regexp.Regexp) func(*dockerFacts) *hit {
 		e := berth.Evidence{Source: "Docker Engine", Text: ""}
 		switch {
 		case f.answer != nil && f.answer.Answered && (f.verb == "start" || f.verb == "create"):
-			e.Text = f.answer.Text
+			e = f.evidence()
 		case f.ending != nil && f.ending.StartError != "":
 			e.Text = f.ending.StartError
 		case f.ending != nil && execFailed.MatchString(f.ending.Output):
