@@ -31,6 +31,7 @@ type dockerd struct {
 	host string // unix://...
 	api  *client.Client
 
+	more   []string // arguments
 	cmd    *exec.Cmd
 	exited chan struct{}
 }
@@ -38,8 +39,9 @@ type dockerd struct {
 // socket is the path of the socket.
 func (d *dockerd) socket() string { return strings.TrimPrefix(d.host, "unix://") }
 
-// startEngine starts a dockerd in a new directory and waits until it answers.
-func startEngine() (*dockerd, error) {
+// startEngine starts a dockerd in a new directory, with more arguments, and
+// waits until it answers.
+func startEngine(more ...string) (*dockerd, error) {
 	if _, err := exec.LookPath("dockerd"); err != nil {
 		return nil, fmt.Errorf("these tests need dockerd (apt-get install docker.io): %w", err)
 	}
@@ -47,7 +49,7 @@ func startEngine() (*dockerd, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dockerd{dir: dir, host: "unix://" + filepath.Join(dir, "docker.sock")}
+	d := &dockerd{dir: dir, more: more, host: "unix://" + filepath.Join(dir, "docker.sock")}
 	if d.api, err = client.New(client.WithHost(d.host)); err != nil {
 		return nil, err
 	}
@@ -65,10 +67,11 @@ func (d *dockerd) start() error {
 		return err
 	}
 	defer log.Close()
-	d.cmd = exec.Command("dockerd",
+	d.cmd = exec.Command("dockerd", append([]string{
 		"--data-root", filepath.Join(d.dir, "data"), "--exec-root", filepath.Join(d.dir, "exec"), "--pidfile", filepath.Join(d.dir, "pid"),
 		"-H", d.host, "--containerd-namespace", filepath.Base(d.dir), "--containerd-plugins-namespace", filepath.Base(d.dir)+"-plugins",
-		"--bridge=none", "--iptables=false", "--ip-forward=false", "--shutdown-timeout=3")
+		"--bridge=none", "--iptables=false", "--ip-forward=false", "--shutdown-timeout=3",
+	}, d.more...)...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
 	// It ends with the tests, also when they are killed. That is told by the
 	// thread that started it, which therefore has to stay.
@@ -236,9 +239,9 @@ func busyboxTree(more map[string]string) (io.Reader, error) {
 }
 
 // ownEngine is an Engine that one test has for itself.
-func ownEngine(t *testing.T) *dockerd {
+func ownEngine(t *testing.T, more ...string) *dockerd {
 	t.Helper()
-	d, err := startEngine()
+	d, err := startEngine(more...)
 	if err != nil {
 		t.Fatal(err)
 	}
