@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/berth-run/berth"
@@ -83,7 +84,7 @@ func (f *dockerFacts) words() map[string]string {
 		w["limit"] = "the machine's own memory"
 	}
 	if f.answer != nil {
-		w["message"] = word(f.answer.Text)
+		w["message"] = strings.TrimRight(word(f.answer.Text), ".")
 	}
 	return w
 }

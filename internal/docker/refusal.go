@@ -103,6 +103,7 @@ func answer(err error) diagnosis.DockerAnswer {
 		a.Answered, a.Status = true, http.StatusBadRequest
 	case errors.As(err, &streamed), errors.As(err, &slow):
 		a.Answered = true
+	case strings.Contains(a.Text, "HTTP request to an HTTPS server"): // of what is before the Engine
 	case strings.HasPrefix(err.Error(), fromDaemon), strings.HasPrefix(err.Error(), "request returned "):
 		a.Answered = true
 		a.Status = status(err)

@@ -69,7 +69,7 @@ func (d *dockerd) start() error {
 	defer log.Close()
 	d.cmd = exec.Command("dockerd", append([]string{
 		"--data-root", filepath.Join(d.dir, "data"), "--exec-root", filepath.Join(d.dir, "exec"), "--pidfile", filepath.Join(d.dir, "pid"),
-		"-H", d.host, "--containerd-namespace", filepath.Base(d.dir), "--containerd-plugins-namespace", filepath.Base(d.dir)+"-plugins",
+		"-H", d.host, "--containerd-namespace", filepath.Base(d.dir), "--containerd-plugins-namespace", filepath.Base(d.dir) + "-plugins",
 		"--bridge=none", "--iptables=false", "--ip-forward=false", "--shutdown-timeout=3",
 	}, d.more...)...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
