@@ -270,6 +270,7 @@ func TestARefusalThatMayPassIsWaitedForAsLongAsItsPatience(t *testing.T) {
 	never := func(time.Duration) *berth.Diagnosis { return nil }
 	for patience, want := range map[berth.Patience]berth.TaskState{
 		berth.PatienceConfig: berth.StateFailed, berth.PatienceStart: berth.StateLaunching, berth.PatienceForever: berth.StateLaunching,
+		berth.PatienceLaunch: berth.StateFailed, berth.PatiencePull: berth.StateFailed,
 	} {
 		l := newLife(nil)
 		l.Admit(at(0))

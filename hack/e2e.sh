@@ -4,6 +4,10 @@
 # Usage: hack/e2e.sh [go test flags], such as -run TestQuota
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. hack/packages.sh
+# The tests on Docker bring up an Engine of their own.
+need dockerd docker.io "the tests run tasks on a Docker Engine"
+need busybox busybox-static "is what the test image is made of"
 if [ -z "${BERTH_E2E_KUBECONFIG:-}" ]; then
   name=${BERTH_E2E_CLUSTER:-e2e}
   keep=${BERTH_E2E_KEEP:-}

@@ -141,9 +141,29 @@ func (a *app) run(ctx context.Context, service berth.Service, spec berth.TaskSpe
 		return err
 	}
 	if detach {
+		if task, err = a.tried(ctx, service, task); err != nil {
+			return err
+		}
 		return a.detached(task)
 	}
 	return a.attend(ctx, service, task, interrupts, how)
+}
+
+// tried waits until the creation of a task's pod was tried. Submitting it waits
+// for that too, but not for long.
+func (a *app) tried(ctx context.Context, service berth.Service, task berth.Task) (berth.Task, error) {
+	if task.State != berth.StateLaunching || task.Diagnosis != nil {
+		return task, nil
+	}
+	for event, err := range service.TaskEvents(ctx, task.ID, 0, true) {
+		if err != nil {
+			return task, err
+		}
+		if event.Type != berth.EventQueued && event.Type != berth.EventAdmitted {
+			break
+		}
+	}
+	return service.Task(ctx, task.ID)
 }
 
 // detached tells what became of a submission that nobody waits for.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/berth-run/berth"
@@ -83,7 +84,7 @@ func (f *dockerFacts) words() map[string]string {
 		w["limit"] = "the machine's own memory"
 	}
 	if f.answer != nil {
-		w["message"] = word(f.answer.Text)
+		w["message"] = strings.TrimRight(word(f.answer.Text), ".")
 	}
 	return w
 }
@@ -117,7 +118,7 @@ func dockerStarts(pattern *regexp.Regexp) func(*dockerFacts) *hit {
 		e := berth.Evidence{Source: "Docker Engine", Text: ""}
 		switch {
 		case f.answer != nil && f.answer.Answered && (f.verb == "start" || f.verb == "create"):
-			e.Text = f.answer.Text
+			e = f.evidence()
 		case f.ending != nil && f.ending.StartError != "":
 			e.Text = f.ending.StartError
 		case f.ending != nil && execFailed.MatchString(f.ending.Output):

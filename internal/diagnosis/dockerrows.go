@@ -16,7 +16,6 @@ var (
 	dockerNoRoom      = regexp.MustCompile(`(?i)no space left on device|disk quota exceeded`)
 	dockerCPUs        = regexp.MustCompile(`(?i)range of cpus is from`)
 	dockerStorage     = regexp.MustCompile(`(?i)storage-opt|storage option`)
-	dockerLeastMemory = regexp.MustCompile(`(?i)minimum memory limit`)
 )
 
 // as is a row of the table for a Docker Engine: it tells the same in the same
@@ -50,11 +49,11 @@ var dockerEndingRows = []row{
 		by:       berth.RemedyByUser,
 	},
 	as(endingRows, 150, row{rank: 1020, onDocker: ended(func(e *Ending) bool { return e.OOMKilled && e.ExitCode != 0 }, nil)}),
-	as(containerRows, 190, row{rank: 1030, onDocker: dockerStarts(startNoRoom)}),
-	as(containerRows, 200, row{rank: 1040, onDocker: dockerStarts(wrongFormat)}),
-	as(containerRows, 210, row{rank: 1050, onDocker: dockerStarts(notExecutable)}),
-	as(containerRows, 220, row{rank: 1060, onDocker: dockerStarts(notFound)}),
-	as(containerRows, 225, row{rank: 1065, onDocker: dockerStarts(noCommand)}),
+	as(containerRows, 190, row{rank: 1030, patience: berth.PatienceNone, onDocker: dockerStarts(startNoRoom)}),
+	as(containerRows, 200, row{rank: 1040, patience: berth.PatienceNone, onDocker: dockerStarts(wrongFormat)}),
+	as(containerRows, 210, row{rank: 1050, patience: berth.PatienceNone, onDocker: dockerStarts(notExecutable)}),
+	as(containerRows, 220, row{rank: 1060, patience: berth.PatienceNone, onDocker: dockerStarts(notFound)}),
+	as(containerRows, 225, row{rank: 1065, patience: berth.PatienceNone, onDocker: dockerStarts(noCommand)}),
 	{
 		cause: berth.CauseInsufficientGPU, rank: 1070, onDocker: dockerStarts(dockerNoGPU), patience: berth.PatienceNone,
 		means:   "GPUs are asked for, and the Engine has none to give, or not that many.",
@@ -177,7 +176,6 @@ var dockerRefusalRows = []row{
 		remedy:  "ask for less with --memory, or run it elsewhere with --on",
 		by:      berth.RemedyByUser,
 	},
-	as(containerRows, 190, row{rank: 1340, patience: berth.PatienceNone, onDocker: answers(dockerLeastMemory, nil)}),
 	{
 		cause: berth.CauseInsufficientEphemeralStorage, rank: 1350, patience: berth.PatienceNone, onDocker: answers(dockerStorage, nil),
 		means:   "A limit of local disk is asked for, which the Engine's storage can't keep.",

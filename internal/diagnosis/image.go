@@ -13,7 +13,7 @@ var (
 	imageNameInvalid  = regexp.MustCompile(`(?i)invalid reference format|couldn't parse image (?:name|reference)|failed to apply default image tag`)
 	imageOtherCPU     = regexp.MustCompile(`(?i)no match for platform|no matching manifest for |does not match the specified platform|no image found in (?:image index|manifest list) for architecture`)
 	imageRateLimited  = regexp.MustCompile(`(?i)toomanyrequests|429 Too Many Requests|pull rate limit`)
-	imageUnreachable  = regexp.MustCompile(`(?i)dial tcp|dial udp|no such host|i/o timeout|connection refused|connection reset|no route to host|network is unreachable|tls:|x509:|TLS handshake|gave HTTP response to HTTPS client|\b50[0-9] |context deadline exceeded|unexpected EOF|registry is unavailable|Client\.Timeout`)
+	imageUnreachable  = regexp.MustCompile(`(?i)dial tcp|dial udp|no such host|i/o timeout|connection refused|connection reset|no route to host|network is unreachable|tls:|x509:|TLS handshake|gave HTTP response to HTTPS client|\b50[0-9] |deadline exceeded|unexpected EOF|registry is unavailable|Client\.Timeout`)
 	imageUnauthorized = regexp.MustCompile(`(?i)401 Unauthorized|403 Forbidden|unauthorized|authentication required|insufficient_scope|denied:|is denied|access denied|authorization failed|no basic auth credentials`)
 	imageNotFound     = regexp.MustCompile(`(?i): not found\s*$|manifest unknown|name unknown|name_unknown|manifest for .* not found|404 Not Found|code = NotFound|repository .*not found`)
 	pullDetail        = regexp.MustCompile(`(?s)^Back-off pulling image "[^"]*"\s*$`)

@@ -118,9 +118,12 @@ func (d *Driver) pull(ctx context.Context, ref string, order engine.Order) error
 		d.pulls.under[ref] = p
 		go func() {
 			// No longer than a container may take to start.
-			pullCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(d.config.Grace.Start, callTimeout))
+			limit := d.config.Grace.Start
+			pullCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 			defer cancel()
-			p.err = d.pullNow(pullCtx, ref, order)
+			if p.err = d.pullNow(pullCtx, ref, order); p.err != nil && pullCtx.Err() != nil {
+				p.err = errSlowPull{limit}
+			}
 			d.pulls.mu.Lock()
 			delete(d.pulls.under, ref)
 			d.pulls.mu.Unlock()
@@ -136,6 +139,8 @@ func (d *Driver) pull(ctx context.Context, ref string, order engine.Order) error
 		return nil
 	case <-ctx.Done():
 		return &engine.Refusal{Kind: engine.RefusedTransient, Err: ctx.Err()} // nothing was made
+	case <-order.Unwanted:
+		return &engine.Refusal{Kind: engine.RefusedTransient, Err: context.Canceled}
 	}
 }
 

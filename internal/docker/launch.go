@@ -136,7 +136,7 @@ func (d *Driver) create(ctx context.Context, order engine.Order, image imageFact
 func (d *Driver) discard(ctx context.Context, id string) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	// What stays is removed by the next listing; see Driver.list.
+	// What stays is removed by the next listing; see watch.listed.
 	_, _ = d.client.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{RemoveVolumes: true})
 }
 

@@ -1,9 +1,7 @@
 package docker
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"time"
@@ -14,17 +12,46 @@ import (
 // Logs opens the log of a container, each line with its time. Its lines are in
 // the order in which they were written, stdout and stderr as one.
 func (d *Driver) Logs(ctx context.Context, pod string, since time.Time, follow bool) (io.ReadCloser, error) {
-	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow}
-	if !since.IsZero() {
-		options.Since = fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond())
-	}
-	stream, err := d.client.api.ContainerLogs(ctx, pod, options)
+	stream, err := d.openLog(ctx, pod, since, follow)
 	if err != nil {
 		return nil, d.refusal(err, "get the log of", pod)
 	}
 	pr, pw := io.Pipe()
-	go func() { pw.CloseWithError(demultiplex(pw, stream)) }()
+	go func() {
+		lines := &demultiplexer{w: pw}
+		err := lines.copy(stream)
+		if err == nil && follow {
+			err = d.rest(ctx, pod, since, lines)
+		}
+		pw.CloseWithError(err)
+	}()
 	return &logStream{pr, stream}, nil
+}
+
+func (d *Driver) openLog(ctx context.Context, pod string, since time.Time, follow bool) (io.ReadCloser, error) {
+	options := client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: follow}
+	if !since.IsZero() {
+		options.Since = fmt.Sprintf("%d.%09d", since.Unix(), since.Nanosecond())
+	}
+	return d.client.api.ContainerLogs(ctx, pod, options)
+}
+
+// rest reads what a stream that follows leaves out at a container's end: up to
+// 20.10 an Engine does not give the last line when it has no newline.
+func (d *Driver) rest(ctx context.Context, pod string, since time.Time, lines *demultiplexer) error {
+	if last, err := time.Parse(time.RFC3339Nano, string(lines.stamp)); err == nil {
+		since = last
+	}
+	stream, err := d.openLog(ctx, pod, since, false)
+	if err != nil {
+		if missing(err) {
+			return nil
+		}
+		return err
+	}
+	defer stream.Close()
+	lines.again = lines.same
+	return lines.copy(stream)
 }
 
 type logStream struct {
@@ -36,57 +63,4 @@ func (l *logStream) Close() error {
 	err := l.source.Close()
 	_ = l.PipeReader.Close()
 	return err
-}
-
-// maxFrame bounds a frame: an Engine parts lines at 16 KiB.
-const maxFrame = 16 << 20
-
-// demultiplex writes the frames of an Engine's log as lines "TIME content\n".
-// A frame is a line, or a part of one, which then ends without a newline; each
-// has a time, and of the parts of a line only the first has it in the output.
-// Where the other stream writes in between, the line goes on as another.
-func demultiplex(w io.Writer, r io.Reader) error {
-	var header [8]byte
-	var frame []byte
-	open := byte(0) // the stream, 1 or 2, whose line has not ended
-	for {
-		if _, err := io.ReadFull(r, header[:]); err == io.EOF { //nolint:errorlint // ReadFull gives it as it is
-			return nil
-		} else if err != nil {
-			return err
-		}
-		size := binary.BigEndian.Uint32(header[4:])
-		if header[0] > 3 || size > maxFrame {
-			return fmt.Errorf("the log of a container is not in the form that an Engine gives")
-		}
-		if uint32(cap(frame)) < size {
-			frame = make([]byte, size)
-		}
-		frame = frame[:size]
-		if _, err := io.ReadFull(r, frame); err != nil {
-			return err
-		}
-		stream, line := header[0], frame
-		if stream == 3 { // the Engine's own error
-			return fmt.Errorf("the Engine can't give the log: %s", bytes.TrimSpace(frame))
-		}
-		switch open {
-		case 0:
-		case stream:
-			if _, content, ok := bytes.Cut(line, []byte(" ")); ok {
-				line = content
-			}
-		default:
-			if _, err := w.Write([]byte("\n")); err != nil {
-				return err
-			}
-		}
-		if _, err := w.Write(line); err != nil {
-			return err
-		}
-		open = stream
-		if bytes.HasSuffix(line, []byte("\n")) {
-			open = 0
-		}
-	}
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/client"
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/agent"
@@ -26,9 +25,12 @@ func (d *Driver) observe(ctx context.Context, c *container.InspectResponse) (ber
 	if neverStarted(c) || c.State.Running || c.State.Restarting {
 		return o, nil
 	}
+	if ended := parseTime(c.State.FinishedAt); !ended.IsZero() && ended.Before(o.StartedAt) {
+		o.StartedAt = ended // each is told by another part of the Engine
+	}
 	end := diagnosis.Ending{ExitCode: c.State.ExitCode, OOMKilled: c.State.OOMKilled, At: parseTime(c.State.FinishedAt)}
-	if c.State.Status == container.StateRemoving && end.At.Before(o.StartedAt) {
-		return o, nil // it is gone in a moment
+	if c.State.Status == container.StateRemoving && end.ExitCode == 137 {
+		return o, nil // somebody removes it with force: it is gone in a moment
 	}
 	if o.StartedAt.IsZero() {
 		end.StartError = c.State.Error
@@ -98,14 +100,21 @@ func quickFailure(code int, ran time.Duration) bool {
 
 // firstWords returns the beginning of a container's log, without times.
 func (d *Driver) firstWords(ctx context.Context, id string) string {
-	stream, err := d.client.api.ContainerLogs(ctx, id, client.ContainerLogsOptions{ShowStdout: true, ShowStderr: true})
+	stream, err := d.openLog(ctx, id, time.Time{}, false)
 	if err != nil {
 		return ""
 	}
 	defer stream.Close()
 	var text limitedText
-	_ = demultiplex(&text, stream)
-	return strings.TrimSpace(text.String())
+	if err := (&demultiplexer{w: &text}).copy(stream); err != nil {
+		return ""
+	}
+	var words strings.Builder
+	for line := range strings.Lines(text.String()) {
+		_, content, _ := strings.Cut(line, " ")
+		words.WriteString(content)
+	}
+	return strings.TrimSpace(words.String())
 }
 
 // limitedText keeps what a message of a runtime can be long.

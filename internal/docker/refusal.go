@@ -41,6 +41,13 @@ type errNoUser string
 
 func (e errNoUser) Error() string { return string(e) }
 
+// errSlowPull: a pull took longer than a container may take to start.
+type errSlowPull struct{ limit time.Duration }
+
+func (e errSlowPull) Error() string {
+	return fmt.Sprintf("the pull had not ended after %s: deadline exceeded", e.limit)
+}
+
 func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // missing reports whether a file or a container isn't there.
@@ -85,6 +92,7 @@ func answer(err error) diagnosis.DockerAnswer {
 	var memory errNoMemory
 	var secret errSecretRef
 	var user errNoUser
+	var slow errSlowPull
 	var own *berth.Error
 	switch {
 	case errors.As(err, &memory):
@@ -93,8 +101,9 @@ func answer(err error) diagnosis.DockerAnswer {
 		a.Answered, a.Is = true, diagnosis.DockerSecretRef
 	case errors.As(err, &user), errors.As(err, &own):
 		a.Answered, a.Status = true, http.StatusBadRequest
-	case errors.As(err, &streamed):
+	case errors.As(err, &streamed), errors.As(err, &slow):
 		a.Answered = true
+	case strings.Contains(a.Text, "HTTP request to an HTTPS server"): // of what is before the Engine
 	case strings.HasPrefix(err.Error(), fromDaemon), strings.HasPrefix(err.Error(), "request returned "):
 		a.Answered = true
 		a.Status = status(err)

@@ -52,6 +52,10 @@ func (l *loop) call(pod string) *calls {
 // ensure sees to it that the pod of an intended attempt exists.
 func (l *loop) ensure(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	c := l.call(a.Pod)
+	if c.creating && c.unwanted != nil && life.Task.CancelledAt != nil {
+		close(c.unwanted)
+		c.unwanted = nil
+	}
 	if c.creating || c.waiting {
 		return
 	}
@@ -69,6 +73,10 @@ func (l *loop) ensure(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	c.creating, c.quota = true, l.quota.changes
 	order := l.order(life, a)
 	driver, fresh, cancelled := l.driver, c.fresh, life.Task.CancelledAt != nil
+	if !cancelled {
+		c.unwanted = make(chan struct{})
+		order.Unwanted = c.unwanted
+	}
 	l.engine.pending.Add(1)
 	go func() {
 		defer l.engine.pending.Done()
@@ -81,7 +89,8 @@ func (l *loop) ensure(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 			result = l.resolve(ctx, driver, order, a.IntendedAt, cancelled)
 		}
 		l.inbox.post(func(s *step) {
-			s.call(order.Pod).creating = false
+			call := s.call(order.Pod)
+			call.creating, call.unwanted = false, nil
 			result(s)
 			s.again(order.TaskID)
 		})

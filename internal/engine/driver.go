@@ -98,6 +98,10 @@ type Order struct {
 	ImageID  string // of the first attempt: a retry runs the same image
 	Spec     berth.TaskSpec
 	Agent    *Agent // nil for a plain task
+
+	// Unwanted is closed when the pod is no longer wanted. A driver that has to
+	// wait for something before it makes it may give up then.
+	Unwanted <-chan struct{}
 }
 
 // Agent is what a driver needs to start the agent as PID 1 of the main

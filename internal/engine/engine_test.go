@@ -199,6 +199,35 @@ func TestCancelWhileTheCreateIsInFlight(t *testing.T) {
 	}
 }
 
+func TestACreateThatWaitsIsGivenUpWhenTheTaskIsCancelled(t *testing.T) {
+	c := newCluster()
+	sent := make(chan struct{})
+	c.onCreate = func(order Order) error {
+		close(sent)
+		c.mu.Unlock()
+		defer c.mu.Lock()
+		<-order.Unwanted
+		return &Refusal{Kind: RefusedTransient, Err: errors.New("not wanted")}
+	}
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	go p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+	<-sent
+	life, err := p.store.ByKey(t.Context(), "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.engine.Cancel(t.Context(), life.Task.ID); err != nil {
+		t.Fatal(err)
+	}
+	if task := p.until(life.Task.ID, ended); task.State != berth.StateCancelled {
+		t.Errorf("the task is %s", task.State)
+	}
+	p.settled(life.Task.ID)
+	if made, _, _ := c.counts(); made != 0 {
+		t.Errorf("%d pods were made", made)
+	}
+}
+
 func TestMaxPodsIsKept(t *testing.T) {
 	c := newCluster()
 	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{Limits: berth.Limits{MaxPods: 3}})

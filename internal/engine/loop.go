@@ -62,8 +62,9 @@ type counts struct{ live, queued int }
 type calls struct {
 	fresh    bool // this process intended the pod, so no earlier one created it
 	creating bool
-	failures int // of creates, for the pause until the next
-	quota    int // changes of the quota that were told when the create was sent
+	unwanted chan struct{} // of the create that is under way: closed when the task was cancelled meanwhile
+	failures int           // of creates, for the pause until the next
+	quota    int           // changes of the quota that were told when the create was sent
 	waiting  bool
 	deleting bool
 	deleted  bool // accepted; the pod has still to end

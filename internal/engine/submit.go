@@ -2,14 +2,19 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	"github.com/rs/xid"
 
 	"github.com/berth-run/berth"
 )
 
+// longCreate is how long a submission waits for a create: what takes longer,
+// such as pulling an image first, is better looked at than waited for blindly.
+const longCreate = 3 * time.Second
+
 // Submit stores a task on an infrastructure that was started, and returns
-// once its pod's creation was tried where there is room.
+// once its pod's creation was tried where there is room, or takes long.
 func (e *Engine) Submit(ctx context.Context, owner string, submission berth.Submission) (berth.Task, error) {
 	name := submission.Spec.Infrastructure
 	l := e.loop(name)
@@ -39,6 +44,8 @@ func (e *Engine) Submit(ctx context.Context, owner string, submission berth.Subm
 	if err := e.ask(ctx, l, id, func(s *step, r reply) { s.onSubmit(life, events, r) }); err != nil {
 		return berth.Task{}, err
 	}
+	long := time.NewTimer(longCreate)
+	defer long.Stop()
 	for {
 		life := e.hub.life(id)
 		if life == nil || !tried(life) {
@@ -51,6 +58,8 @@ func (e *Engine) Submit(ctx context.Context, owner string, submission berth.Subm
 		}
 		select {
 		case <-changed:
+		case <-long.C:
+			return e.Task(ctx, id)
 		case <-ctx.Done():
 			return e.Task(context.WithoutCancel(ctx), id)
 		}

@@ -191,13 +191,6 @@ func TestDiagnosisOfImages(t *testing.T) {
 	s := newSite(t)
 	s.record()
 	s.infra(impatient)
-	answer := func(code int, body string) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(code)
-			fmt.Fprint(w, body)
-		}
-	}
 	empty := registry(t, answer(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`))
 	private := registry(t, answer(401, `{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}`))
 	closed := plainHTTP(t, closedPort(t, hostIP(t)))

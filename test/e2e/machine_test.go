@@ -53,6 +53,15 @@ func registry(t *testing.T, handler http.HandlerFunc) string {
 	return plainHTTP(t, listener.Addr().String())
 }
 
+// answer is a registry that gives one answer to everything.
+func answer(code int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(code)
+		fmt.Fprint(w, body)
+	}
+}
+
 // plainHTTP tells the node's containerd that a registry speaks no TLS.
 func plainHTTP(t *testing.T, address string) string {
 	t.Helper()
