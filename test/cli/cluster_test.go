@@ -31,6 +31,7 @@ func TestScriptsOnACluster(t *testing.T) {
 		}
 		env.Setenv("IMAGE", busybox)
 		env.Setenv("OWNER", localUser())
+		env.Setenv("FOREVER", `trap "exit 0" TERM; while true; do sleep 0.1; done`)
 		return os.WriteFile(filepath.Join(env.WorkDir, "kubeconfig"), data, 0o600)
 	})
 }
