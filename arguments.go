@@ -86,8 +86,8 @@ func (p *Package) argument(in *Parameter, value json.RawMessage) (json.RawMessag
 }
 
 var secretPatterns = []*regexp.Regexp{
-	regexp.MustCompile(`^(secret:[-._A-Za-z0-9]{1,253})$`),
-	regexp.MustCompile(`^\$\{(secret:[-._A-Za-z0-9]{1,253})\}$`),
+	regexp.MustCompile(`^(secret:[-._@/A-Za-z0-9]{1,253})$`),
+	regexp.MustCompile(`^\$\{(secret:[-._@/A-Za-z0-9]{1,253})\}$`),
 	regexp.MustCompile(`^(kube:[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?/[-._A-Za-z0-9]{1,253})$`),
 }
 

@@ -3,6 +3,7 @@ package berth
 import (
 	"context"
 	"slices"
+	"strings"
 )
 
 // Role is what a caller may do. Each includes the ones before it.
@@ -72,4 +73,11 @@ func (c Caller) MaySubmit(infrastructure string) bool {
 // give themselves the others.
 func (c Caller) MayAdminister() bool {
 	return c.Role == RoleAdmin && len(c.Infrastructures) == 0
+}
+
+// MayUseSecret reports whether the caller's functions may be given a key of
+// secrets.yml, which also holds what clusters are logged in to with: an
+// unrestricted admin's any, others' those that begin with their name and a slash.
+func (c Caller) MayUseSecret(key string) bool {
+	return c.MayAdminister() || strings.HasPrefix(key, c.Name+"/")
 }

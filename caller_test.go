@@ -38,6 +38,11 @@ func TestWhoMayDoWhat(t *testing.T) {
 		{"a scoped admin sees nothing outside", siteAdmin.MaySee(ownElsewhere), false},
 		{"a scoped admin doesn't administer", siteAdmin.MayAdminister(), false},
 		{"a writer doesn't administer", ann.MayAdminister(), false},
+		{"an admin uses any secret", admin.MayUseSecret("site-a"), true},
+		{"a writer uses their own secret", ann.MayUseSecret("ann/password"), true},
+		{"a writer uses no cluster's secret", ann.MayUseSecret("site-a"), false},
+		{"a writer uses no other's secret", ann.MayUseSecret("anna/password"), false},
+		{"a scoped admin uses no cluster's secret", siteAdmin.MayUseSecret("site-b"), false},
 		{"an unknown role sees nothing", nobody.MaySee(own), false},
 		{"an unknown role submits nothing", nobody.MaySubmit("site-a"), false},
 	}

@@ -21,4 +21,4 @@ if [ -z "${BERTH_E2E_KUBECONFIG:-}" ]; then
 fi
 # Beside an admin kubeconfig of localkube lie its audit log, its registries' settings and its host's address.
 export BERTH_E2E_STATE="${BERTH_E2E_STATE:-$(dirname "$BERTH_E2E_KUBECONFIG")}"
-go test -tags e2e -count=1 -timeout 45m ./test/e2e/... "$@"
+go test -tags e2e -count=1 -timeout 45m ./test/e2e/... ./test/cli/... "$@"

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 
 	"github.com/berth-run/berth"
@@ -69,6 +70,20 @@ func (h *Host) entryFor(caller berth.Caller, role berth.Role, name string) (bert
 		err = berth.Errorf(berth.CodeNotFound, "there is no infrastructure %q here", name) // without the names of others
 	}
 	return entry, err
+}
+
+// secretsOf refuses a call with a key of secrets.yml that isn't the caller's.
+func secretsOf(caller berth.Caller, call *berth.Call) error {
+	for _, input := range call.Secrets {
+		var reference string
+		if err := json.Unmarshal(call.Arguments[input], &reference); err != nil {
+			return berth.Errorf(berth.CodeInvalid, "the reference of secret input %s can't be read", input)
+		}
+		if key, ok := strings.CutPrefix(reference, "secret:"); ok && !caller.MayUseSecret(key) {
+			return berth.Errorf(berth.CodeForbidden, "secret input %s: the server's secrets.yml holds more than is %s's to use: its keys for %s begin with %s/; or use a Secret of the namespace, kube:NAME/KEY", input, caller.Name, caller.Name, caller.Name)
+		}
+	}
+	return nil
 }
 
 // visibleEntries are the entries of infra.yml in a caller's scope.

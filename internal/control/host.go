@@ -138,7 +138,9 @@ func (h *Host) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, 
 		err = s.Spec.Validate()
 	}
 	if err == nil && s.Spec.Call != nil {
-		err = h.resolveCall(ctx, entry, &s.Spec)
+		if err = h.resolveCall(ctx, entry, &s.Spec); err == nil {
+			err = secretsOf(caller, s.Spec.Call)
+		}
 	}
 	if err == nil && len(s.Spec.Steps) > 0 && entry.Kind == "kube" {
 		_, err = h.packages.agentImage(ctx, entry) // nothing is stored that could not run

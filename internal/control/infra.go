@@ -122,17 +122,20 @@ func (h *Host) RemoveInfrastructure(ctx context.Context, name string, force bool
 	return h.readAgain()
 }
 
-// readAgain takes in an edit of our own at once.
+// readAgain takes in an edit of our own at once. One that can't be read after
+// it took its last entry away: nothing is reconciled from then on.
 func (h *Host) readAgain() error {
 	file, err := config.Load(h.config.InfraPath)
-	if err != nil {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if len(h.started) == 0 {
-			h.file, h.fileErr = nil, err // the last entry was removed
-		}
+	if err == nil {
+		h.reload(file, nil)
 		return nil
 	}
-	h.reload(file, nil)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.file, h.fileErr = nil, err
+	for name := range h.started {
+		h.engine.Remove(name)
+		delete(h.started, name)
+	}
 	return nil
 }

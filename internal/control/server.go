@@ -193,7 +193,7 @@ func (s *Server) serve(tlsConfig *tls.Config) {
 	}
 	c.APIPath, c.API = rpc.NewHandler(host, rpc.HandlerOptions{Authenticate: host.authenticate, Ending: s.server.Ending(), Observe: metrics.Request})
 	s.server.Serve(s.socket, c)
-	host.config.Log.Info("serving", "url", s.URL, "version", host.config.Version, "instance", host.store.Instance())
+	host.config.Log.Info("serving", "url", s.URL, "version", host.config.Version, "instance", host.store.Instance(), "pid", os.Getpid())
 }
 
 // authenticate finds the caller of a request by its token, until that is

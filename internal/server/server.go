@@ -44,6 +44,10 @@ type Config struct {
 	// Callback, if any, is mounted at CallbackPath. It authenticates by itself.
 	CallbackPath string
 	Callback     http.Handler
+
+	// Stall is how long a client may neither send what it announced nor take
+	// what it asked for; half a minute when it is zero.
+	Stall time.Duration
 }
 
 const (
@@ -61,6 +65,8 @@ type Server struct {
 	http   *http.Server
 	cancel context.CancelCauseFunc // of all requests
 
+	connections connections
+
 	end    sync.Once
 	ending chan struct{}
 }
@@ -74,6 +80,9 @@ func (s *Server) Ending() <-chan struct{} { return s.ending }
 
 // Serve answers on a listener until Stop, in the background.
 func (s *Server) Serve(listener net.Listener, c Config) {
+	if c.Stall == 0 {
+		c.Stall = stallTimeout
+	}
 	s.config = c
 	var base context.Context
 	base, s.cancel = context.WithCancelCause(context.Background())
@@ -81,14 +90,15 @@ func (s *Server) Serve(listener net.Listener, c Config) {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	s.http = &http.Server{
-		Handler:           patient(s.routes()),
+		Handler:           patient(s.routes(), c.Stall),
 		TLSConfig:         c.TLS,
 		Protocols:         protocols,
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: stallTimeout, PingTimeout: stallTimeout / 2, WriteByteTimeout: stallTimeout},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: c.Stall, PingTimeout: c.Stall / 2, WriteByteTimeout: c.Stall},
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), // what clients did wrong
+		ConnState:         s.connections.changed,
 		BaseContext:       func(net.Listener) context.Context { return base },
 	}
 	go func() {
@@ -159,16 +169,34 @@ func say(w http.ResponseWriter, status int, text string) {
 // finish, and is broken off then.
 func (s *Server) Stop() {
 	s.end.Do(func() { close(s.ending) })
-	ctx, cancel := context.WithTimeout(context.Background(), finishTimeout)
-	defer cancel()
-	if s.http.Shutdown(ctx) == nil {
+	if s.finish(finishTimeout) {
 		s.cancel(nil)
 		return
 	}
 	s.cancel(berth.Errorf(berth.CodeUnavailable, "%w", berth.ErrEnding))
-	ctx, cancel = context.WithTimeout(context.Background(), time.Second)
+	s.finish(time.Second)
+	_ = s.http.Close()
+}
+
+// finish takes no more connections, and waits until nothing goes on on those
+// that there are, or for a time.
+func (s *Server) finish(limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	if s.http.Shutdown(ctx) != nil {
-		_ = s.http.Close()
+	done := make(chan error, 1)
+	go func() { done <- s.http.Shutdown(ctx) }()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for quiet := 0; ; {
+		select {
+		case err := <-done:
+			return err == nil
+		case <-tick.C:
+			if !s.connections.quiet() {
+				quiet = 0
+			} else if quiet++; quiet == 5 { // what a client sent before it knew has come by now
+				return s.http.Close() == nil
+			}
+		}
 	}
 }

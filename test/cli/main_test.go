@@ -1,0 +1,60 @@
+// Package cli runs command lines of berth as people type them, from scripts in
+// testdata, each twice: on the embedded store, and through a server. Those in
+// testdata need no cluster; those in testdata/cluster (build tag e2e) do.
+//
+// Beside what testscript has, scripts use the commands of commands_test.go. In
+// a server's run the environment names it, with the token of an admin who has
+// the name of the local user, so that a script sees the same either way.
+package cli
+
+import (
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/berth-run/berth/internal/cli"
+	"github.com/berth-run/berth/internal/kube"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"berth": func() {
+		kube.QuietClientGo()
+		os.Exit(cli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}})
+}
+
+func TestScripts(t *testing.T) { bothWays(t, "testdata", nil) }
+
+// bothWays runs the scripts of a directory on the embedded store and through a
+// server. prepare adds to a script's environment.
+func bothWays(t *testing.T, dir string, prepare func(*testscript.Env) error) {
+	for _, mode := range []string{"embedded", "server"} {
+		t.Run(mode, func(t *testing.T) {
+			testscript.Run(t, testscript.Params{
+				Dir:  dir,
+				Cmds: commands,
+				Condition: func(condition string) (bool, error) {
+					return condition == mode, nil
+				},
+				Setup: func(env *testscript.Env) error {
+					for _, variable := range os.Environ() {
+						if len(variable) > 6 && variable[:6] == "BERTH_" {
+							name, _, _ := cut(variable)
+							env.Setenv(name, "") // the machine's own must not show
+						}
+					}
+					if prepare != nil {
+						if err := prepare(env); err != nil {
+							return err
+						}
+					}
+					if mode == "embedded" {
+						return nil
+					}
+					return startServer(env)
+				},
+			})
+		})
+	}
+}
