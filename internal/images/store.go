@@ -43,10 +43,7 @@ func Local(transport http.RoundTripper) *Store {
 // Remote returns the store at HOST[:PORT][/PREFIX], with the credentials of
 // docker's configuration.
 func Remote(where string, transport http.RoundTripper) *Store {
-	if transport == nil {
-		transport = remote.DefaultTransport
-	}
-	transport = verified{transport}
+	transport = Verified(transport)
 	return &Store{where: strings.TrimSuffix(where, "/"), transport: transport, options: []remote.Option{remote.WithTransport(transport), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithJobs(4)}}
 }
 

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
 	"github.com/berth-run/berth"
 )
 
@@ -95,6 +97,15 @@ func (w *pipedResponse) fail(err error) {
 		close(w.ready)
 	})
 	w.body.CloseWithError(err)
+}
+
+// Verified is a transport that refuses requests in clear, as Remote's does; nil
+// is the network.
+func Verified(next http.RoundTripper) http.RoundTripper {
+	if next == nil {
+		next = remote.DefaultTransport
+	}
+	return verified{next}
 }
 
 // verified refuses requests in clear, but to this machine itself: credentials
