@@ -22,7 +22,7 @@ func AgentImage(platforms []string, program func(platform string) ([]byte, error
 		if err != nil {
 			return nil, err
 		}
-		layer, err := agentLayer(data, nil)
+		layer, err := agentLayer(data)
 		if err != nil {
 			return nil, err
 		}

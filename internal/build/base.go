@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/images"
 	"github.com/berth-run/berth/internal/pack"
 )
 
@@ -78,7 +79,7 @@ func findBase(ctx context.Context, base, cacheDir string, p *v1.Platform) (image
 	if err != nil {
 		return nil, "", err
 	}
-	image, err = remote.Image(ref, remote.WithContext(ctx), remote.WithPlatform(*p), remote.WithAuthFromKeychain(authn.DefaultKeychain))
+	image, err = remote.Image(ref, remote.WithContext(ctx), remote.WithPlatform(*p), remote.WithTransport(images.Verified(nil)), remote.WithAuthFromKeychain(authn.DefaultKeychain))
 	if err == nil {
 		if cacheDir != "" {
 			image = cache.Image(image, cache.NewFilesystemCache(cacheDir))

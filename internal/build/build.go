@@ -166,11 +166,17 @@ func finish(image v1.Image, d *pack.Definition, o Options, platform string) (v1.
 	if err != nil {
 		return nil, err
 	}
-	layer, err := agentLayer(program, description)
+	let, err := agentLayer(program)
 	if err != nil {
 		return nil, err
 	}
-	if image, err = mutate.Append(image, mutate.Addendum{Layer: layer, History: v1.History{CreatedBy: "berth package build"}}); err != nil {
+	described, err := descriptionLayer(description)
+	if err != nil {
+		return nil, err
+	}
+	image, err = mutate.Append(image, mutate.Addendum{Layer: let, History: v1.History{CreatedBy: "berth package build: agent"}},
+		mutate.Addendum{Layer: described, History: v1.History{CreatedBy: "berth package build: description"}})
+	if err != nil {
 		return nil, err
 	}
 	config, err := image.ConfigFile()

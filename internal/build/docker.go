@@ -11,10 +11,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/daemon"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -51,9 +54,9 @@ type instruction struct {
 // dockerfile writes the build: the environment, the dependencies, the lines
 // before the files, the files, and the lines after. It is Brane's order.
 func dockerfile(d *pack.Definition, base string) []instruction {
-	steps := []instruction{{text: "FROM " + base, what: "base"}}
+	steps := []instruction{{text: "FROM " + base, what: "base"}, {text: "USER 0:0", what: "base"}} // to install; see byDocker
 	for _, v := range d.Environment {
-		steps = append(steps, instruction{text: "ENV " + v.Name + `="` + strings.NewReplacer(`"`, `\"`).Replace(v.Value) + `"`, what: "environment"})
+		steps = append(steps, instruction{text: "ENV " + v.Name + "=" + quoted(v.Value), what: "environment"})
 	}
 	run := func(what, command string, line int) {
 		words, _ := json.Marshal([]string{"/bin/sh", "-c", command})
@@ -92,6 +95,7 @@ func byDocker(ctx context.Context, d *pack.Definition, o Options, p *v1.Platform
 	defer stop()
 	result, err := c.ImageBuild(build, buildContext(steps, files), client.ImageBuildOptions{
 		Tags: []string{tag}, Remove: true, ForceRemove: true, Platforms: []ocispec.Platform{{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}},
+		AuthConfigs: logins(base),
 	})
 	if err != nil {
 		return nil, berth.Errorf(berth.CodeUnavailable, "the Docker Engine does not build: %w", err)
@@ -108,7 +112,52 @@ func byDocker(ctx context.Context, d *pack.Definition, o Options, p *v1.Platform
 	if err != nil {
 		return nil, berth.Errorf(berth.CodeUnavailable, "the Docker Engine built the image and does not give it: %w", err)
 	}
-	return image, nil
+	return asUserOf(ctx, c, base, image)
+}
+
+// asUserOf gives an image the user of its base: the commands of the build ran
+// as root.
+func asUserOf(ctx context.Context, c *client.Client, base string, image v1.Image) (v1.Image, error) {
+	user := ""
+	if base != "scratch" {
+		found, err := c.ImageInspect(ctx, base)
+		if err != nil {
+			return nil, berth.Errorf(berth.CodeUnavailable, "the Docker Engine built upon %s and doesn't have it any more: %w", base, err)
+		}
+		if found.Config != nil {
+			user = found.Config.User
+		}
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	config = config.DeepCopy()
+	config.Config.User = user
+	return mutate.ConfigFile(image, config)
+}
+
+// logins are docker's own for the registry of a base image.
+func logins(base string) map[string]registry.AuthConfig {
+	ref, err := name.ParseReference(base)
+	if err != nil {
+		return nil
+	}
+	login, err := authn.DefaultKeychain.Resolve(ref.Context().Registry)
+	if err != nil || login == authn.Anonymous {
+		return nil
+	}
+	c, err := login.Authorization()
+	if err != nil {
+		return nil
+	}
+	host := ref.Context().RegistryStr()
+	if host == name.DefaultRegistry {
+		host = authn.DefaultAuthKey
+	}
+	return map[string]registry.AuthConfig{host: {
+		Username: c.Username, Password: c.Password, Auth: c.Auth, IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken, ServerAddress: host,
+	}}
 }
 
 // engineBase makes a base that isn't a name of a registry known to the engine.

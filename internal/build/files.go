@@ -25,36 +25,42 @@ var stamp = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // entry is one file of a package.
 type entry struct {
-	name   string // slash-separated, relative to the working directory
-	source string // on this machine
-	mode   fs.FileMode
-	link   string
-	size   int64
+	name string // slash-separated, relative to the working directory
+	root string // the package's folder on this machine; the file has the same name there
+	mode fs.FileMode
+	link string
+	size int64
 }
 
-// collect finds all files of a package, in order of their names.
+// dataDir is Berth's own folder beside an infra.yml. It holds the packages
+// that were built, and would hold itself.
+const dataDir = ".berth"
+
+// collect finds all files of a package, in order of their names. It reads
+// through an os.Root, so that no link, of a folder neither, leads to a file
+// outside of the package's folder.
 func collect(d *pack.Definition) ([]entry, error) {
+	root, err := os.OpenRoot(filepath.Clean(d.Dir))
+	if err != nil {
+		return nil, berth.Errorf(berth.CodeInvalid, "%s: %w", d.Path, err)
+	}
+	defer root.Close()
 	found := map[string]entry{}
 	for _, file := range d.Files {
-		source := filepath.Join(d.Dir, filepath.FromSlash(file.Path))
-		err := filepath.WalkDir(source, func(at string, e fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			rel, err := filepath.Rel(d.Dir, at)
-			if err != nil || rel == "." {
-				return err
-			}
-			one, err := fileEntry(d.Dir, filepath.ToSlash(rel), at)
+		err := walk(root, file.Path, func(name string) error {
+			one, err := fileEntry(root, d.Dir, name)
 			if err == nil {
 				found[one.name] = one
 			}
 			return err
 		})
-		if errors.Is(err, fs.ErrNotExist) {
+		var at *fs.PathError
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return nil, berth.Errorf(berth.CodeInvalid, "%s:%d: files: there is no %s in %s", d.Path, file.Line, file.Path, d.Dir)
-		}
-		if err != nil {
+		case errors.As(err, &at):
+			return nil, berth.Errorf(berth.CodeInvalid, "%s:%d: files: %s: %w", d.Path, file.Line, file.Path, at.Err)
+		case err != nil:
 			return nil, berth.Errorf(berth.CodeInvalid, "%s:%d: files: %s: %w", d.Path, file.Line, file.Path, err)
 		}
 	}
@@ -78,15 +84,37 @@ func collect(d *pack.Definition) ([]entry, error) {
 	return entries, nil
 }
 
-func fileEntry(dir, name, source string) (entry, error) {
-	info, err := os.Lstat(source)
+// walk calls each for a file, or for a folder and all below it.
+func walk(root *os.Root, path string, each func(name string) error) error {
+	info, err := root.Lstat(filepath.FromSlash(path))
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return each(path) // WalkDir would go where a link leads
+	}
+	return fs.WalkDir(root.FS(), path, func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case name == ".":
+			return nil
+		case e.IsDir() && e.Name() == dataDir:
+			return fs.SkipDir
+		}
+		return each(name)
+	})
+}
+
+func fileEntry(root *os.Root, dir, name string) (entry, error) {
+	info, err := root.Lstat(filepath.FromSlash(name))
 	if err != nil {
 		return entry{}, err
 	}
-	e := entry{name: name, source: source, mode: info.Mode() & (fs.ModeDir | fs.ModeSymlink | 0o777), size: info.Size()}
+	e := entry{name: name, root: dir, mode: info.Mode() & (fs.ModeDir | fs.ModeSymlink | 0o777), size: info.Size()}
 	switch {
 	case info.Mode()&fs.ModeSymlink != 0:
-		if e.link, err = os.Readlink(source); err != nil {
+		if e.link, err = root.Readlink(filepath.FromSlash(name)); err != nil {
 			return e, err
 		}
 		if filepath.IsAbs(e.link) || !filepath.IsLocal(filepath.Join(filepath.Dir(filepath.FromSlash(name)), e.link)) {
@@ -143,50 +171,49 @@ func writeEntries(w *tar.Writer, below string, entries []entry) error {
 		if h.Typeflag != tar.TypeReg {
 			continue
 		}
-		if err := copyFile(w, e.source, e.size); err != nil {
+		if err := copyFile(w, e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func copyFile(w io.Writer, source string, size int64) error {
-	file, err := os.Open(source)
+func copyFile(w io.Writer, e entry) error {
+	file, err := os.OpenInRoot(e.root, filepath.FromSlash(e.name))
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	n, err := io.Copy(w, io.LimitReader(file, size))
-	if err == nil && n < size {
-		err = errors.New(source + " became shorter while it was read")
+	n, err := io.Copy(w, io.LimitReader(file, e.size))
+	if err == nil && n < e.size {
+		err = errors.New(e.name + " became shorter while it was read")
 	}
 	return err
 }
 
-// agentLayer is the layer with the agent, and with a package's description
-// unless that is nil. Any user may leave a report beside them.
-func agentLayer(program, description []byte) (v1.Layer, error) {
+// agentLayer is the layer with the agent, and the folder where any user may
+// leave a report. It is the same for all packages and in the agent's own
+// image: a registry keeps it once, and a node reads it once.
+func agentLayer(program []byte) (v1.Layer, error) {
 	return streamed(func(w *tar.Writer) error {
 		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: strings.TrimPrefix(agent.Dir, "/") + "/", Mode: 0o1777, ModTime: stamp}); err != nil {
 			return err
 		}
-		for _, f := range []struct {
-			path string
-			mode int64
-			data []byte
-		}{{agent.Path, 0o755, program}, {agent.PackageFile, 0o644, description}} {
-			if f.data == nil {
-				continue
-			}
-			if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(f.path, "/"), Mode: f.mode, Size: int64(len(f.data)), ModTime: stamp}); err != nil {
-				return err
-			}
-			if _, err := w.Write(f.data); err != nil {
-				return err
-			}
-		}
-		return nil
+		return writeData(w, agent.Path, 0o755, program)
 	})
+}
+
+// descriptionLayer is the layer with what the agent reads of a package.
+func descriptionLayer(description []byte) (v1.Layer, error) {
+	return streamed(func(w *tar.Writer) error { return writeData(w, agent.PackageFile, 0o644, description) })
+}
+
+func writeData(w *tar.Writer, name string, mode int64, data []byte) error {
+	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(name, "/"), Mode: mode, Size: int64(len(data)), ModTime: stamp}); err != nil {
+		return err
+	}
+	_, err := w.Write(data)
+	return err
 }
 
 // streamed makes a layer of what write writes, which is called for each

@@ -76,7 +76,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 		st.Close()
 		return nil, err
 	}
-	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser(), packages: newPackages(c.DataDir, c.RegistryHosts)}
+	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser(), packages: newPackages(c.DataDir, c.RegistryHosts, c.Log)}
 	h.agents = &agents{host: h, keys: st.AgentKey()}
 	h.engine = engine.New(st, logKeeper{logStore, &h.logBytes}, texts{}, h.agents, c.Log)
 	h.file, h.fileErr = config.Load(c.InfraPath)

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -19,18 +20,27 @@ import (
 // packages finds the images of functions, in Berth's own registry and in those
 // that infrastructures pull from.
 type packages struct {
-	dir string
-	own func(where string) bool // whether an address of infra.yml is that of our own registry
+	dir   string
+	swept func(registry.Report, error)
+	own   func(where string) bool // whether an address of infra.yml is that of our own registry
 
 	mu       sync.Mutex
 	registry *registry.Registry // opened when it is first needed
+	stop     func()             // ends what keeps it in order
 
 	agentMu sync.Mutex
 	agents  map[string]string // by registry: the agent's image there
 }
 
-func newPackages(dataDir string, ownHosts []string) *packages {
+func newPackages(dataDir string, ownHosts []string, log *slog.Logger) *packages {
 	return &packages{
+		swept: func(report registry.Report, err error) {
+			if err != nil {
+				log.Error("the registry could not be swept", "error", err)
+				return
+			}
+			log.Info("the registry was swept", "blobs", report.Blobs, "bytes", report.Bytes, "uploads", report.Uploads)
+		},
 		dir: filepath.Join(dataDir, "registry"), agents: map[string]string{},
 		own: func(where string) bool {
 			host, _, _ := strings.Cut(where, "/")
@@ -53,6 +63,16 @@ func (p *packages) open() (*registry.Registry, error) {
 			return nil, err
 		}
 		p.registry = r
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r.Keep(ctx, p.swept)
+		}()
+		p.stop = func() {
+			cancel()
+			<-done
+		}
 	}
 	return p.registry, nil
 }
@@ -61,6 +81,7 @@ func (p *packages) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.registry != nil {
+		p.stop()
 		_ = p.registry.Close()
 	}
 }

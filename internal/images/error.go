@@ -2,6 +2,7 @@ package images
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net/http"
@@ -20,12 +21,15 @@ func notFound(err error) bool {
 // explain turns an error of the registry protocol into one for a person.
 func (s *Store) explain(what string, err error) error {
 	var known *berth.Error
-	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) {
+	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	var answer *transport.Error
 	var untrusted x509.UnknownAuthorityError
+	var certificate *tls.CertificateVerificationError
 	switch {
+	case errors.As(err, &certificate) && !errors.As(err, &untrusted):
+		return berth.Errorf(berth.CodeUnavailable, "cannot %s %s: its certificate is wrong: %w", what, s.place(), err)
 	case errors.As(err, &untrusted):
 		return berth.Errorf(berth.CodeUnavailable, "cannot %s %s: its certificate is not trusted here; have this machine trust the authority that signed it (SSL_CERT_FILE): %w", what, s.place(), err)
 	case !errors.As(err, &answer):
@@ -40,12 +44,12 @@ func (s *Store) explain(what string, err error) error {
 	}
 	switch code := answer.StatusCode; {
 	case code == http.StatusUnauthorized:
-		return berth.Errorf(berth.CodeUnauthorized, "cannot %s %s: it wants other credentials%s; log in with docker login %s, which berth reads too", what, s.place(), told, s.where)
+		return berth.Errorf(berth.CodeUnauthorized, "cannot %s %s: it wants other credentials%s; log in with docker login %s, which berth reads too ($DOCKER_CONFIG/config.json, else .docker/config.json in the home directory)", what, s.place(), told, strings.SplitN(s.where, "/", 2)[0])
 	case code == http.StatusForbidden:
 		return berth.Errorf(berth.CodeForbidden, "cannot %s %s: it refuses that to these credentials%s", what, s.place(), told)
 	case code == http.StatusNotFound:
 		return berth.Errorf(berth.CodeNotFound, "cannot %s %s: it is not there%s", what, s.place(), told)
-	case code == http.StatusInsufficientStorage:
+	case code == http.StatusInsufficientStorage, strings.Contains(answer.Error(), "no space left on device"): // of registries that have no code for it
 		return berth.Errorf(berth.CodeExhausted, "cannot %s %s: its disk is full; free some space (berth package remove) and try again: what arrived is kept", what, s.place())
 	case code == http.StatusTooManyRequests || code >= 500:
 		return berth.Errorf(berth.CodeUnavailable, "cannot %s %s: it answered %d%s; what arrived is kept, so trying again goes on", what, s.place(), code, told)

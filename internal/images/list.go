@@ -31,6 +31,16 @@ func (s *Store) versions(ctx context.Context, pkg string) ([]string, error) {
 	return tags, nil
 }
 
+// newest is the newest of versions that are in order.
+func newest(versions []string) string {
+	for _, version := range slices.Backward(versions) {
+		if numbers, pre := parts(version); len(numbers) > 0 && pre == "" {
+			return version
+		}
+	}
+	return versions[len(versions)-1]
+}
+
 // List returns all versions of all packages in which every word of a text
 // occurs, by name and version. Images that are no packages are left out.
 func (s *Store) List(ctx context.Context, text string) ([]berth.Package, error) {
@@ -40,6 +50,9 @@ func (s *Store) List(ctx context.Context, text string) ([]berth.Package, error) 
 		return nil, berth.Errorf(berth.CodeInvalid, "registry %q: %w", s.where, err)
 	}
 	repositories, err := remote.Catalog(ctx, registry, s.options...)
+	if notFound(err) {
+		return nil, berth.Errorf(berth.CodeUnsupported, "%s doesn't list what it has; packages in it are reached by name", s.place())
+	}
 	if err != nil {
 		return nil, s.explain("list the packages of", err)
 	}

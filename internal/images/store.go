@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -29,21 +30,21 @@ const LocalHost = "berth.local"
 type Store struct {
 	where    string // HOST[:PORT][/PREFIX]
 	insecure bool
-	options  []remote.Option
+
+	transport http.RoundTripper
+	options   []remote.Option // with the transport
 }
 
 // Local returns the store that a transport leads to, whatever its host.
 func Local(transport http.RoundTripper) *Store {
-	return &Store{where: LocalHost, insecure: true, options: []remote.Option{remote.WithTransport(transport), remote.WithAuth(authn.Anonymous), remote.WithJobs(4)}}
+	return &Store{where: LocalHost, insecure: true, transport: transport, options: []remote.Option{remote.WithTransport(transport), remote.WithAuth(authn.Anonymous), remote.WithJobs(4)}}
 }
 
 // Remote returns the store at HOST[:PORT][/PREFIX], with the credentials of
 // docker's configuration.
 func Remote(where string, transport http.RoundTripper) *Store {
-	if transport == nil {
-		transport = remote.DefaultTransport
-	}
-	return &Store{where: strings.TrimSuffix(where, "/"), options: []remote.Option{remote.WithTransport(verified{transport}), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithJobs(4)}}
+	transport = Verified(transport)
+	return &Store{where: strings.TrimSuffix(where, "/"), transport: transport, options: []remote.Option{remote.WithTransport(transport), remote.WithAuthFromKeychain(authn.DefaultKeychain), remote.WithJobs(4)}}
 }
 
 // Login returns the user and password that docker's configuration has for a
@@ -152,7 +153,8 @@ func (s *Store) place() string {
 }
 
 // Inspect returns a package. The reference is a version, a digest, or empty
-// for the newest version. CodeNotFound when there is none; CodeInvalid for an
+// for the newest version; one before a release, such as 1.0.0-rc.1, is that only
+// where nothing was released. CodeNotFound when there is none; CodeInvalid for an
 // image that is no package.
 func (s *Store) Inspect(ctx context.Context, pkg, reference string) (berth.Package, error) {
 	if reference == "" {
@@ -163,14 +165,24 @@ func (s *Store) Inspect(ctx context.Context, pkg, reference string) (berth.Packa
 		if len(versions) == 0 {
 			return berth.Package{}, s.missing(ctx, pkg, "")
 		}
-		reference = versions[len(versions)-1]
+		reference = newest(versions)
 	}
-	d, err := s.descriptor(ctx, pkg, reference)
+	dates := &dates{next: s.transport}
+	dated := *s
+	dated.options = append(s.options[:len(s.options):len(s.options)], remote.WithTransport(dates))
+	d, err := dated.descriptor(ctx, pkg, reference)
 	if err != nil {
 		return berth.Package{}, err
 	}
-	return read(d, s.Reference(pkg, d.Digest.String()))
+	p, err := read(d, s.Reference(pkg, d.Digest.String()))
+	if at := dates.at(p.Digest); !at.IsZero() {
+		p.CreatedAt = at
+	}
+	return p, err
 }
+
+// stamp is the time that package build gives to everything, which says nothing.
+var stamp = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // read takes a package from its manifest.
 func read(d *remote.Descriptor, called string) (berth.Package, error) {
@@ -209,7 +221,7 @@ func read(d *remote.Descriptor, called string) (berth.Package, error) {
 	if image, err := d.Image(); err == nil {
 		if config, err := image.ConfigFile(); err == nil {
 			p.Platforms = []string{config.OS + "/" + config.Architecture}
-			if !config.Created.IsZero() {
+			if config.Created.After(stamp) {
 				p.CreatedAt = config.Created.UTC()
 			}
 		}

@@ -1,11 +1,14 @@
 package images
 
 import (
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/berth-run/berth"
 )
@@ -29,6 +32,11 @@ func (t HandlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	w := &pipedResponse{header: http.Header{}, body: writer, ready: make(chan struct{})}
 	go func() {
 		defer request.Body.Close()
+		defer func() {
+			if p := recover(); p != nil { // as a server does: one request must not end the process
+				w.fail(fmt.Errorf("%s %s: the handler gave up: %v", r.Method, r.URL.Path, p))
+			}
+		}()
 		t.Handler.ServeHTTP(w, request)
 		w.WriteHeader(http.StatusOK)
 		writer.Close()
@@ -39,8 +47,11 @@ func (t HandlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		reader.CloseWithError(r.Context().Err())
 		return nil, r.Context().Err()
 	}
+	if w.failure != nil {
+		return nil, w.failure
+	}
 	response := &http.Response{
-		Status: http.StatusText(w.status), StatusCode: w.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Status: strconv.Itoa(w.status) + " " + http.StatusText(w.status), StatusCode: w.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: w.sent, Body: reader, Request: r, ContentLength: -1,
 	}
 	if n, err := strconv.ParseInt(w.sent.Get("Content-Length"), 10, 64); err == nil {
@@ -57,6 +68,7 @@ type pipedResponse struct {
 	header, sent http.Header
 	status       int
 	body         *io.PipeWriter
+	failure      error // instead of an answer
 	once         sync.Once
 	ready        chan struct{}
 }
@@ -78,13 +90,32 @@ func (w *pipedResponse) Write(p []byte) (int, error) {
 	return w.body.Write(p)
 }
 
+// fail ends an answer that isn't whole.
+func (w *pipedResponse) fail(err error) {
+	w.once.Do(func() {
+		w.failure = err
+		close(w.ready)
+	})
+	w.body.CloseWithError(err)
+}
+
+// Verified is a transport that refuses requests in clear, as Remote's does; nil
+// is the network.
+func Verified(next http.RoundTripper) http.RoundTripper {
+	if next == nil {
+		next = remote.DefaultTransport
+	}
+	return verified{next}
+}
+
 // verified refuses requests in clear, but to this machine itself: credentials
 // and images go over TLS.
 type verified struct{ next http.RoundTripper }
 
 func (v verified) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Scheme != "https" {
-		if host := r.URL.Hostname(); host != "localhost" && host != "::1" && !strings.HasPrefix(host, "127.") {
+		host := r.URL.Hostname()
+		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 			return nil, berth.Errorf(berth.CodeInvalid, "the registry %s does not speak TLS: put a certificate before it", r.URL.Host)
 		}
 	}

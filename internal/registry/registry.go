@@ -5,101 +5,89 @@ package registry
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"os"
-	"sync"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/distribution/distribution/v3/registry/handlers"
-	"github.com/distribution/distribution/v3/registry/storage"
 	"github.com/distribution/distribution/v3/registry/storage/driver"
-	"github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
-	"github.com/sirupsen/logrus"
 
 	"github.com/berth-run/berth"
 )
 
-// Registry serves the distribution API, version 2, at /v2/.
+// Registry serves the images of a directory. Several processes may have the
+// same directory open; see lock.go.
 type Registry struct {
 	dir    string
-	app    *handlers.App
 	driver driver.StorageDriver
-	stop   context.CancelFunc
-
-	mu        sync.RWMutex // held for writing while it sweeps: then nothing is pushed
-	clock     sync.Mutex
-	lastWrite time.Time
-	dirty     bool // something was deleted since the last sweep
+	app    *handlers.App
 }
 
-var quiet sync.Once
+// Open opens the registry of a directory, which is made where it is missing.
+// Close it to let go of what it holds in memory.
+func Open(dir string) (*Registry, error) {
+	return open(dir, disk{dir})
+}
 
-// Open returns the registry in a folder, which is made when it is missing.
-func Open(dir string) (r *Registry, err error) {
+func open(dir string, storage driver.StorageDriver) (r *Registry, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, berth.Errorf(berth.CodeForbidden, "cannot make the registry's folder: %w", err)
 	}
-	// distribution logs through logrus' own logger; what matters of it comes
-	// back as an answer.
-	quiet.Do(func() { logrus.SetOutput(io.Discard) })
-	var secret [32]byte
-	_, _ = rand.Read(secret[:])
-	config := &configuration.Configuration{
-		Storage: configuration.Storage{
-			"filesystem":  configuration.Parameters{"rootdirectory": dir},
-			"delete":      configuration.Parameters{"enabled": true},
-			"maintenance": configuration.Parameters{"uploadpurging": map[any]any{"enabled": true, "age": "24h", "interval": "24h", "dryrun": false}},
-		},
-	}
-	config.HTTP.Secret = hex.EncodeToString(secret[:])
-	config.HTTP.RelativeURLs = true // it doesn't know by which names it is reached
-	config.Catalog.MaxEntries = 1000
-	ctx, stop := context.WithCancel(context.Background())
-	defer func() {
-		if p := recover(); p != nil { // distribution's way to say that a configuration is wrong
-			stop()
-			r, err = nil, berth.Errorf(berth.CodeInternal, "the registry can't be opened: %v", p)
-		}
-	}()
-	r = &Registry{dir: dir, app: handlers.NewApp(ctx, config), driver: filesystem.New(filesystem.DriverParameters{RootDirectory: dir, MaxThreads: 100}), stop: stop, lastWrite: time.Now()}
+	silence()
+	r = &Registry{dir: dir, driver: watched{storage}}
+	// The application panics on a setting that it can't use. There is none
+	// that depends on anything but this code, so that would be our fault.
+	r.app = handlers.NewApp(context.Background(), settings(r.driver))
 	return r, nil
 }
 
-// Close ends what runs in the background.
-func (r *Registry) Close() error {
-	err := r.app.Shutdown()
-	r.stop()
-	return err
+func settings(storage driver.StorageDriver) *configuration.Configuration {
+	c := &configuration.Configuration{Storage: configuration.Storage{
+		driverName:    configuration.Parameters{"driver": storage},
+		"delete":      configuration.Parameters{"enabled": true},
+		"redirect":    configuration.Parameters{"disable": true},
+		"maintenance": configuration.Parameters{"uploadpurging": map[any]any{"enabled": false}}, // GarbageCollect does it
+	}}
+	c.Catalog.MaxEntries = 1000 // a page
+	c.HTTP.RelativeURLs = true  // it doesn't know what it is mounted as
+	return c
 }
 
-// ServeHTTP answers one request. A push that finds the disk full is told so
-// with status 507.
+// Close ends what the registry does in the background.
+func (r *Registry) Close() error { return r.app.Shutdown() }
+
 func (r *Registry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
-	switch request.Method {
-	case http.MethodGet, http.MethodHead:
-		r.app.ServeHTTP(w, request)
-		return
+	failure := &failure{}
+	request = request.WithContext(context.WithValue(request.Context(), failureKey{}, failure))
+	// A body that streams in may take hours and changes nothing that a sweep
+	// looks at; everything else that writes waits until the sweep is over.
+	if request.Method != http.MethodGet && request.Method != http.MethodPatch {
+		unlock, err := r.lock(request.Context(), false)
+		if err != nil {
+			refuse(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the registry is being swept: "+err.Error())
+			return
+		}
+		defer unlock()
+		r.touch(request)
 	}
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	r.clock.Lock()
-	r.lastWrite = time.Now()
-	r.dirty = r.dirty || request.Method == http.MethodDelete
-	r.clock.Unlock()
-	if free, err := freeBytes(r.dir); err == nil && (free < minFree || request.ContentLength > 0 && free < uint64(request.ContentLength)+minFree) && request.Method != http.MethodDelete {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusInsufficientStorage)
-		_, _ = io.WriteString(w, `{"errors":[{"code":"DENIED","message":"the registry's disk is full"}]}`)
-		return
+	switch free, err := freeBytes(r.dir); request.Method {
+	case http.MethodPost, http.MethodPut, http.MethodPatch:
+		if err == nil && (free < minFree || request.ContentLength > 0 && free < uint64(request.ContentLength)+minFree) {
+			refuse(w, http.StatusInsufficientStorage, "STORE_FULL", full)
+			return
+		}
+	case http.MethodDelete:
+		r.litter()
 	}
-	r.app.ServeHTTP(w, request)
+	answer := &answer{ResponseWriter: w, failure: failure}
+	if storedAt, ok := r.storedAt(request); ok {
+		w.Header().Set("Last-Modified", storedAt.UTC().Format(http.TimeFormat))
+	}
+	r.app.ServeHTTP(answer, request)
 }
 
 // minFree is left free for the store, which shares the disk: outcomes of tasks
@@ -114,58 +102,50 @@ func freeBytes(dir string) (uint64, error) {
 	return s.Bavail * uint64(s.Bsize), nil
 }
 
-// ErrBusy says that something was pushed a short while ago, and blobs whose
-// manifest is still to come could be taken for garbage.
-var ErrBusy = errors.New("something was pushed a short while ago")
-
-// Sweep frees the blobs that no manifest refers to. Nothing is pushed
-// meanwhile; ErrBusy where something was within the time before.
-func (r *Registry) Sweep(ctx context.Context, unwritten time.Duration) (freed int64, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.clock.Lock()
-	since := time.Since(r.lastWrite)
-	r.clock.Unlock()
-	if since < unwritten {
-		return 0, ErrBusy
+// touch marks a blob that a push asks for as young: the push will not send it
+// again, so it has to be there until the push's manifest is.
+func (r *Registry) touch(request *http.Request) {
+	digest := request.URL.Query().Get("mount")
+	if digest == "" && request.Method == http.MethodHead {
+		if _, after, found := strings.Cut(request.URL.Path, "/blobs/"); found {
+			digest = after
+		}
 	}
-	namespace, err := storage.NewRegistry(ctx, r.driver, storage.EnableDelete)
-	if err != nil {
-		return 0, fmt.Errorf("sweep the registry: %w", err)
+	if path, ok := r.blobPath(digest); ok {
+		now := time.Now()
+		_ = os.Chtimes(path, now, now) // of a blob that isn't there
 	}
-	before, err := freeBytes(r.dir)
-	if err != nil {
-		return 0, err
-	}
-	err = storage.MarkAndSweep(ctx, r.driver, namespace, storage.GCOpts{Quiet: true})
-	var none driver.PathNotFoundError
-	if err != nil && !errors.As(err, &none) { // nothing was ever pushed
-		return 0, fmt.Errorf("sweep the registry: %w", err)
-	}
-	r.dirty = false
-	after, err := freeBytes(r.dir)
-	return int64(after) - int64(before), err
 }
 
-// Keep sweeps whenever something was deleted and nothing is being pushed,
-// until the context ends.
-func (r *Registry) Keep(ctx context.Context, report func(freed int64, err error)) {
-	tick := time.NewTicker(10 * time.Minute)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		r.clock.Lock()
-		dirty := r.dirty
-		r.clock.Unlock()
-		if !dirty {
-			continue
-		}
-		if freed, err := r.Sweep(ctx, time.Hour); !errors.Is(err, ErrBusy) {
-			report(freed, err)
-		}
+// storedAt is when the manifest that is asked for by digest was stored.
+func (r *Registry) storedAt(request *http.Request) (time.Time, bool) {
+	name, reference, found := strings.Cut(strings.TrimPrefix(request.URL.Path, "/v2/"), "/manifests/")
+	if !found || request.Method != http.MethodGet && request.Method != http.MethodHead || !filepath.IsLocal(name) || !filepath.IsLocal(reference) {
+		return time.Time{}, false
 	}
+	path := filepath.Join(r.dir, repositories, filepath.FromSlash(name), "_manifests", "tags", reference, "current", "link")
+	if algorithm, hex, ok := strings.Cut(reference, ":"); ok {
+		path = filepath.Join(r.dir, repositories, filepath.FromSlash(name), "_manifests", "revisions", algorithm, hex, "link")
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return info.ModTime(), true
+}
+
+// Where distribution keeps things below its root: a format that is the same
+// since 2015.
+const (
+	root         = "docker/registry/v2"
+	repositories = root + "/repositories"
+)
+
+// blobPath is the file of a blob's content.
+func (r *Registry) blobPath(digest string) (string, bool) {
+	algorithm, hex, found := strings.Cut(digest, ":")
+	if !found || len(hex) < 32 || !filepath.IsLocal(algorithm) || strings.ContainsAny(hex, `/\.`) {
+		return "", false
+	}
+	return filepath.Join(r.dir, root, "blobs", algorithm, hex[:2], hex, "data"), true
 }
