@@ -8,12 +8,26 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/let"
 	"github.com/berth-run/berth/internal/pack"
 )
+
+// sharedLog is what the program's stderr and what the capture leaves of its
+// stdout are both written to, each from a goroutine of its own.
+type sharedLog struct {
+	mu  sync.Mutex
+	log bytes.Buffer
+}
+
+func (l *sharedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.log.Write(p)
+}
 
 // call runs a function of an example package here, without an image, as the
 // agent does it.
@@ -37,10 +51,10 @@ func call(t *testing.T, dir, program string, p *berth.Package, fn *berth.Functio
 	if err := os.WriteFile(input, let.InputJSON(args), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	capture := let.NewCapture(fn, &log)
+	log := &sharedLog{}
+	capture := let.NewCapture(fn, log)
 	cmd := exec.Command(program, fn.Args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, capture, &log
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, capture, log
 	cmd.Env = append(append(os.Environ(), environ...), "BERTH_INPUT="+input)
 	err = cmd.Run()
 	var ended *exec.ExitError
