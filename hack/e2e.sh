@@ -5,6 +5,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/packages.sh
+need dockerd docker.io "a Docker Engine is the second kind of infrastructure, and a builder"
+need busybox busybox-static "a program for its images"
+BERTH_E2E_BASE=${BERTH_E2E_BASE:-$(hack/base-image.sh)}
+export BERTH_E2E_BASE
+. hack/packages.sh
 # The tests on Docker bring up an Engine of their own.
 need dockerd docker.io "the tests run tasks on a Docker Engine"
 need busybox busybox-static "is what the test image is made of"

@@ -12,11 +12,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/cache"
 	"github.com/google/go-containerregistry/pkg/v1/daemon"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
@@ -61,7 +59,7 @@ func findBase(ctx context.Context, base, cacheDir string, p *v1.Platform) (image
 		return empty.Image, "nothing", nil
 	}
 	if path, ok := strings.CutPrefix(base, "rootfs:"); ok {
-		image, err = fromRootFS(path, p)
+		image, err = fromRootFS(path, cacheDir, p)
 		return image, "a root filesystem", err
 	}
 	if path, ok := strings.CutPrefix(base, "tar:"); ok || strings.HasSuffix(base, ".tar") {
@@ -82,7 +80,7 @@ func findBase(ctx context.Context, base, cacheDir string, p *v1.Platform) (image
 	image, err = remote.Image(ref, remote.WithContext(ctx), remote.WithPlatform(*p), remote.WithTransport(images.Verified(nil)), remote.WithAuthFromKeychain(authn.DefaultKeychain))
 	if err == nil {
 		if cacheDir != "" {
-			image = cache.Image(image, cache.NewFilesystemCache(cacheDir))
+			image = cachedImage{image, cacheDir}
 		}
 		return image, "its registry", nil
 	}
@@ -122,26 +120,6 @@ func fromTar(path string, p *v1.Platform) (v1.Image, error) {
 		return nil, err
 	}
 	return pick(index, p)
-}
-
-// fromRootFS makes an image of a root filesystem.
-func fromRootFS(path string, p *v1.Platform) (v1.Image, error) {
-	layer, err := tarball.LayerFromFile(path)
-	if err != nil {
-		return nil, err
-	}
-	image, err := mutate.AppendLayers(empty.Image, layer)
-	if err != nil {
-		return nil, err
-	}
-	config, err := image.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = p.OS, p.Architecture
-	config.Config.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	return mutate.ConfigFile(image, config)
 }
 
 // pick finds the image of a platform in an index, and in indexes in it.

@@ -139,7 +139,7 @@ func byLayers(ctx context.Context, d *pack.Definition, o Options, p *v1.Platform
 	if err != nil {
 		return nil, err
 	}
-	o.say("files: %d, %s", len(files), bytes(size))
+	o.say("files: %d, %s", len(files), humanSize(size))
 	image, err := mutate.Append(base, mutate.Addendum{Layer: layer, History: v1.History{CreatedBy: "files of package " + d.Package.Name}})
 	if err != nil {
 		return nil, err
@@ -256,8 +256,8 @@ func setEnv(env []string, name, value string) []string {
 	return append(env, name+"="+value)
 }
 
-// bytes is a size for a person.
-func bytes(n int64) string {
+// humanSize is a size for a person.
+func humanSize(n int64) string {
 	switch {
 	case n >= 1<<30:
 		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
