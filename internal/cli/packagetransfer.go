@@ -21,43 +21,74 @@ const agentPackage = "berth/let"
 func (a *app) packagePushCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "push NAME[@VERSION] REGISTRY", Short: "Copy a package to another registry",
-		Long: `Copy a package from Berth's own registry to another, HOST[:PORT][/PREFIX], with the
-credentials of docker's configuration (docker login). What is there already is not
-sent again, so a push that broke off goes on where it was.
+		Long: `Copy a package from Berth's own registry to another: HOST[:PORT][/PREFIX], with the
+credentials of docker's configuration (docker login), or https://HOST:PORT of a berth
+server, with --token and --ca-file. What is there already is not sent again, so a
+push that broke off goes on where it was.
 
 An infrastructure with registry: gets what is called there by itself.`,
-		Example: "  berth package push arithmetic@1.0.0 registry.example:5000/team",
-		Args:    exactly(2, "a package and a registry"),
+		Example: `  berth package push arithmetic@1.0.0 registry.example:5000/team
+  BERTH_TOKEN_FILE=token berth package push arithmetic https://berth.example.org:7070`,
+		Args: exactly(2, "a package and a registry"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, version, err := packageName(args[0])
 			if err != nil {
 				return err
 			}
-			return a.packages(cmd, func(ctx context.Context, _ berth.Service, store *images.Store) error {
+			return a.between(cmd, args[1], func(ctx context.Context, store, to *images.Store) error {
 				p, err := store.Inspect(ctx, name, version)
 				if err != nil {
 					return err
 				}
-				to := images.Remote(args[1], nil)
 				updates, done := a.pushProgress()
 				_, err = images.Copy(ctx, store, to, name, p, updates)
 				<-done
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(a.stderr, "berth: pushed %s@%s to %s\n", name, p.Version, to.Where())
-				fmt.Fprintln(a.stdout, to.Reference(name, p.Digest))
+				fmt.Fprintf(a.stderr, "berth: pushed %s@%s to %s\n", name, p.Version, args[1])
+				fmt.Fprintln(a.stdout, images.Remote(strings.TrimPrefix(args[1], "https://"), nil).Reference(name, p.Digest))
 				return nil
 			})
 		},
 	}
 }
 
+// between calls fn with Berth's own registry and with another: that of a berth
+// server, one of HOST[:PORT][/PREFIX], or the own one again where it isn't named.
+func (a *app) between(cmd *cobra.Command, registry string, fn func(ctx context.Context, own, other *images.Store) error) error {
+	if strings.HasPrefix(registry, "http://") {
+		return fmt.Errorf("registry %s: write HOST[:PORT][/PREFIX], or https://HOST:PORT for a berth server", registry)
+	}
+	server := strings.HasPrefix(registry, "https://")
+	a.remote.also = server
+	return a.packages(cmd, func(ctx context.Context, _ berth.Service, own *images.Store) error {
+		switch {
+		case registry == "":
+			return fn(ctx, own, own)
+		case !server:
+			return fn(ctx, own, images.Remote(registry, nil))
+		}
+		service, err := a.dial(registry)
+		if err != nil {
+			return err
+		}
+		defer service.Close()
+		other, err := images.Of(service)
+		if err != nil {
+			return err
+		}
+		return fn(ctx, own, other)
+	})
+}
+
 func (a *app) packagePullCommand() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use: "pull NAME[@VERSION] [REGISTRY]", Short: "Copy a package from another registry into Berth's own, or into a file",
-		Example: "  berth package pull arithmetic registry.example:5000/team\n  berth package pull arithmetic@1.0.0 --file arithmetic.tar",
+		Example: `  berth package pull arithmetic registry.example:5000/team
+  BERTH_TOKEN_FILE=token berth package pull arithmetic https://berth.example.org:7070
+  berth package pull arithmetic@1.0.0 --file arithmetic.tar`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 1 || len(args) > 2 {
 				return fmt.Errorf("%s takes a package, and a registry unless --file is given; see %s --help", cmd.CommandPath(), cmd.CommandPath())
@@ -72,11 +103,11 @@ func (a *app) packagePullCommand() *cobra.Command {
 			if len(args) == 1 && file == "" {
 				return fmt.Errorf("say where from, as in berth package pull %s registry.example:5000, or where to: --file %s.tar", args[0], name)
 			}
-			return a.packages(cmd, func(ctx context.Context, _ berth.Service, store *images.Store) error {
-				from := store
-				if len(args) == 2 {
-					from = images.Remote(args[1], nil)
-				}
+			registry := ""
+			if len(args) == 2 {
+				registry = args[1]
+			}
+			return a.between(cmd, registry, func(ctx context.Context, store, from *images.Store) error {
 				if file != "" {
 					p, err := from.Pull(ctx, name, version, file)
 					if err == nil {

@@ -13,7 +13,11 @@ import (
 )
 
 // remoteFlags say which server to use, in place of a data directory of this machine.
-type remoteFlags struct{ server, token, caFile string }
+type remoteFlags struct {
+	server, token, caFile string
+
+	also bool // an argument names a server too, which token and caFile are for
+}
 
 func (a *app) remoteFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
@@ -39,7 +43,7 @@ func orEnv(flag, variable string) string {
 func (a *app) open(ctx context.Context) (berth.Service, error) {
 	address := a.serverAddress()
 	if address == "" {
-		if a.remote.token != "" || a.remote.caFile != "" {
+		if (a.remote.token != "" || a.remote.caFile != "") && !a.remote.also {
 			return nil, fmt.Errorf("--token and --ca-file are for a server: name it with --server or BERTH_SERVER")
 		}
 		return client.Open(ctx, client.Config{Infra: a.infra, Data: a.data, Log: a.logger()})
@@ -47,6 +51,11 @@ func (a *app) open(ctx context.Context) (berth.Service, error) {
 	if a.infra != "" || a.data != "" {
 		return nil, fmt.Errorf("--infra and --data are for a store of this machine, and %s is a server: leave them out, or --server and BERTH_SERVER", address)
 	}
+	return a.dial(address)
+}
+
+// dial returns the service of a server.
+func (a *app) dial(address string) (berth.Service, error) {
 	token, err := a.token()
 	if err != nil {
 		return nil, err

@@ -27,9 +27,10 @@ func (a *app) serverCommand() *cobra.Command {
 		Long: `Serve the data directory over the network: tasks go on without any other berth
 command, and people and programs reach it with --server and a token.
 
-One port has it all, with TLS: the API (Connect, gRPC, gRPC-Web and JSON), /healthz,
-/readyz, /metrics, and what agents in pods report to. Without --tls-cert the server
-makes a CA of its own in the data directory; clients trust it with --ca-file.
+One port has it all, with TLS: the API (Connect, gRPC, gRPC-Web and JSON), the
+registry that pods pull packages from, what agents in pods report to, /healthz,
+/readyz and /metrics. Without --tls-cert the server makes a CA of its own in the data
+directory; clients trust it with --ca-file.
 
 SIGTERM ends it well. SIGHUP puts the program that is there now in its place,
 with the same socket: nobody is refused meanwhile.`,

@@ -3,7 +3,9 @@ package engine
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-run/berth"
@@ -18,6 +20,8 @@ type follower struct {
 	unfollowed time.Duration
 	nonce      string // of the agent's frames; empty without an agent
 	waiting    bool   // for the container's own end
+
+	read atomic.Int64 // bytes of streams that followed
 }
 
 func (f *follower) end() { f.once.Do(func() { close(f.ended) }) }
@@ -91,12 +95,15 @@ func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id strin
 			return berth.LogsOpen
 		}
 		if err == nil {
-			if endedBefore || isClosed(f.ended) {
+			if endedBefore {
 				return berth.LogsComplete
 			}
 			select {
 			case <-f.ended:
-				return berth.LogsComplete
+				if f.read.Load() < rotatable {
+					return berth.LogsComplete
+				}
+				continue // with what a kubelet wrote to a new file meanwhile, which a stream of the old one may end without
 			case <-ctx.Done():
 				return berth.LogsOpen
 			case <-time.After(afterEnd):
@@ -124,10 +131,33 @@ func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id strin
 	}
 }
 
-// lingering is how long a stream may stay open after its container ended. Then
-// what is left is read by a call that doesn't follow: some servers never end
-// the stream of a container that has ended.
-const lingering = 300 * time.Millisecond
+// lingering is how long a stream may bring nothing after its container ended.
+// Then what is left is read by a call that doesn't follow: some servers never
+// end the stream of a container that has ended. That call has nothing of a log
+// file that was rotated away meanwhile, which the stream would still bring; a
+// log that is long enough for that is given more time.
+func lingering(read int64) time.Duration {
+	if read < rotatable {
+		return 300 * time.Millisecond
+	}
+	return 5 * time.Second
+}
+
+// rotatable is how long a log has to be for the kubelet to begin a new file: it
+// does at 10 MiB unless it is told otherwise (containerLogMaxSize).
+const rotatable = 8 << 20
+
+// counted counts what was read of a stream.
+type counted struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
 
 // unfollowed is how long a program may have run before its log is followed: a
 // moment where few tasks run, up to a second where many do, of which most may
@@ -156,11 +186,16 @@ func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWr
 		go func() {
 			select {
 			case <-f.ended:
-				if sleep(ctx, lingering) {
-					cancel()
-				}
 			case <-ctx.Done():
+				return
 			}
+			for before := int64(-1); f.read.Load() != before; {
+				before = f.read.Load()
+				if !sleep(ctx, lingering(before)) {
+					return
+				}
+			}
+			cancel()
 		}()
 	}
 	if !follow {
@@ -172,6 +207,9 @@ func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWr
 		return err
 	}
 	defer func() { stream.Close() }()
+	if follow {
+		stream = counted{stream, &f.read}
+	}
 	if f.nonce != "" {
 		stream = agent.Filter(stream, f.nonce)
 	}

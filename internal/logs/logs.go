@@ -78,6 +78,7 @@ type Writer struct {
 	file    *os.File
 	last    position
 	partial []byte // the last line, while it has no newline
+	whole   bool   // the last stream was read to its end
 }
 
 // position is the end of what is stored: the time of the last line, and every
@@ -149,76 +150,12 @@ func (w *Writer) Last() time.Time {
 	return t
 }
 
-// Copy appends what a log stream gives until it ends; a *StreamError says that
-// it broke. The stream may begin again with lines that are stored already:
-// lines before the last stored time are left out, and of those at that very
-// time as many as are stored.
-func (w *Writer) Copy(r io.Reader) error {
-	if err := w.dropPartial(); err != nil {
-		return err
+func (w *Writer) write(data []byte) error {
+	if _, err := w.file.Write(data); err != nil {
+		return berth.Errorf(berth.CodeExhausted, "cannot keep the log of task %s: %w", w.task, err)
 	}
-	again := position{time: w.last.time, lines: map[string]int{}}
-	for content, n := range w.last.lines {
-		again.lines[content] = n
-	}
-	lines := newLineReader(r)
-	for continued := false; ; {
-		batch, readErr := lines.next()
-		if readErr != nil && !errors.Is(readErr, io.EOF) {
-			return &StreamError{readErr} // what is left is half a line: it comes again
-		}
-		var out []byte
-		for line := range bytes.Lines(batch) {
-			stamp, content := split(line)
-			if stamp == "" && !continued {
-				// Every line of a log has its time: this is what the kubelet has
-				// to say instead of one.
-				return &StreamError{fmt.Errorf("%s", bytes.TrimSpace(line))}
-			}
-			continued = line[len(line)-1] != '\n'
-			if again.time != "" && stamp != "" {
-				if compareStamps(stamp, again.time) < 0 {
-					continue
-				}
-				if stamp == again.time && again.lines[string(content)] > 0 {
-					again.lines[string(content)]--
-					continue
-				}
-				if stamp != again.time {
-					again.time = ""
-				}
-			}
-			if line[len(line)-1] == '\n' {
-				w.note(line)
-			} else {
-				w.partial = append([]byte(nil), line...)
-			}
-			out = append(out, line...)
-		}
-		if len(out) > 0 {
-			if _, err := w.file.Write(out); err != nil {
-				return berth.Errorf(berth.CodeExhausted, "cannot keep the log of task %s: %w", w.task, err)
-			}
-			w.store.Notify(w.task, w.attempt)
-		}
-		if readErr != nil {
-			return nil
-		}
-	}
-}
-
-// dropPartial takes back a last line without its newline: when a stream is
-// opened once more, the line comes again, and perhaps longer.
-func (w *Writer) dropPartial() error {
-	if len(w.partial) == 0 {
-		return nil
-	}
-	end, err := w.file.Seek(-int64(len(w.partial)), io.SeekEnd)
-	if err == nil {
-		err = w.file.Truncate(end)
-	}
-	w.partial = nil
-	return err
+	w.store.Notify(w.task, w.attempt)
+	return nil
 }
 
 // StreamError is a failure of the stream that was copied from, not of the store.
@@ -240,11 +177,17 @@ func (w *Writer) Close() error { return w.file.Close() }
 
 // split parts a line into its time and its content (with the newline).
 func split(line []byte) (stamp string, content []byte) {
-	i := bytes.IndexAny(line, " !")
-	if i < len("2006-01-02T15:04:05Z") || i > len(time.RFC3339Nano) || line[0] < '0' || line[0] > '9' || line[10] != 'T' {
+	if !stamped(line) {
 		return "", line
 	}
+	i := bytes.IndexAny(line, " !")
 	return string(line[:i]), line[i+1:]
+}
+
+// stamped reports whether a line begins with a time.
+func stamped(line []byte) bool {
+	i := bytes.IndexAny(line[:min(len(line), len(time.RFC3339Nano)+1)], " !")
+	return i >= len("2006-01-02T15:04:05Z") && line[0] >= '0' && line[0] <= '9' && line[10] == 'T'
 }
 
 // compareStamps orders two times in RFC 3339 in UTC, whose fractions may have

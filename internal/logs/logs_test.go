@@ -194,7 +194,7 @@ func TestAReadGoesOnFromAnOffset(t *testing.T) {
 	for chunk := range s.Read(context.Background(), "task", 1, berth.LogQuery{}, func() bool { return true }) {
 		offset = chunk.Offset
 	}
-	appendTo(t, s, strings.NewReader(lines(10, 12)))
+	appendTo(t, s, strings.NewReader(lines(9, 12)))
 	if got := read(t, s, berth.LogQuery{Offset: offset}); got != contents(10, 12) {
 		t.Errorf("%q", got)
 	}

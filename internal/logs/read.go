@@ -55,6 +55,7 @@ type reader struct {
 	offset  int64
 	step    int // that the line at offset is of
 	file    *os.File
+	buf     []byte
 }
 
 func (r *reader) close() {
@@ -88,8 +89,11 @@ func (r *reader) drain(last bool, yield func(berth.LogChunk, error) bool) bool {
 	if !ok {
 		return true
 	}
-	buf := make([]byte, 256<<10)
+	if r.buf == nil {
+		r.buf = make([]byte, 256<<10)
+	}
 	for {
+		buf := r.buf
 		n, err := r.file.ReadAt(buf, r.offset)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return yield(berth.LogChunk{}, berth.Errorf(berth.CodeInternal, "cannot read a stored log: %w", err))
@@ -103,7 +107,7 @@ func (r *reader) drain(last bool, yield func(berth.LogChunk, error) bool) bool {
 			case atEnd && !last:
 				return true
 			case !atEnd:
-				buf = make([]byte, 2*len(buf)) // a line longer than the buffer
+				r.buf = make([]byte, 2*len(buf)) // a line longer than the buffer
 				continue
 			}
 		}

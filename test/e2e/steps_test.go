@@ -180,11 +180,15 @@ func TestStepsInARestrictedNamespace(t *testing.T) {
 	}
 }
 
-// A log of 100 MiB is complete and in order, with the agent and without.
+// A log of 100 MiB is complete and in order, with the agent and without, also
+// where the kubelet begins new files in the middle of it. It gives nobody what
+// it rotated away before it was read, so the program begins once its log may be
+// read, and writes no more in 10 s, after which a file may be rotated away, than
+// an API server on a busy machine of two cores passes on.
 func TestLogOf100MiBIsCompleteAndInOrder(t *testing.T) {
 	o := newOffice(t, true, "")
 	const lines = 1 << 20 // of 100 bytes
-	script := fmt.Sprintf(`awk 'BEGIN { for (i = 0; i < %d; i++) printf "%%099d\n", i }'`, lines)
+	script := fmt.Sprintf(`sleep 3; awk 'BEGIN { for (i = 0; i < %d; i++) { printf "%%099d\n", i; if (i %% 60000 == 59999) { fflush(); system("sleep 1") } } }'`, lines)
 	want := sha256.New()
 	for i := range lines {
 		fmt.Fprintf(want, "%099d\n", i)
