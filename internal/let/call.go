@@ -20,6 +20,9 @@ import (
 // its output.
 const leftover = 100 * time.Millisecond
 
+// packageFile describes the package of this image. Tests have one elsewhere.
+var packageFile = agent.PackageFile
+
 // runCall runs a function of the package that the image is of.
 func runCall(order *agent.Order, environ []string, p *processes, r *reporter) *agent.Completion {
 	c := &call{order: order, environ: environ, processes: p, reporter: r}
@@ -51,7 +54,7 @@ func (c *call) prepare() *agent.Fault {
 	broken := func(format string, args ...any) *agent.Fault {
 		return &agent.Fault{Cause: berth.CauseUnknown, Summary: fmt.Sprintf(format, args...), Remedy: "build the package again with this Berth: berth package build"}
 	}
-	data, err := os.ReadFile(agent.PackageFile)
+	data, err := os.ReadFile(packageFile)
 	if err != nil {
 		return broken("The image is not one of a package: %v.", err)
 	}
