@@ -1,6 +1,8 @@
 package let
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -171,7 +173,9 @@ func TestAVariableIsOfItsStepAlone(t *testing.T) {
 
 func TestAStepDoesNotSeeTheOrder(t *testing.T) {
 	t.Parallel()
-	if r, _ := report(t, script("env"), callingBack("http://127.0.0.1:1")); strings.Contains(r.log(), "BERTH_ORDER") || strings.Contains(r.log(), "token") {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	if r, _ := report(t, script("env"), callingBack(server.URL)); strings.Contains(r.log(), "BERTH_ORDER") || strings.Contains(r.log(), "token") {
 		t.Errorf("got %q", r.log())
 	}
 }
