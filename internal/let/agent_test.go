@@ -111,6 +111,9 @@ func begin(t *testing.T, order *agent.Order, how ...given) *running {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if state := r.cmd.ProcessState; state != nil && state.Exited() && !t.Failed() {
+			return
+		}
 		for _, pid := range r.processes() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
