@@ -164,7 +164,8 @@ func (c *call) run() *agent.Completion {
 	c.reporter.tell(agent.Event{Type: berth.EventStarted})
 	capture := NewCapture(c.function, os.Stdout)
 	copied := make(chan error, 1)
-	go func() { _, err := io.Copy(capture, reader); copied <- err }()
+	output := &drain{file: reader}
+	go func() { _, err := io.Copy(capture, output); copied <- err }()
 
 	var status syscall.WaitStatus
 	broken := false
@@ -175,10 +176,10 @@ func (c *call) run() *agent.Completion {
 		case <-time.After(leftover):
 			// What it left behind holds its output open. The result is there.
 			c.processes.killRest(started.pid)
-			_ = reader.SetReadDeadline(time.Now().Add(leftover))
+			output.finish()
 			err = <-copied
 		}
-		broken = err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+		broken = err != nil
 	case err = <-copied:
 		if broken = err != nil; broken {
 			c.processes.killGroup(started.pid, syscall.SIGTERM)

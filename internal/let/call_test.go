@@ -2,9 +2,11 @@ package let
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -162,22 +164,68 @@ func TestALogThatIsGoneIsNotTheResultsFault(t *testing.T) {
 	}
 }
 
-func TestWhatAProgramLeavesBehindHoldsNothingUp(t *testing.T) {
-	t.Parallel()
-	for name, text := range map[string]string{
-		"in its group":           "sh -c \"trap '' TERM; sleep 60\" & echo 'n: 5'",
-		"away from it":           "setsid sleep 60 & echo 'n: 5'",
-		"that writes and writes": "sh -c 'while echo \"m: 6\"; do sleep 0.01; done' & echo 'n: 5' >$BERTH_OUTPUT",
-	} {
-		start := time.Now()
-		order, package_ := calling(t, berth.Function{Outputs: number}, text)
-		r := begin(t, order, package_, asPID1)
-		code, c := r.end()
-		if code != 0 || c == nil || string(c.Result) != "5" || time.Since(start) > patience/2 {
-			t.Errorf("%s: %d, %s, stderr %s", name, code, toJSON(t, c), r.stderr)
-		}
-		eventually(t, "all of it has ended", func() bool { return len(r.processes()) == 0 })
+// leaving runs a program that gives 5 and leaves something behind.
+func leaving(t *testing.T, text string, how ...given) {
+	t.Helper()
+	start := time.Now()
+	r, c := invoke(t, berth.Function{Outputs: number}, text, how...)
+	if c.ExitCode != 0 || string(c.Result) != "5" || time.Since(start) > patience/2 {
+		t.Errorf("%s: %s after %s, stderr %s", text, toJSON(t, c), time.Since(start), r.stderr)
 	}
+	eventually(t, "all of it has ended", func() bool { return len(r.processes()) == 0 })
+}
+
+func TestWhatAProgramLeavesBehindIsEndedAndHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	leaving(t, "sh -c \"trap '' TERM; sleep 60\" & echo 'n: 5'")
+	leaving(t, "sh -c 'while echo \"m: 6\"; do sleep 0.01; done' & echo 'n: 5' >$BERTH_OUTPUT")
+}
+
+func TestWhatLeftTheProgramsGroupHoldsNothingUpEither(t *testing.T) {
+	t.Parallel()
+	order, package_ := calling(t, berth.Function{Capture: berth.CapturePrefixed, Outputs: number}, `
+		exec 2>/dev/null # or the test would wait for its end
+		setsid sh -c 'while echo on and on; do :; done' &
+		setsid sleep 60 & echo '~~>n: 5'`)
+	r := begin(t, order, package_)
+	code, c := r.end()
+	if code != 0 || c == nil || string(c.Result) != "5" {
+		t.Errorf("%d, %s", code, toJSON(t, c))
+	}
+	for _, pid := range r.processes() { // not being PID 1, the agent must not
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+func TestASlowReaderOfTheLogLosesNothingOfTheResult(t *testing.T) {
+	t.Parallel()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	// More than the log's pipe takes, less than it and the program's do.
+	order, package_ := calling(t, berth.Function{Capture: berth.CapturePrefixed, Outputs: number}, `
+		sh -c 'trap "" TERM; sleep 60' & echo left $! >&2
+		head -c 110000 /dev/zero | tr '\0' x | fold -w 1000; echo; echo '~~>n: 5'`)
+	r := begin(t, order, package_, writingTo(writer))
+	writer.Close()
+	left, err := strconv.Atoi(r.stderr.until(t, "left "))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "what was left has ended", func() bool { _, _, there := stat(left); return !there })
+	log := make(chan string, 1)
+	go func() { text, _ := io.ReadAll(reader); log <- string(text) }()
+	code, c := r.end()
+	if got := strings.Count(<-log, "x"); code != 0 || c == nil || string(c.Result) != "5" || got != 110000 {
+		t.Errorf("%d, %s, a log of %d", code, toJSON(t, c), got)
+	}
+}
+
+func TestAsPID1TheAgentEndsWhatLeftTheProgramsGroupToo(t *testing.T) {
+	t.Parallel()
+	leaving(t, "setsid sleep 60 & echo 'n: 5'", asPID1)
 }
 
 func TestAProgramMayCloseItsOutputBeforeItEnds(t *testing.T) {
