@@ -96,8 +96,7 @@ func TestAResultThatIsNoneFailsAFunctionThatEndedWell(t *testing.T) {
 		"mkdir $BERTH_OUTPUT":                {berth.CauseResultMalformed, "not a regular file"},
 		"mkfifo $BERTH_OUTPUT":               {berth.CauseResultMalformed, "not a regular file"},
 		"ln -s /no/such/place $BERTH_OUTPUT": {berth.CauseResultMissing, "gave no output"},
-		"head -c 4194305 /dev/zero >$BERTH_OUTPUT":            {berth.CauseResultMalformed, "larger than 4 MiB"},
-		"echo 'n: 5'; head -c 4300000 /dev/zero | tr '\\0' x": {berth.CauseResultMalformed, "more than 4 MiB"},
+		"head -c 4194305 /dev/zero >$BERTH_OUTPUT": {berth.CauseResultMalformed, "larger than 4 MiB"},
 	} {
 		_, c := invoke(t, berth.Function{Outputs: number}, text)
 		if c.ExitCode != 0 || c.Result != nil || c.Fault == nil || c.Fault.Cause != want.cause || !strings.Contains(c.Fault.Summary, want.summary) {
