@@ -168,7 +168,7 @@ func (c *call) run() *agent.Completion {
 	go func() { _, err := io.Copy(capture, output); copied <- err }()
 
 	var status syscall.WaitStatus
-	broken := false
+	var broken bool
 	select {
 	case status = <-started.ended:
 		select {

@@ -93,6 +93,24 @@ func TestTheEndIsTriedAtOnceHoweverLongTheLastPauseWouldBe(t *testing.T) {
 	})
 }
 
+func TestWhatMayPassIsTriedAgain(t *testing.T) {
+	for _, status := range []int{500, 502, 503, 429, 408} {
+		synctest.Test(t, func(t *testing.T) {
+			tries := 0
+			c := away(t, time.Hour, func(*http.Request) (int, error) {
+				if tries++; tries == 1 {
+					return status, nil
+				}
+				return 204, nil
+			})
+			c.finish(completed)
+			if tries != 2 {
+				t.Errorf("%d: %d tries", status, tries)
+			}
+		})
+	}
+}
+
 func TestPausesBetweenTriesGrow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tries []time.Duration

@@ -18,49 +18,67 @@ import (
 
 func TestTheExitCodeOfAProgramIsKept(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]struct {
-		code     int
-		cause    berth.Cause
-		deferred bool
-	}{
-		"exit 0":         {0, "", false},
-		"exit 1":         {1, berth.CauseExitedNonZero, false},
-		"exit 42":        {42, berth.CauseExitedNonZero, false},
-		"exit 255":       {255, berth.CauseSignalled, false},
-		"kill -TERM $$":  {143, berth.CauseSignalled, false},
-		"kill -KILL $$":  {137, berth.CauseSignalled, true}, // out of memory, perhaps
-		"kill -ABRT $$":  {134, berth.CauseSignalled, false},
-		"exec sh -c :":   {0, "", false},
-		"exec no-such-x": {127, berth.CauseExitedNonZero, false},
+	var order agent.Order
+	var want []int
+	for text, code := range map[string]int{
+		"exit 0": 0, "exit 1": 1, "exit 42": 42, "exit 255": 255, "exec sh -c :": 0, "exec no-such-command": 127,
+		"kill -TERM $$": 143, "kill -KILL $$": 137, "kill -ABRT $$": 134,
 	} {
-		_, c := report(t, script(text))
-		if c.ExitCode != want.code || c.Deferred != want.deferred || (c.Fault == nil) != (want.cause == "") || c.Fault != nil && c.Fault.Cause != want.cause {
-			t.Errorf("%s: %s", text, toJSON(t, c))
+		order.Steps, want = append(order.Steps, ignoring(step(text, text))), append(want, code)
+	}
+	order.Steps, want = append(order.Steps, step("last", "exit 99")), append(want, 99)
+	_, c := report(t, &order)
+	for i, s := range c.Steps {
+		if s.ExitCode == nil || *s.ExitCode != want[i] {
+			t.Errorf("%s: %s, want %d", s.Name, toJSON(t, s), want[i])
 		}
+	}
+	if c.ExitCode != 99 || c.Deferred {
+		t.Errorf("got %s", toJSON(t, c))
+	}
+}
+
+func TestWhyAProgramWasKilledIsForTheClusterToSay(t *testing.T) {
+	t.Parallel()
+	if _, c := report(t, script("kill -KILL $$")); c.ExitCode != 137 || !c.Deferred || c.Fault.Cause != berth.CauseSignalled {
+		t.Errorf("got %s", toJSON(t, c))
 	}
 }
 
 func TestACommandThatCantBeRunHasTheCodeThatShellsGiveIt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for name, want := range map[string]struct {
-		path  string
-		code  int
-		cause berth.Cause
-	}{
-		"it isn't there":            {filepath.Join(dir, "none"), 127, berth.CauseCommandNotFound},
-		"it isn't in the PATH":      {"no-such-command", 127, berth.CauseCommandNotFound},
-		"its interpreter is not":    {write(t, filepath.Join(dir, "odd"), "#!/no/such\n", 0o755), 127, berth.CauseCommandNotFound},
-		"it may not be run":         {write(t, filepath.Join(dir, "data"), "#!/bin/sh\n", 0o644), 126, berth.CauseCommandNotExecutable},
-		"it is a folder":            {dir, 126, berth.CauseCommandNotExecutable},
-		"it is no program":          {write(t, filepath.Join(dir, "text"), "echo", 0o755), 126, berth.CauseArchitectureMismatch},
-		"it is below a file":        {"/etc/passwd/x", 126, berth.CauseCommandNotExecutable},
-		"the PATH has it without x": {"data", 126, berth.CauseCommandNotExecutable},
-	} {
-		r, c := report(t, command(want.path), with("PATH="+dir))
-		if c.ExitCode != want.code || c.Fault == nil || c.Fault.Cause != want.cause || !strings.Contains(r.stderr.String(), "berthlet: ") {
-			t.Errorf("%s: %s, stderr %q", name, toJSON(t, c), r.stderr)
+	var order agent.Order
+	type end struct {
+		path string
+		code int
+		why  string
+	}
+	ends := []end{
+		{filepath.Join(dir, "none"), 127, "is not in the image"},
+		{"no-such-command", 127, "is not in the image"},
+		{write(t, filepath.Join(dir, "odd"), "#!/no/such\n", 0o755), 127, "the interpreter that its first line names"},
+		{write(t, filepath.Join(dir, "data"), "#!/bin/sh\n", 0o644), 126, "is not executable: chmod +x it"},
+		{dir, 126, "is a folder"},
+		{write(t, filepath.Join(dir, "text"), "echo", 0o755), 126, "a script without a first line"},
+		{"/etc/passwd/x", 126, "not a directory"},
+		{"data", 126, "is not executable: chmod +x it"}, // of the PATH
+	}
+	for _, e := range ends {
+		order.Steps = append(order.Steps, berth.Step{Name: "a", Command: []string{e.path}, IgnoreFailure: true})
+	}
+	r, c := report(t, &order, with("PATH="+dir))
+	for i, e := range ends {
+		if s := c.Steps[i]; *s.ExitCode != e.code || !strings.Contains(s.Reason, e.why) || !strings.Contains(r.stderr.String(), "berthlet: "+s.Reason) {
+			t.Errorf("%s: %s", e.path, toJSON(t, s))
 		}
+	}
+}
+
+func TestACommandThatIsNotThereIsSaidToBe(t *testing.T) {
+	t.Parallel()
+	if _, c := report(t, command("no-such-command")); c.ExitCode != 127 || c.Fault == nil || c.Fault.Cause != berth.CauseCommandNotFound {
+		t.Errorf("got %s", toJSON(t, c))
 	}
 }
 
