@@ -20,6 +20,9 @@ import (
 // its output.
 const leftover = 100 * time.Millisecond
 
+// packageFile describes the package of this image. Tests have one elsewhere.
+var packageFile = agent.PackageFile
+
 // runCall runs a function of the package that the image is of.
 func runCall(order *agent.Order, environ []string, p *processes, r *reporter) *agent.Completion {
 	c := &call{order: order, environ: environ, processes: p, reporter: r}
@@ -51,7 +54,7 @@ func (c *call) prepare() *agent.Fault {
 	broken := func(format string, args ...any) *agent.Fault {
 		return &agent.Fault{Cause: berth.CauseUnknown, Summary: fmt.Sprintf(format, args...), Remedy: "build the package again with this Berth: berth package build"}
 	}
-	data, err := os.ReadFile(agent.PackageFile)
+	data, err := os.ReadFile(packageFile)
 	if err != nil {
 		return broken("The image is not one of a package: %v.", err)
 	}
@@ -102,49 +105,6 @@ func workFolder() (string, error) {
 		last = err
 	}
 	return "", last
-}
-
-// secret takes the value of a secret input from where the driver put it, and
-// removes it from there.
-func (c *call) secret(from string) (string, error) {
-	if name, ok := strings.CutPrefix(from, "env:"); ok {
-		for i, pair := range c.environ {
-			if value, found := strings.CutPrefix(pair, name+"="); found {
-				c.environ = append(c.environ[:i:i], c.environ[i+1:]...)
-				return value, nil
-			}
-		}
-		return "", errors.New("it was not given")
-	}
-	path, ok := strings.CutPrefix(from, "file:")
-	if !ok {
-		return "", errors.New("it is neither a variable nor a file")
-	}
-	data, err := os.ReadFile(path)
-	_ = os.Remove(path)
-	return string(data), err
-}
-
-// secretValue reads a secret's text as the declared type of its input.
-func (c *call) secretValue(name, text string) (json.RawMessage, error) {
-	for i := range c.function.Inputs {
-		in := &c.function.Inputs[i]
-		if in.Name != name {
-			continue
-		}
-		t, err := berth.ParseType(in.Type)
-		if err != nil {
-			return nil, err
-		}
-		value := json.RawMessage(text)
-		if in.Type == "string" || !json.Valid(value) {
-			if value, err = json.Marshal(text); err != nil {
-				return nil, err
-			}
-		}
-		return berth.CheckValue(name, t, c.pkg.Types, value)
-	}
-	return json.Marshal(text)
 }
 
 // initialize runs the lines of the package that come before each call.
@@ -204,10 +164,11 @@ func (c *call) run() *agent.Completion {
 	c.reporter.tell(agent.Event{Type: berth.EventStarted})
 	capture := NewCapture(c.function, os.Stdout)
 	copied := make(chan error, 1)
-	go func() { _, err := io.Copy(capture, reader); copied <- err }()
+	output := &drain{file: reader}
+	go func() { _, err := io.Copy(capture, output); copied <- err }()
 
 	var status syscall.WaitStatus
-	tooMuch := false
+	var broken bool
 	select {
 	case status = <-started.ended:
 		select {
@@ -215,18 +176,22 @@ func (c *call) run() *agent.Completion {
 		case <-time.After(leftover):
 			// What it left behind holds its output open. The result is there.
 			c.processes.killRest(started.pid)
-			_ = reader.SetReadDeadline(time.Now().Add(leftover))
+			output.finish()
 			err = <-copied
 		}
-		tooMuch = err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+		broken = err != nil
 	case err = <-copied:
-		if tooMuch = err != nil; tooMuch {
+		if broken = err != nil; broken {
 			c.processes.killGroup(started.pid, syscall.SIGTERM)
 		}
-		status = c.wait(started, tooMuch)
+		status = c.wait(started, broken)
 	}
 	_ = capture.Close() // its error was that of the copy
-	if tooMuch {
+	if broken && !errors.Is(err, errTooLarge) {
+		// The log is gone, which says nothing about the result.
+		return &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: fmt.Sprintf("The program's log can't be written, and it was ended: %v.", err)}}
+	}
+	if broken {
 		return c.malformed(0, fmt.Sprintf("The program wrote more than %d MiB as its result, and was ended.", MaxCaptured>>20), capture.Captured())
 	}
 	return c.complete(exitCode(status), capture.Captured())
@@ -283,7 +248,9 @@ func (c *call) malformed(code int, summary string, output []byte) *agent.Complet
 }
 
 func readFile(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
+	// Not blocking: opening a pipe that a program made would wait for its other
+	// end for ever.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ type callback struct {
 	order  *agent.Order
 	client *http.Client
 	wake   chan struct{}
+	last   chan struct{} // closed once there is nothing to come any more
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the sender has ended
@@ -51,7 +52,7 @@ func newCallback(order *agent.Order) *callback {
 		transport.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(order.Callback.CA))
 	}
 	c := &callback{
-		order: order, wake: make(chan struct{}, 1), done: make(chan struct{}), idle: make(chan struct{}),
+		order: order, wake: make(chan struct{}, 1), last: make(chan struct{}), done: make(chan struct{}), idle: make(chan struct{}),
 		client: &http.Client{
 			Transport: transport, Timeout: callbackTimeout,
 			// A token goes to the address that it was made for and to no other.
@@ -75,7 +76,8 @@ func (c *callback) send(e agent.Event) {
 	}
 }
 
-// finish sends the last event and waits until it arrived, for a while.
+// finish sends the last event and waits until it arrived, for a while. It is
+// called once.
 func (c *callback) finish(e agent.Event) {
 	c.mu.Lock()
 	limit := unreachable
@@ -88,6 +90,7 @@ func (c *callback) finish(e agent.Event) {
 	}
 	c.mu.Unlock()
 	c.send(e)
+	close(c.last)
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
@@ -115,6 +118,7 @@ func (c *callback) run() {
 	defer close(c.done)
 	heartbeat := max(c.order.Callback.Heartbeat, time.Second)
 	wait := 100 * time.Millisecond
+	last := c.last
 	for {
 		batch := c.batch()
 		if len(batch) == 0 {
@@ -142,6 +146,11 @@ func (c *callback) run() {
 		select {
 		case <-c.ctx.Done():
 			return
+		case <-last:
+			// A pause of some seconds would take all the time that the end has: a
+			// server that is there again would never be told.
+			last, wait = nil, 100*time.Millisecond
+			continue
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, 5*time.Second)

@@ -11,6 +11,9 @@ import (
 // MaxCaptured bounds what is kept of a program's output, in bytes.
 const MaxCaptured = 4 << 20
 
+// errTooLarge tells a result that isn't kept from a log that can't be written.
+var errTooLarge = fmt.Errorf("the program's result is larger than %d MiB; large data belong into files", MaxCaptured>>20)
+
 // How a program marks its result in its output.
 const (
 	markStart = "--> START CAPTURE"
@@ -145,7 +148,7 @@ func (c *Capture) begin(line []byte) (rest []byte, drop bool) {
 
 func (c *Capture) keep(p []byte) {
 	if c.kept.Len()+len(p) > MaxCaptured {
-		c.err = fmt.Errorf("the program's result is larger than %d MiB; large data belong into files", MaxCaptured>>20)
+		c.err = errTooLarge
 		return
 	}
 	c.kept.Write(p)

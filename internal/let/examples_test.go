@@ -75,6 +75,7 @@ func call(t *testing.T, dir, program string, p *berth.Package, fn *berth.Functio
 }
 
 func TestExamplesGiveTheirResults(t *testing.T) {
+	t.Parallel()
 	want := map[string]string{
 		"add": "5", "subtract": "4", "multiply": "20", "divide": "3", "hello": `"Hello, Ada!"`,
 		"split": `["one two three","four five"]`,
@@ -103,6 +104,7 @@ func TestExamplesGiveTheirResults(t *testing.T) {
 }
 
 func TestFailingExampleFailsAsItSays(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join("..", "..", "examples", "failing")
 	d, err := pack.Load(dir)
 	if err != nil {

@@ -60,6 +60,7 @@ func TestInputsThatBecomeTheSameVariable(t *testing.T) {
 }
 
 func TestLargeArraysAreNotSpreadOut(t *testing.T) {
+	t.Parallel()
 	fn := &berth.Function{Inputs: []berth.Parameter{{Name: "a", Type: "integer[]"}}}
 	value := "[" + strings.Repeat("1,", 50_000) + "1]"
 	got, err := Environ(fn, nil, map[string]json.RawMessage{"a": json.RawMessage(value)})
@@ -90,6 +91,7 @@ func capture(mode berth.Capture, text string, piece int) (kept, log string, err 
 }
 
 func TestCapture(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("x", 3*maxPending)
 	for name, tt := range map[string]struct {
 		mode            berth.Capture
@@ -131,6 +133,7 @@ func TestWithoutOutputsAllOfItIsLog(t *testing.T) {
 }
 
 func TestTooLargeAResultIsAnErrorThatStays(t *testing.T) {
+	t.Parallel()
 	c := NewCapture(&berth.Function{Outputs: []berth.Parameter{{Name: "a", Type: "string"}}}, nil)
 	piece := bytes.Repeat([]byte("x"), 1<<20)
 	for range 4 {
@@ -194,6 +197,7 @@ func TestDecode(t *testing.T) {
 }
 
 func TestOutputThatIsNoValue(t *testing.T) {
+	t.Parallel()
 	bomb := "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
 	for i := 'b'; i < 'k'; i++ {
 		bomb += string(i) + ": &" + string(i) + " [" + strings.TrimSuffix(strings.Repeat("*"+string(i-1)+",", 10), ",") + "]\n"

@@ -17,8 +17,8 @@ import (
 )
 
 // killAfter is how long a program may take to end after a SIGTERM, within the
-// 10 s that the pod has: what is left is for the report.
-const killAfter = 8 * time.Second
+// 10 s that the pod has: what is left is for the report. Tests shorten it.
+var killAfter = 8 * time.Second
 
 // processes starts programs, and reaps all that end: as PID 1 the agent
 // inherits whatever its programs leave behind.
@@ -137,8 +137,10 @@ type startError struct {
 func (e *startError) Error() string { return e.text }
 
 // start runs a command in a process group of its own. The first word is looked
-// up in the PATH of environ.
+// up in the PATH of environ. Of a variable that is in environ twice the last
+// counts.
 func (p *processes) start(words []string, dir string, environ []string, files []*os.File) (*program, error) {
+	environ = lastOfEach(environ)
 	path, err := lookPath(words[0], dir, environ)
 	if err != nil {
 		return nil, err
@@ -185,8 +187,8 @@ func lookPath(name, dir string, environ []string) (string, error) {
 	}
 	var denied error
 	for _, folder := range filepath.SplitList(getenv(environ, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")) {
-		if folder == "" {
-			folder = dir
+		if !filepath.IsAbs(folder) { // or empty: of where the program runs, not of where the agent does
+			folder = filepath.Join(dir, folder)
 		}
 		path := filepath.Join(folder, name)
 		err := executable(path)
@@ -217,6 +219,24 @@ func executable(path string) error {
 		return &startError{126, berth.CauseCommandNotExecutable, path + " is not executable: chmod +x it"}
 	}
 	return nil
+}
+
+// lastOfEach leaves each variable once: where one is there twice, getenv of C
+// and Python find the first, which is the image's and not the step's or the
+// argument, and shells the last.
+func lastOfEach(environ []string) []string {
+	at := map[string]int{}
+	var kept []string
+	for _, pair := range environ {
+		name, _, _ := strings.Cut(pair, "=")
+		if i, ok := at[name]; ok {
+			kept[i] = pair
+			continue
+		}
+		at[name] = len(kept)
+		kept = append(kept, pair)
+	}
+	return kept
 }
 
 func getenv(environ []string, name, missing string) string {

@@ -1,6 +1,7 @@
 package let
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"time"
@@ -54,8 +55,10 @@ func (r *reporter) complete(c *agent.Completion) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		if len(block) > 0 {
-			_, _ = os.Stdout.Write(append([]byte("\n"), agent.Frames(r.order.Nonce, block)...))
+		// What a step left running may write too: a pipe takes a frame whole, but
+		// not all of them at once.
+		for frame := range bytes.Lines(agent.Frames(r.order.Nonce, block)) {
+			_, _ = os.Stdout.Write(append([]byte("\n"), frame...))
 		}
 		// Not created anew: a runtime mounts this very file.
 		file, err := os.OpenFile(r.order.Message.Path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)

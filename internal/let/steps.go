@@ -101,6 +101,9 @@ func runStep(step *berth.Step, environ []string, p *processes) (int, *agent.Faul
 		p.killGroup(started.pid, syscall.SIGKILL)
 		<-started.ended
 	}
+	// The shell of a script may end before what it started does, which the next
+	// step, where the failure is ignored, is not to run beside.
+	p.killGroup(started.pid, syscall.SIGKILL)
 	return berth.ExitTimedOut, &agent.Fault{
 		Cause: berth.CauseTimedOut, Summary: fmt.Sprintf("it was ended after its timeout of %s", step.Timeout),
 		Remedy: "give the step a longer timeout, or find out what it waits for: berth task logs --step " + step.Name + " {task}",
