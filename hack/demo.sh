@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# From nothing to a task on a real cluster, through a kubeconfig that may do
-# just what Berth needs. BERTH_E2E_KUBECONFIG names a cluster to use instead.
+# From nothing to a task and a function on a real cluster, through a kubeconfig
+# that may do just what Berth needs. BERTH_E2E_KUBECONFIG names a cluster of
+# localkube to use instead.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 top=$PWD
@@ -20,6 +21,7 @@ show() {
 
 step "Building berth and localkube"
 make --no-print-directory build
+base=$(hack/base-image.sh)
 
 if [ -n "${BERTH_E2E_KUBECONFIG:-}" ]; then
   admin=$BERTH_E2E_KUBECONFIG
@@ -34,12 +36,13 @@ work=.localkube/demo
 mkdir -p "$work"
 export PATH="$PWD/bin:$PATH" KUBECONFIG="$PWD/$admin"
 case $admin in /*) KUBECONFIG=$admin ;; esac
+state=$(dirname "$KUBECONFIG") # of the cluster
 cd "$work"
-rm -rf kubeconfig infra.yml .berth
+rm -rf kubeconfig infra.yml .berth server token
 image=docker.io/library/busybox:1.35
 
 step "A namespace, and a kubeconfig that may run tasks in it and nothing else"
-show berth create-kubeconfig --namespace berth-demo -o kubeconfig
+show berth create-kubeconfig --namespace berth-demo --profile functions -o kubeconfig
 unset KUBECONFIG # from here on only the restricted one is used
 show berth infra add demo --kubeconfig kubeconfig
 show berth infra check demo
@@ -54,11 +57,39 @@ echo "$id"
 show berth task explain "$id"
 show berth task cancel "$id"
 
-step "Done. Three commands to try next, in $work"
+step "A server: its registry, which the cluster pulls from, and callbacks, which bring results"
+host=$(cat "$state/host-ip") # where pods reach this machine
+printf '    registry: %s:7070\n    callback_to: %s:7070\n' "$host" "$host" >> infra.yml
+show berth server --listen "$host:7070" --data server 2> server.log &
+server=$!
+trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true' EXIT
+until grep -q 'serving https' server.log; do
+  kill -0 "$server" || { cat server.log >&2; exit 1; }
+  sleep 0.1
+done
+show berth server token create me --data server --role admin > token
+export BERTH_TOKEN_FILE=$PWD/token BERTH_CA_FILE=$PWD/server/ca.pem
+# Nodes have to trust the server's certificate, as they would a real registry's.
+mkdir -p "$state/certs.d/$host:7070"
+printf 'server = "https://%s:7070"\n[host."https://%s:7070"]\n  ca = "%s"\n' "$host" "$host" "$BERTH_CA_FILE" > "$state/certs.d/$host:7070/hosts.toml"
+
+step "A package: Python code, built into an image here, without Docker"
+show berth package build "$top/examples/arithmetic-python" --base "rootfs:$base"
+
+step "Pushed to the server, and called on the cluster"
+show berth package push arithmetic-python "https://$host:7070"
+export BERTH_SERVER=https://$host:7070
+show berth package inspect arithmetic-python
+show berth call arithmetic-python add a=2 b=3
+unset BERTH_SERVER
+
+step "Done. Commands to try next, in $work"
 cat <<EOF
   cd $work && export PATH="$top/bin:\$PATH"
   berth run --cpu 500m --memory 64Mi $image sh -c 'for i in 1 2 3; do echo \$i; sleep 1; done'
   berth task list
   berth run ${image/busybox/busybxo} true
+  berth server --listen $host:7070 --data server &
+  BERTH_SERVER=https://$host:7070 BERTH_TOKEN_FILE=token BERTH_CA_FILE=server/ca.pem berth call arithmetic-python divide a=7 b=2
 EOF
 [ -n "${BERTH_E2E_KUBECONFIG:-}" ] || echo "The cluster goes on running: make cluster-down takes it down."

@@ -210,7 +210,7 @@ func (o *office) many(ctx context.Context, count int) error {
 	began := time.Now()
 	for range count {
 		wg.Go(func() {
-			_, err := o.resultDelay(ctx, "with-callbacks", "120")
+			_, err := o.resultDelay(ctx, "with-callbacks", "90")
 			errs <- err
 		})
 	}
