@@ -51,9 +51,9 @@ Berth's agent, for agent_image: in infra.yml.`,
 				if err != nil {
 					return err
 				}
-				updates, done := a.pushProgress()
+				updates, finish := a.pushProgress()
 				_, err = images.Copy(ctx, store, to, name, p, updates)
-				<-done
+				finish()
 				if err != nil {
 					return err
 				}
@@ -130,9 +130,9 @@ func (a *app) packagePullCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				updates, done := a.pushProgress()
+				updates, finish := a.pushProgress()
 				_, err = images.Copy(ctx, from, store, name, p, updates)
-				<-done
+				finish()
 				if err == nil {
 					fmt.Fprintf(a.stderr, "berth: pulled %s@%s\n", name, p.Version)
 				}
