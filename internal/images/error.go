@@ -48,7 +48,7 @@ func (s *Store) explain(what string, err error) error {
 	}
 	switch code := answer.StatusCode; {
 	case code == http.StatusUnauthorized && s.where == LocalHost: // a server's, which is logged in to with its token
-		return berth.Errorf(berth.CodeUnauthorized, "cannot %s %s%s", what, s.place(), told)
+		return berth.Errorf(berth.CodeUnauthorized, "cannot %s %s: it wants a token that is good%s; give one with --token, BERTH_TOKEN or BERTH_TOKEN_FILE", what, s.place(), told)
 	case code == http.StatusUnauthorized:
 		return berth.Errorf(berth.CodeUnauthorized, "cannot %s %s: it wants other credentials%s; log in with docker login %s, which berth reads too ($DOCKER_CONFIG/config.json, else .docker/config.json in the home directory)", what, s.place(), told, strings.SplitN(s.where, "/", 2)[0])
 	case code == http.StatusForbidden:
