@@ -65,9 +65,9 @@ func (a *app) build(ctx context.Context, store *images.Store, definition *pack.D
 		return err
 	}
 	p := built.Package
-	updates, done := a.pushProgress()
+	updates, finish := a.pushProgress()
 	_, err = store.Push(ctx, built.Image, p.Name, p.Version, updates)
-	<-done
+	finish()
 	if err != nil {
 		return err
 	}
@@ -75,15 +75,22 @@ func (a *app) build(ctx context.Context, store *images.Store, definition *pack.D
 	return a.print(p, func(w io.Writer) { fmt.Fprintln(w, p.Name+"@"+p.Digest) })
 }
 
-// pushProgress shows on a terminal how much of an image was sent.
-func (a *app) pushProgress() (chan<- v1.Update, <-chan struct{}) {
-	updates, done := make(chan v1.Update, 64), make(chan struct{})
+// pushProgress shows on a terminal how much of an image was sent, until finish
+// is called: a push that never began doesn't close its updates.
+func (a *app) pushProgress() (updates chan<- v1.Update, finish func()) {
+	sent, over, done := make(chan v1.Update, 64), make(chan struct{}), make(chan struct{})
 	width := terminalWidth(a.stderr)
 	go func() {
 		defer close(done)
 		drawn := false
-		for u := range updates {
-			if width != nil && u.Error == nil && u.Total > 0 {
+		for more := true; more; {
+			var u v1.Update
+			select {
+			case u, more = <-sent:
+			case <-over:
+				more = false
+			}
+			if more && width != nil && u.Error == nil && u.Total > 0 {
 				fmt.Fprintf(a.stderr, "\r\x1b[Kberth: stored %s of %s", size(u.Complete), size(u.Total))
 				drawn = true
 			}
@@ -92,5 +99,8 @@ func (a *app) pushProgress() (chan<- v1.Update, <-chan struct{}) {
 			fmt.Fprint(a.stderr, "\r\x1b[K")
 		}
 	}()
-	return updates, done
+	return sent, func() {
+		close(over)
+		<-done
+	}
 }

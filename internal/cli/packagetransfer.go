@@ -26,7 +26,8 @@ credentials of docker's configuration (docker login), or https://HOST:PORT of a 
 server, with --token and --ca-file. What is there already is not sent again, so a
 push that broke off goes on where it was.
 
-An infrastructure with registry: gets what is called there by itself.`,
+An infrastructure with registry: gets what is called there by itself. berth/let is
+Berth's agent, for agent_image: in infra.yml.`,
 		Example: `  berth package push arithmetic@1.0.0 registry.example:5000/team
   BERTH_TOKEN_FILE=token berth package push arithmetic https://berth.example.org:7070`,
 		Args: exactly(2, "a package and a registry"),
@@ -36,18 +37,28 @@ An infrastructure with registry: gets what is called there by itself.`,
 				return err
 			}
 			return a.between(cmd, args[1], func(ctx context.Context, store, to *images.Store) error {
+				called := images.Remote(strings.TrimPrefix(args[1], "https://"), nil) // by those who pull from there
+				if name == agentPackage {                                             // which is in this program, and in no registry before
+					digest, err := build.PushAgent(ctx, to, agentPackage)
+					if err != nil {
+						return err
+					}
+					fmt.Fprintf(a.stderr, "berth: pushed %s to %s\n", name, args[1])
+					fmt.Fprintln(a.stdout, called.Reference(name, digest))
+					return nil
+				}
 				p, err := store.Inspect(ctx, name, version)
 				if err != nil {
 					return err
 				}
-				updates, done := a.pushProgress()
+				updates, finish := a.pushProgress()
 				_, err = images.Copy(ctx, store, to, name, p, updates)
-				<-done
+				finish()
 				if err != nil {
 					return err
 				}
 				fmt.Fprintf(a.stderr, "berth: pushed %s@%s to %s\n", name, p.Version, args[1])
-				fmt.Fprintln(a.stdout, images.Remote(strings.TrimPrefix(args[1], "https://"), nil).Reference(name, p.Digest))
+				fmt.Fprintln(a.stdout, called.Reference(name, p.Digest))
 				return nil
 			})
 		},
@@ -119,9 +130,9 @@ func (a *app) packagePullCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				updates, done := a.pushProgress()
+				updates, finish := a.pushProgress()
 				_, err = images.Copy(ctx, from, store, name, p, updates)
-				<-done
+				finish()
 				if err == nil {
 					fmt.Fprintf(a.stderr, "berth: pulled %s@%s\n", name, p.Version)
 				}

@@ -158,7 +158,20 @@ func (a *app) announce(server *control.Server) {
 		trust, flag = "its CA is "+server.CAPath, " --ca-file ca.pem"
 	}
 	fmt.Fprintf(a.stderr, "berth: serving %s; %s\n", server.URL, trust)
-	fmt.Fprintf(a.stderr, "berth: make a token with berth server token create NAME, and use it with berth --server %s%s --token TOKEN (or BERTH_SERVER, BERTH_CA_FILE, BERTH_TOKEN)\n", server.URL, flag)
+	fmt.Fprintf(a.stderr, "berth: make a token with berth server token create NAME%s, and use it with berth --server %s%s --token TOKEN (or BERTH_SERVER, BERTH_CA_FILE, BERTH_TOKEN)\n", a.where(), server.URL, flag)
+}
+
+// where are the flags by which another command finds the same data directory;
+// without them it would make one of its own elsewhere.
+func (a *app) where() string {
+	text := ""
+	if a.infra != "" {
+		text += " --infra " + a.infra
+	}
+	if a.data != "" {
+		text += " --data " + a.data
+	}
+	return text
 }
 
 // endLimit bounds how long a server may take to end.

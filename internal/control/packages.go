@@ -115,7 +115,7 @@ func (p *packages) find(ctx context.Context, infra berth.InfrastructureConfig, n
 	if infra.Registry == "" {
 		return pkg, own.Reference(name, pkg.Digest), err
 	}
-	theirs := images.Remote(infra.Registry, nil)
+	theirs := images.Remote(p.registryOf(infra), nil)
 	switch {
 	case err == nil && p.own(infra.Registry):
 		return pkg, theirs.Reference(name, pkg.Digest), nil
@@ -128,6 +128,15 @@ func (p *packages) find(ctx context.Context, infra berth.InfrastructureConfig, n
 		return pkg, "", err
 	}
 	return pkg, theirs.Reference(name, pkg.Digest), nil
+}
+
+// registryOf is where an infrastructure's nodes pull from. Our own registry has
+// all packages at its root, whatever follows its address.
+func (p *packages) registryOf(infra berth.InfrastructureConfig) string {
+	if host, _, _ := strings.Cut(infra.Registry, "/"); p.own(host) {
+		return host
+	}
+	return infra.Registry
 }
 
 // loader writes a package of ours as docker load takes it.
@@ -200,7 +209,7 @@ func (p *packages) agentImage(ctx context.Context, infra berth.InfrastructureCon
 	if err != nil {
 		return "", err
 	}
-	image := images.Remote(infra.Registry, nil).Reference(agentPackage, digest)
+	image := images.Remote(p.registryOf(infra), nil).Reference(agentPackage, digest)
 	p.agents[infra.Registry] = image
 	return image, nil
 }

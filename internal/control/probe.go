@@ -71,9 +71,13 @@ func (h *Host) runProbe(ctx context.Context, entry berth.InfrastructureConfig) (
 		return nil, false, err
 	}
 	defer connection.close()
+	pull := berth.PullDefault
+	if entry.Registry != "" && entry.AgentImage == "" {
+		pull = berth.PullAlways // what a node has already proves nothing
+	}
 	order := engine.Order{
 		Instance: instance, TaskID: id, Attempt: 1, Pod: "berth-probe-" + id,
-		Spec: berth.TaskSpec{CPU: entry.Defaults.CPU, Memory: entry.Defaults.Memory, Timeout: podLimit},
+		Spec: berth.TaskSpec{CPU: entry.Defaults.CPU, Memory: entry.Defaults.Memory, Timeout: podLimit, Pull: pull},
 		Agent: &engine.Agent{
 			Order:  agent.Order{Version: agent.Version, Task: id, Attempt: 1, Pod: "berth-probe-" + id, Nonce: h.agents.Nonce(id), Probe: &agent.Probe{CA: h.config.CallbackCA}},
 			Binary: agentbin.Binary,
@@ -85,7 +89,9 @@ func (h *Host) runProbe(ctx context.Context, entry berth.InfrastructureConfig) (
 		}
 	}
 	if entry.Registry != "" {
-		order.Agent.Registry = h.packages.login(entry, h.agents.keys)
+		if order.Agent.Registry = h.packages.login(entry, h.agents.keys); order.Agent.Registry != nil {
+			order.Agent.Registry.Instance = h.store.Instance() // no Secret of its own, which nobody would delete
+		}
 	}
 	if err := h.probeImage(ctx, entry, &order); err != nil {
 		return nil, false, err

@@ -23,6 +23,22 @@ func plainOrder(spec berth.TaskSpec) engine.Order {
 	return engine.Order{Instance: "i1", TaskID: "t1", Attempt: 2, Pod: "berth-t1-2", Spec: spec}
 }
 
+// The login of an infrastructure's registry is sent to no other.
+func TestALoginGoesToItsRegistryAlone(t *testing.T) {
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	order := plainOrder(berth.TaskSpec{})
+	order.Agent = &engine.Agent{Registry: &engine.RegistryLogin{Host: "berth.example:7070", Username: "pull-here", Password: "right"}}
+	for ref, sent := range map[string]bool{"berth.example:7070/words:1": true, "berth.example/words:1": false, "busybox:1.35": false, "other.example:7070/words:1": false} {
+		if auth := pullAuth(ref, order); (auth != "") != sent {
+			t.Errorf("%s: %q", ref, auth)
+		}
+	}
+	order.Agent.Registry.Host = "docker.io"
+	if pullAuth("busybox:1.35", order) == "" {
+		t.Error("docker.io, by its short name")
+	}
+}
+
 func TestAContainerIsAsUnprivilegedAsTheWorkAllows(t *testing.T) {
 	c, h, err := renderContainer(plainOrder(berth.TaskSpec{
 		Name: "first", Image: "busybox:1", Args: []string{"echo", "$(A)"}, User: "5:6", Env: []berth.EnvVar{{Name: "A", Value: "$$"}},

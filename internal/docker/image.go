@@ -145,12 +145,7 @@ func (d *Driver) pull(ctx context.Context, ref string, order engine.Order) error
 }
 
 func (d *Driver) pullNow(ctx context.Context, ref string, order engine.Order) error {
-	auth := registryAuth(ref)
-	if order.Agent != nil && order.Agent.Registry != nil {
-		login := order.Agent.Registry
-		auth = encodeAuth(registry.AuthConfig{Username: login.Username, Password: login.Password.Reveal(), ServerAddress: login.Host})
-	}
-	answer, err := d.client.api.ImagePull(ctx, ref, client.ImagePullOptions{RegistryAuth: auth})
+	answer, err := d.client.api.ImagePull(ctx, ref, client.ImagePullOptions{RegistryAuth: pullAuth(ref, order)})
 	if err != nil {
 		return err
 	}
@@ -176,6 +171,23 @@ func (d *Driver) load(ctx context.Context, order engine.Order) error {
 		return d.refuse(err, "load the image", order)
 	}
 	return nil
+}
+
+// pullAuth returns the login for an order's image: that of the infrastructure's
+// registry for what comes from there, and for nothing else.
+func pullAuth(ref string, order engine.Order) string {
+	if order.Agent == nil || order.Agent.Registry == nil {
+		return registryAuth(ref)
+	}
+	login := order.Agent.Registry
+	image, err := name.ParseReference(ref)
+	if err != nil {
+		return ""
+	}
+	if from, err := name.NewRegistry(login.Host); err != nil || from.RegistryStr() != image.Context().RegistryStr() {
+		return registryAuth(ref)
+	}
+	return encodeAuth(registry.AuthConfig{Username: login.Username, Password: login.Password.Reveal(), ServerAddress: login.Host})
 }
 
 // registryAuth returns the login for an image's registry, from docker's own

@@ -130,6 +130,7 @@ type RegistryLogin struct {
 	Host     string // HOST[:PORT]
 	Username string
 	Password berth.Secret
+	Instance string // whose Secret of a cluster holds it; empty: the order's
 }
 
 // SecretInput is the value of a secret input, for this attempt alone.

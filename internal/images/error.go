@@ -21,17 +21,21 @@ func notFound(err error) bool {
 // explain turns an error of the registry protocol into one for a person.
 func (s *Store) explain(what string, err error) error {
 	var known *berth.Error
-	if err == nil || errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if _, ours := err.(*berth.Error); err == nil || ours || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) { //nolint:errorlint // one inside of another is looked at below
 		return err
 	}
 	var answer *transport.Error
 	var untrusted x509.UnknownAuthorityError
 	var certificate *tls.CertificateVerificationError
-	switch {
+	// Of a registry with a private address TLS is tried and then HTTP, which
+	// Verified refuses: what was wrong with TLS comes first.
+	switch isKnown := errors.As(err, &known); {
 	case errors.As(err, &certificate) && !errors.As(err, &untrusted):
 		return berth.Errorf(berth.CodeUnavailable, "cannot %s %s: its certificate is wrong: %w", what, s.place(), err)
 	case errors.As(err, &untrusted):
 		return berth.Errorf(berth.CodeUnavailable, "cannot %s %s: its certificate is not trusted here; have this machine trust the authority that signed it (SSL_CERT_FILE): %w", what, s.place(), err)
+	case isKnown:
+		return berth.Errorf(known.Code, "cannot %s %s: %w", what, s.place(), known)
 	case !errors.As(err, &answer):
 		return berth.Errorf(berth.CodeUnavailable, "cannot %s %s: it can't be reached, or the connection broke; what arrived is kept, so trying again goes on: %w", what, s.place(), err)
 	}
@@ -43,6 +47,8 @@ func (s *Store) explain(what string, err error) error {
 		told = " (" + told + ")"
 	}
 	switch code := answer.StatusCode; {
+	case code == http.StatusUnauthorized && s.where == LocalHost: // a server's, which is logged in to with its token
+		return berth.Errorf(berth.CodeUnauthorized, "cannot %s %s: it wants a token that is good%s; give one with --token, BERTH_TOKEN or BERTH_TOKEN_FILE", what, s.place(), told)
 	case code == http.StatusUnauthorized:
 		return berth.Errorf(berth.CodeUnauthorized, "cannot %s %s: it wants other credentials%s; log in with docker login %s, which berth reads too ($DOCKER_CONFIG/config.json, else .docker/config.json in the home directory)", what, s.place(), told, strings.SplitN(s.where, "/", 2)[0])
 	case code == http.StatusForbidden:

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -400,6 +402,12 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			t.Errorf("%s: %v", berth.CodeOf(err), err)
 		}
 	})
+	t.Run("a server's own, which docker login has nothing to do with", func(t *testing.T) {
+		s := quick(Local(HandlerTransport{answers["login"]}))
+		if _, err := s.List(t.Context(), ""); berth.CodeOf(err) != berth.CodeUnauthorized || strings.Contains(err.Error(), "docker login") {
+			t.Errorf("%s: %v", berth.CodeOf(err), err)
+		}
+	})
 	t.Run("cancelled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -429,6 +437,19 @@ func TestPlainHTTPIsForLoopbackOnly(t *testing.T) {
 		_, err := s.Inspect(t.Context(), "words", "")
 		if reached != allowed {
 			t.Errorf("%s: plain http was used: %t (%v)", host, reached, err)
+		}
+	}
+}
+
+// Of a private address the library tries TLS, and then HTTP, which we refuse.
+func TestAPrivateRegistryThatIsNotTrustedIsToldAsThat(t *testing.T) {
+	for want, failure := range map[string]error{
+		"not trusted here":   &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
+		"does not speak TLS": errors.New("server gave HTTP response to HTTPS client"),
+	} {
+		s := quick(Remote("10.1.2.3:5000", roundTripper(func(*http.Request) (*http.Response, error) { return nil, failure })))
+		if _, err := s.List(t.Context(), ""); err == nil || !strings.HasPrefix(err.Error(), "cannot list the packages of registry 10.1.2.3:5000: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
 		}
 	}
 }

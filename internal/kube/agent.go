@@ -59,7 +59,7 @@ func addAgent(pod *corev1.Pod, order engine.Order) error {
 		return err
 	}
 	if given.Registry != nil {
-		pod.Spec.ImagePullSecrets = append(pod.Spec.ImagePullSecrets, corev1.LocalObjectReference{Name: "berth-registry-" + order.Instance})
+		pod.Spec.ImagePullSecrets = append(pod.Spec.ImagePullSecrets, corev1.LocalObjectReference{Name: pullSecretName(order)})
 	}
 	main.Command, main.Args = []string{agent.Path}, nil
 	main.Env = slices.Concat(env(vars), secrets, main.Env)

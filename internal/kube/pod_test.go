@@ -31,3 +31,18 @@ func TestDollarsReachTheProgramAsTheyWereWritten(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// A probe's pod pulls with the Secret that its control plane keeps in the
+// namespace anyway: one of its own would stay there.
+func TestPullSecretIsThatOfTheInstance(t *testing.T) {
+	for instance, want := range map[string]string{"": "berth-registry-i", "other": "berth-registry-other"} {
+		order := engine.Order{Instance: "i", Agent: &engine.Agent{Registry: &engine.RegistryLogin{Instance: instance}}}
+		pod, err := renderPod(order, berth.InfrastructureConfig{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]corev1.LocalObjectReference{{Name: want}}, pod.Spec.ImagePullSecrets); diff != "" {
+			t.Error(diff)
+		}
+	}
+}

@@ -20,7 +20,15 @@ type pullSecret struct {
 	kept engine.RegistryLogin // as the Secret has it
 }
 
-func (d *Driver) pullSecretName() string { return "berth-registry-" + d.instance }
+// pullOwner is the instance whose Secret an order's pod pulls with.
+func pullOwner(order engine.Order) string {
+	if login := order.Agent.Registry; login.Instance != "" {
+		return login.Instance
+	}
+	return order.Instance
+}
+
+func pullSecretName(order engine.Order) string { return "berth-registry-" + pullOwner(order) }
 
 // ensurePullSecret sees to it that nodes can log in to the registry of an
 // order, and has its pod do so. One Secret serves all pods of the instance.
@@ -43,8 +51,8 @@ func (d *Driver) ensurePullSecret(ctx context.Context, order engine.Order) error
 		return err
 	}
 	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Name: d.pullSecretName(), Labels: map[string]string{
-			berth.LabelManagedBy: berth.LabelManagedByValue, berth.LabelInstance: d.instance,
+		ObjectMeta: metav1.ObjectMeta{Name: pullSecretName(order), Labels: map[string]string{
+			berth.LabelManagedBy: berth.LabelManagedByValue, berth.LabelInstance: pullOwner(order),
 		}},
 		Type: corev1.SecretTypeDockerConfigJson, Data: map[string][]byte{corev1.DockerConfigJsonKey: data},
 	}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -42,6 +43,11 @@ type Store struct {
 // to this version. CodeConflict for a file that a newer version wrote.
 func Open(ctx context.Context, path string) (*Store, error) {
 	s := &Store{path: path}
+	// SQLite would make it as open to others as the umask has it, and what it
+	// keeps beside it likewise; the directory may be one that others can enter.
+	if file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600); err == nil {
+		file.Close() // SQLite says why it can't be made
+	}
 	var err error
 	// Full durability costs one fsync a commit, and commits are made in groups.
 	if s.write, err = open(path, "_txlock=immediate&_pragma=synchronous(FULL)"); err == nil {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -153,5 +154,22 @@ func TestAStoreOfANewerVersionIsRefused(t *testing.T) {
 	s.Close()
 	if _, err := Open(context.Background(), path); berth.CodeOf(err) != berth.CodeConflict {
 		t.Errorf("opened: %v", err)
+	}
+}
+
+func TestNobodyElseMayReadTheStore(t *testing.T) {
+	dir := t.TempDir()
+	s := opened(t, filepath.Join(dir, "berth.db"))
+	if err := s.Commit(t.Context(), []berth.Change{newLife("a", "here", nil)}); err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if info, err := file.Info(); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", file.Name(), info.Mode(), err)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/berth-run/berth/internal/agentbin"
 	"github.com/berth-run/berth/internal/cli"
 	"github.com/berth-run/berth/internal/kube"
 )
@@ -35,6 +36,10 @@ func bothWays(t *testing.T, dir string, prepare func(*testscript.Env) error) {
 				Dir:  dir,
 				Cmds: commands,
 				Condition: func(condition string) (bool, error) {
+					if condition == "agent" { // make build puts it into the tree
+						_, err := agentbin.Binary("linux/amd64")
+						return err == nil, nil
+					}
 					return condition == mode, nil
 				},
 				Setup: func(env *testscript.Env) error {
