@@ -9,15 +9,15 @@ began=$SECONDS
 bold='' blue='' plain=''
 [ -t 1 ] && bold=$'\033[1m' blue=$'\033[36m' plain=$'\033[0m'
 step() { printf '\n%s== %s%s (%ds)\n' "$bold" "$1" "$plain" $((SECONDS - began)); }
-# show runs a command after showing it as a person would type it.
-show() {
+# typed shows a command as a person would type it; show runs it then.
+typed() {
   local word line='$'
   for word in "$@"; do
     case $word in *[!A-Za-z0-9_./:=@,-]*) line+=" '$word'" ;; *) line+=" $word" ;; esac
   done
   printf '%s%s%s\n' "$blue" "$line" "$plain" >&2
-  "$@"
 }
+show() { typed "$@"; "$@"; }
 
 step "Building berth and localkube"
 make --no-print-directory build
@@ -60,7 +60,9 @@ show berth task cancel "$id"
 step "A server: its registry, which the cluster pulls from, and callbacks, which bring results"
 host=$(cat "$state/host-ip") # where pods reach this machine
 printf '    registry: %s:7070\n    callback_to: %s:7070\n' "$host" "$host" >> infra.yml
-show berth server --listen "$host:7070" --data server 2> server.log &
+serve=(berth server --listen "$host:7070" --data server)
+typed "${serve[@]}"
+"${serve[@]}" 2> server.log & # not by show: the process to be ended is berth's own
 server=$!
 trap 'kill "$server" 2>/dev/null; wait "$server" 2>/dev/null || true' EXIT
 until grep -q 'serving https' server.log; do

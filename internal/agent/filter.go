@@ -8,11 +8,15 @@ import (
 	"io"
 )
 
+// bufferSize is more than a frame's line has, and its time. Every pod that runs
+// has two buffers.
+const bufferSize = 8 << 10
+
 // eachLine calls fn for each line of r, its newline included, and pause whenever
 // nothing more is there at the moment. A line longer than a frame can be is
 // given in pieces.
 func eachLine(r io.Reader, fn func([]byte), pause func() error) error {
-	buffered := bufio.NewReaderSize(r, 64<<10)
+	buffered := bufio.NewReaderSize(r, bufferSize)
 	for {
 		if buffered.Buffered() == 0 {
 			if err := pause(); err != nil {
@@ -40,7 +44,7 @@ func eachLine(r io.Reader, fn func([]byte), pause func() error) error {
 func Filter(r io.ReadCloser, nonce string) io.ReadCloser {
 	pr, pw := io.Pipe()
 	go func() {
-		f := filterer{nonce: nonce, begins: true, out: bufio.NewWriterSize(pw, 64<<10)}
+		f := filterer{nonce: nonce, begins: true, out: bufio.NewWriterSize(pw, bufferSize)}
 		err := eachLine(r, f.line, func() error { return f.out.Flush() })
 		f.release()
 		if flushErr := f.out.Flush(); err == nil {

@@ -16,8 +16,9 @@ type lineReader struct {
 }
 
 const (
-	readSize = 64 << 10
-	maxLine  = 1 << 20
+	readSize    = 4 << 10 // at first: most logs that are followed are still
+	maxReadSize = 64 << 10
+	maxLine     = 1 << 20
 )
 
 func newLineReader(r io.Reader) *lineReader {
@@ -30,6 +31,9 @@ func (l *lineReader) next() ([]byte, error) {
 	for l.err == nil {
 		n, err := l.r.Read(l.buf)
 		l.rest = append(l.rest, l.buf[:n]...)
+		if n == len(l.buf) && n < maxReadSize {
+			l.buf = make([]byte, 4*n)
+		}
 		l.err = err
 		if end := bytes.LastIndexByte(l.rest, '\n') + 1; end > 0 || len(l.rest) > maxLine {
 			if end == 0 {

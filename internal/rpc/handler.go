@@ -36,7 +36,8 @@ func NewHandler(service berth.Service, o HandlerOptions) (string, http.Handler) 
 	if o.Observe == nil {
 		o.Observe = func(string, string, time.Duration) {}
 	}
-	options := []connect.HandlerOption{connect.WithReadMaxBytes(maxRequest), connect.WithInterceptors(&interceptor{o})}
+	// A compressor takes most of a megabyte, and a task's events are small.
+	options := []connect.HandlerOption{connect.WithReadMaxBytes(maxRequest), connect.WithCompressMinBytes(16 << 10), connect.WithInterceptors(&interceptor{o})}
 	path, handler := berthv1connect.NewBerthServiceHandler(&server{service}, options...)
 	return path, &gate{options: o, next: handler, errors: connect.NewErrorWriter()}
 }
