@@ -49,6 +49,11 @@ func bothWays(t *testing.T, dir string, prepare func(*testscript.Env) error) {
 							env.Setenv(name, "") // the machine's own must not show
 						}
 					}
+					folder, err := examples()
+					if err != nil {
+						return err
+					}
+					env.Setenv("EXAMPLES", folder)
 					if prepare != nil {
 						if err := prepare(env); err != nil {
 							return err
