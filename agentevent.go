@@ -60,7 +60,9 @@ func (l *Life) disagreement(a *Attempt, o *Outcome, now time.Time) []Event {
 	if a.AgentSeq == 0 || o == nil || o.ExitCode == nil || a.Outcome.ExitCode == nil || *o.ExitCode == *a.Outcome.ExitCode {
 		return nil
 	}
-	return []Event{l.event(EventWarning, now, fmt.Sprintf("the agent reported exit code %d, and the container's status says %d; the first stands", *a.Outcome.ExitCode, *o.ExitCode))}
+	warning := l.event(EventWarning, now, fmt.Sprintf("the agent reported exit code %d, and the container's status says %d; the first stands", *a.Outcome.ExitCode, *o.ExitCode))
+	warning.Attempt = a.Number // the next may have begun meanwhile
+	return []Event{warning}
 }
 
 // pendingSteps are the steps of a task before its attempt runs them.

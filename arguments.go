@@ -146,23 +146,23 @@ func (p *Package) ParseArgument(function, word string) (name string, value json.
 	if err != nil {
 		return "", nil, Errorf(CodeInvalid, "argument %s: %w", show(name), err)
 	}
-	value, err = parseByType(t, text)
+	value, err = parseByType(t, name, text)
 	if err != nil {
 		return "", nil, Errorf(CodeInvalid, "argument %s: %w", show(name), err)
 	}
 	return name, value, nil
 }
 
-func parseByType(t Type, text string) (json.RawMessage, error) {
+func parseByType(t Type, name, text string) (json.RawMessage, error) {
 	switch {
 	case t.Dimensions > 0 || !t.Builtin():
 		trimmed := strings.TrimSpace(text)
 		if (strings.HasPrefix(trimmed, "[") || strings.HasPrefix(trimmed, "{")) && json.Valid([]byte(trimmed)) {
 			return json.RawMessage(trimmed), nil
 		}
-		example := `'NAME:={"PROPERTY": VALUE}'`
+		example := `'` + name + `:={"PROPERTY": VALUE}'`
 		if t.Dimensions > 0 {
-			example = `'NAME:=[VALUE, VALUE]'`
+			example = `'` + name + `:=[VALUE, VALUE]'`
 		}
 		return nil, fmt.Errorf("want %s, have %s; write it as JSON: %s", t.article(), show(text), example)
 	case t.Base == TypeInteger:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -238,13 +239,19 @@ func buildContext(steps []instruction, files []entry) io.Reader {
 	return r
 }
 
-var stepLine = regexp.MustCompile(`^Step (\d+)/\d+ :`)
+var (
+	stepLine = regexp.MustCompile(`^Step (\d+)/\d+ :`)
+	colour   = regexp.MustCompile(`\x1b\[[0-9;]*m`) // the engine's own too, around what a command wrote to stderr
+)
+
+// keptOutput is how much of the end of a command's output is kept, at least.
+const keptOutput = 64 << 10
 
 // follow shows the engine's progress, and says which line of container.yml
 // failed, with what its command wrote.
 func follow(body io.Reader, d *pack.Definition, o Options, steps []instruction) error {
 	at := -1
-	var output strings.Builder
+	var output []byte // the end of it: that is where a command says why it failed
 	for decoder := json.NewDecoder(body); ; {
 		var m struct {
 			Stream string `json:"stream"`
@@ -259,21 +266,22 @@ func follow(body io.Reader, d *pack.Definition, o Options, steps []instruction) 
 		} else if err != nil {
 			return berth.Errorf(berth.CodeUnavailable, "the connection to the Docker Engine broke during the build: %w", err)
 		}
-		if step := stepLine.FindStringSubmatch(m.Stream); step != nil {
-			n, _ := strconv.Atoi(step[1])
-			at = n - 1
-			output.Reset()
+		// Steps come one after the other: what else looks like one is a command's output.
+		if step := stepLine.FindStringSubmatch(m.Stream); step != nil && step[1] == strconv.Itoa(at+2) {
+			at++
+			output = nil
 			if at < len(steps) && steps[at].what != "" {
 				o.say("%s", label(d, steps[at]))
 			}
 			continue
 		}
 		if m.Error != "" {
-			return failed(d, steps, at, m.Detail.Code, m.Error, output.String())
+			return failed(d, steps, at, m.Detail.Code, m.Error, string(output))
 		}
+		m.Stream = colour.ReplaceAllString(m.Stream, "")
 		if text := strings.TrimSpace(m.Stream); text != "" && !strings.HasPrefix(text, "--->") && !strings.HasPrefix(text, "Removing intermediate") && !strings.HasPrefix(text, "Successfully ") {
-			if output.Len() < 64<<10 {
-				output.WriteString(m.Stream)
+			if output = append(output, m.Stream...); len(output) > 2*keptOutput {
+				output = slices.Clone(output[len(output)-keptOutput:])
 			}
 			for line := range strings.Lines(text) {
 				o.say("  | %s", strings.TrimRight(line, "\r\n"))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -110,5 +111,18 @@ func plain(value json.RawMessage) []byte {
 	if json.Unmarshal(value, &text) == nil {
 		return []byte(text)
 	}
-	return value
+	return readable.ReplaceAllFunc(value, func(escape []byte) []byte {
+		if char, ok := readableChars[string(escape)]; ok {
+			return []byte{char}
+		}
+		return escape
+	})
 }
+
+// What is stored went through encoding/json, which escapes these for the sake
+// of HTML; on a terminal they are as the program gave them. An escape is
+// matched as a whole, as the backslash before a 'u' may be an escaped one.
+var (
+	readable      = regexp.MustCompile(`\\(u00(3c|3e|26)|.)`)
+	readableChars = map[string]byte{`\u003c`: '<', `\u003e`: '>', `\u0026`: '&'}
+)

@@ -93,7 +93,12 @@ func (d *Document) syntaxError(err error) error {
 		if tk := syntax.GetToken(); tk != nil && tk.Position != nil {
 			line, column = max(tk.Position.Line, 1), max(tk.Position.Column, 1)
 		}
-		message = quoted.ReplaceAllString(firstLine(syntax.GetMessage()), "...")
+		message = quoted.ReplaceAllStringFunc(firstLine(syntax.GetMessage()), func(text string) string {
+			if len(text) == 3 && strings.Contains("[]{},:", text[1:2]) {
+				return text // the parser's own: what is missing
+			}
+			return "..."
+		})
 	}
 	return d.errorAt(line, column, "this is not valid YAML: %s", message)
 }

@@ -49,6 +49,12 @@ func bothWays(t *testing.T, dir string, prepare func(*testscript.Env) error) {
 							env.Setenv(name, "") // the machine's own must not show
 						}
 					}
+					folder, err := examples()
+					if err != nil {
+						return err
+					}
+					env.Setenv("EXAMPLES", folder)
+					env.Setenv("GORACE", "atexit_sleep_ms=0") // with -race each command would last a second longer
 					if prepare != nil {
 						if err := prepare(env); err != nil {
 							return err

@@ -24,6 +24,7 @@ type site struct {
 	t      *testing.T
 	dir    string
 	engine *dockerd
+	env    []string // beside PATH and HOME
 }
 
 func newSite(t *testing.T, engine *dockerd) *site {
@@ -50,7 +51,7 @@ type result struct {
 func (s *site) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(berthBinary, args...)
 	cmd.Dir = s.dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}, s.env...)
 	return cmd
 }
 
