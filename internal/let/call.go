@@ -30,11 +30,23 @@ func runCall(order *agent.Order, environ []string, p *processes, r *reporter) *a
 		return &agent.Completion{ExitCode: exitAgent, Fault: fault}
 	}
 	defer os.RemoveAll(c.folder)
-	r.tell(agent.Event{Type: berth.EventInitialized, Message: "function " + c.function.Name})
-	if done := c.initialize(); done != nil {
-		return done
+	var err error
+	if c.log, err = newLogOutput(c.secrets); err != nil {
+		return &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}}
 	}
-	return c.run()
+	defer c.log.close()
+	r.tell(agent.Event{Type: berth.EventInitialized, Message: "function " + c.function.Name})
+	done := c.initialize()
+	if done == nil {
+		done = c.run()
+	}
+	if f := done.Fault; f != nil {
+		f.Summary = string(c.secrets.remove([]byte(f.Summary)))
+		for i := range f.Evidence {
+			f.Evidence[i].Text = string(c.secrets.remove([]byte(f.Evidence[i].Text)))
+		}
+	}
+	return done
 }
 
 // call is one function that runs.
@@ -47,6 +59,8 @@ type call struct {
 	pkg      berth.Package
 	function *berth.Function
 	folder   string // of input and output files
+	secrets  secrets
+	log      *logOutput
 }
 
 // prepare puts the arguments in place.
@@ -73,6 +87,7 @@ func (c *call) prepare() *agent.Fault {
 		if err != nil {
 			return &agent.Fault{Cause: berth.CauseConfigNotFound, Summary: fmt.Sprintf("The value of secret input %s could not be read: %v.", name, err)}
 		}
+		c.secrets.add(value)
 		if args[name], err = c.secretValue(name, value); err != nil {
 			return &agent.Fault{Cause: berth.CauseConfigNotFound, Summary: fmt.Sprintf("The value of secret input %s is not of its declared type.", name)}
 		}
@@ -110,7 +125,7 @@ func workFolder() (string, error) {
 // initialize runs the lines of the package that come before each call.
 func (c *call) initialize() *agent.Completion {
 	for _, line := range c.pkg.Initialize {
-		started, fault, code := c.start([]string{"sh", "-ec", line}, os.Stdout)
+		started, fault, code := c.start([]string{"sh", "-ec", line}, c.initOutput())
 		if fault == nil {
 			code = exitCode(<-started.ended)
 		}
@@ -125,13 +140,21 @@ func (c *call) initialize() *agent.Completion {
 	return nil
 }
 
+// initOutput is where stdout of initialize lines goes.
+func (c *call) initOutput() *os.File {
+	if len(c.secrets) == 0 {
+		return os.Stdout
+	}
+	return c.log.file
+}
+
 func (c *call) start(words []string, stdout *os.File) (*program, *agent.Fault, int) {
 	nothing, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}, exitAgent
 	}
 	defer nothing.Close()
-	started, err := c.processes.start(words, c.pkg.WorkDir, c.environ, []*os.File{nothing, stdout, os.Stderr})
+	started, err := c.processes.start(words, c.pkg.WorkDir, c.environ, []*os.File{nothing, stdout, c.log.file})
 	var cannot *startError
 	if errors.As(err, &cannot) {
 		fmt.Fprintln(os.Stderr, "berthlet: "+cannot.text)
@@ -162,7 +185,8 @@ func (c *call) run() *agent.Completion {
 		return &agent.Completion{ExitCode: code, Fault: fault}
 	}
 	c.reporter.tell(agent.Event{Type: berth.EventStarted})
-	capture := NewCapture(c.function, os.Stdout)
+	log := &redactor{to: os.Stdout, secrets: c.secrets}
+	capture := NewCapture(c.function, log)
 	copied := make(chan error, 1)
 	output := &drain{file: reader}
 	go func() { _, err := io.Copy(capture, output); copied <- err }()
@@ -187,6 +211,7 @@ func (c *call) run() *agent.Completion {
 		status = c.wait(started, broken)
 	}
 	_ = capture.Close() // its error was that of the copy
+	_ = log.Close()
 	if broken && !errors.Is(err, errTooLarge) {
 		// The log is gone, which says nothing about the result.
 		return &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: fmt.Sprintf("The program's log can't be written, and it was ended: %v.", err)}}
@@ -216,7 +241,7 @@ func (c *call) complete(code int, captured []byte) *agent.Completion {
 	if code != 0 {
 		// What was to be its result may say why.
 		if c.function.Capture != berth.CaptureMarked && c.function.Capture != berth.CapturePrefixed {
-			_, _ = os.Stdout.Write(captured)
+			_, _ = os.Stdout.Write(c.secrets.remove(captured))
 		}
 		return &agent.Completion{ExitCode: code, Deferred: code == 128+int(syscall.SIGKILL)}
 	}

@@ -14,9 +14,9 @@ import (
 const password = "correct horse battery staple"
 
 // secretCall is a call with a secret input, and how it gets its value.
-func secretCall(t *testing.T, typ, from, text string) (*agent.Order, given) {
+func secretCall(t *testing.T, typ, from, text string, outputs ...berth.Parameter) (*agent.Order, given) {
 	t.Helper()
-	fn := berth.Function{Name: "f", Args: []string{"-c", text}, Inputs: []berth.Parameter{{Name: "password", Type: typ, Secret: true}}}
+	fn := berth.Function{Name: "f", Args: []string{"-c", text}, Inputs: []berth.Parameter{{Name: "password", Type: typ, Secret: true}}, Outputs: outputs}
 	order := &agent.Order{Call: &agent.Call{Function: "f", Secrets: map[string]string{"password": from}}}
 	return order, inPackage(t, berth.Package{Functions: []berth.Function{fn}})
 }
@@ -38,12 +38,12 @@ func TestASecretReachesTheProgramAndIsTakenFromWhereItWas(t *testing.T) {
 func TestASecretHasTheTypeOfItsInput(t *testing.T) {
 	t.Parallel()
 	for value, typ := range map[string]string{"0123": "string", "true": "string", `["a","b"]`: "string[]", "7": "integer"} {
-		order, package_ := secretCall(t, typ, "env:S", "cat $BERTH_INPUT")
 		want := value
 		if typ == "string" {
 			want = toJSON(t, value)
 		}
-		if r, c := report(t, order, package_, with("S="+value)); r.log() != `{"password":`+want+"}\n" {
+		order, package_ := secretCall(t, typ, "env:S", `test "$(cat $BERTH_INPUT)" = '{"password":`+want+`}'`)
+		if r, c := report(t, order, package_, with("S="+value)); c.ExitCode != 0 {
 			t.Errorf("%s %s: %s, log %q", typ, value, toJSON(t, c), r.log())
 		}
 	}
@@ -68,6 +68,40 @@ func TestTheAgentNeverTellsASecret(t *testing.T) {
 		}
 		if tt.text == ":" && tt.typ+tt.from != "string"+from && (c.Fault == nil || c.Fault.Cause != berth.CauseConfigNotFound || !strings.Contains(c.Fault.Summary, "secret input password")) {
 			t.Errorf("%s: %s", name, toJSON(t, c))
+		}
+	}
+}
+
+// What the program does with a secret is up to it, but for the log.
+func TestASecretThatTheProgramPrintsIsNotInTheLog(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		text   string
+		stdout string
+	}{
+		"stdout":           {`echo "it is $PASSWORD."; exit 3`, "it is ***."},
+		"stderr":           {`echo "it is $PASSWORD." >&2`, ""},
+		"in pieces":        {`printf 'it is %s' "${PASSWORD%taple*}" >&2; printf 'taple%s\n' "${PASSWORD#*staple}" >&2`, ""},
+		"its beginning":    {`printf 'correct' >&2`, ""},
+		"the result's":     {`echo "{\"c\": [\"$PASSWORD\""`, ""},
+		"of another type":  {`echo "c: [\"$PASSWORD\"]"`, ""},
+		"the input's file": {`cat $BERTH_INPUT >&2`, ""},
+	} {
+		var outputs []berth.Parameter
+		if name == "the result's" || name == "of another type" {
+			outputs = []berth.Parameter{{Name: "c", Type: "integer"}}
+		}
+		order, package_ := secretCall(t, "string", "env:S", tt.text, outputs...)
+		r, c := report(t, order, package_, with("S="+password))
+		if outputs != nil && (c.Fault == nil || c.Fault.Cause != berth.CauseResultMalformed) {
+			t.Errorf("%s: %s", name, toJSON(t, c))
+		}
+		all := r.stdout.String() + r.stderr.String() + toJSON(t, c)
+		if strings.Contains(all, "staple") || !strings.Contains(all, map[bool]string{true: "correct", false: redacted}[name == "its beginning"]) {
+			t.Errorf("%s: %s", name, all)
+		}
+		if !strings.Contains(r.stdout.String(), tt.stdout) {
+			t.Errorf("%s: stdout %q, want %q in it", name, r.stdout.String(), tt.stdout)
 		}
 	}
 }
