@@ -184,7 +184,8 @@ func finish(image v1.Image, d *pack.Definition, o Options, platform string) (v1.
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.Author, config.Created, config.Container, config.DockerVersion = "", v1.Time{Time: stamp}, "", ""
+	config.Author, config.Created, config.Container = "", v1.Time{Time: stamp}, ""
+	config.DockerVersion = "" //nolint:staticcheck // deprecated, and yet in what an old Engine makes
 	config.Config.Entrypoint, config.Config.Cmd = []string{agent.Path}, nil
 	config.Config.WorkingDir, config.Config.Hostname, config.Config.Image = d.Package.WorkDir, "", ""
 	for i := range config.History {

@@ -235,21 +235,6 @@ func TestWhatHasToBeRunNeedsDocker(t *testing.T) {
 	}
 }
 
-// serve starts a registry on loopback that counts what is read of it.
-func serve(t *testing.T) *httptest.Server {
-	t.Helper()
-	r, err := registry.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(r)
-	t.Cleanup(func() {
-		server.Close()
-		r.Close()
-	})
-	return server
-}
-
 func TestASecondBuildReadsNoLayerOfItsBase(t *testing.T) {
 	r, err := registry.Open(t.TempDir())
 	if err != nil {

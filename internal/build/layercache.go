@@ -53,11 +53,10 @@ func (l cachedLayer) Compressed() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	to, err := os.CreateTemp(l.dir, "layer-*.part")
-	if err != nil {
-		return from, nil // a cache that can't be written is none
+	if to, err := os.CreateTemp(l.dir, "layer-*.part"); err == nil {
+		return &keeping{from: from, to: to, path: path}, nil
 	}
-	return &keeping{from: from, to: to, path: path}, nil
+	return from, nil // a cache that can't be written is none
 }
 
 // keeping copies what is read into a file, which gets its name once all was.

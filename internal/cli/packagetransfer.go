@@ -168,7 +168,7 @@ Engine that is an infrastructure without registry: gets packages by itself.`,
 				return fmt.Errorf("--into %q: choose localkube[:CLUSTER], kind[:CLUSTER] or docker", into)
 			}
 			return a.packages(cmd, func(ctx context.Context, _ berth.Service, store *images.Store) error {
-				digest := version
+				var digest string
 				if name == agentPackage {
 					digest, err = build.PushAgent(ctx, store, agentPackage)
 				} else {

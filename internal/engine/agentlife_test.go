@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func TestHeartbeatsAreAnsweredAndChangeNothing(t *testing.T) {
 		t.Errorf("a heartbeat changed (-before +after):\n%s", diff)
 	}
 	p.tells(reportOf(task, beat, ready(), beat))
-	want := append(events, berth.EventStarted, berth.EventReady)
+	want := append(slices.Clone(events), berth.EventStarted, berth.EventReady)
 	if diff := cmp.Diff(want, p.events(task.ID)); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}

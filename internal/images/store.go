@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,7 +170,7 @@ func (s *Store) Inspect(ctx context.Context, pkg, reference string) (berth.Packa
 	}
 	dates := &dates{next: s.transport}
 	dated := *s
-	dated.options = append(s.options[:len(s.options):len(s.options)], remote.WithTransport(dates))
+	dated.options = append(slices.Clone(s.options), remote.WithTransport(dates))
 	d, err := dated.descriptor(ctx, pkg, reference)
 	if err != nil {
 		return berth.Package{}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -145,11 +146,11 @@ func newReports() *reports {
 	return &reports{reading: map[types.UID]bool{}, read: map[types.UID]*agent.Completion{}}
 }
 
-// forget drops what belongs to a pod that is gone.
-func (r *reports) forget(uid types.UID) {
+// keep drops what belongs to pods that went while nobody watched.
+func (r *reports) keep(pods map[types.UID]bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.read, uid)
+	maps.DeleteFunc(r.read, func(uid types.UID, _ *agent.Completion) bool { return !pods[uid] })
 }
 
 // completion returns what the agent of an ended pod left. wait says that it is

@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/berth-run/berth"
@@ -56,6 +57,7 @@ func (d *Driver) listAndWatch(ctx context.Context, sink engine.Sink) error {
 	options := selector
 	options.Limit = 500
 	d.events.forget()
+	listed := map[types.UID]bool{}
 	var version string
 	for {
 		listCtx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -67,6 +69,7 @@ func (d *Driver) listAndWatch(ctx context.Context, sink engine.Sink) error {
 		for i := range list.Items {
 			list.Items[i].ManagedFields = nil
 			d.events.see(&list.Items[i])
+			listed[list.Items[i].UID] = true
 			pods = append(pods, d.observe(&list.Items[i], false))
 		}
 		version = list.ResourceVersion
@@ -74,6 +77,7 @@ func (d *Driver) listAndWatch(ctx context.Context, sink engine.Sink) error {
 			break
 		}
 	}
+	d.reports.keep(listed)
 	sink.Listed(pods, began)
 	for {
 		var err error

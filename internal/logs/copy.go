@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -125,7 +126,7 @@ func (w *Writer) join(s *seam, whole bool, fresh *[]byte) error {
 		if err := w.dropPartial(); err != nil {
 			return err
 		}
-		*fresh = append(begun, content...)
+		*fresh = slices.Concat(begun, content)
 	}
 	return nil
 }

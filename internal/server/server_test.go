@@ -130,10 +130,10 @@ func TestReadyzTellsWhyNotWithoutTellingMore(t *testing.T) {
 		}
 	})
 	response, body := ask(t, client, "GET", url+"/readyz", "", false)
-	if response.StatusCode != 503 || !strings.Contains(body, "exhausted") || strings.Contains(body, "/secret/path") {
+	if response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "exhausted") || strings.Contains(body, "/secret/path") {
 		t.Errorf("%d %q", response.StatusCode, body)
 	}
-	if response, _ := ask(t, client, "GET", url+"/healthz", "", false); response.StatusCode != 200 {
+	if response, _ := ask(t, client, "GET", url+"/healthz", "", false); response.StatusCode != http.StatusOK {
 		t.Errorf("healthz: %d", response.StatusCode)
 	}
 }

@@ -94,7 +94,7 @@ func (d *Document) syntaxError(err error) error {
 			line, column = max(tk.Position.Line, 1), max(tk.Position.Column, 1)
 		}
 		message = quoted.ReplaceAllStringFunc(firstLine(syntax.GetMessage()), func(text string) string {
-			if len(text) == 3 && strings.Contains("[]{},:", text[1:2]) {
+			if len(text) == 3 && strings.ContainsRune("[]{},:", rune(text[1])) {
 				return text // the parser's own: what is missing
 			}
 			return "..."

@@ -109,6 +109,22 @@ func crowd(t *testing.T, s *serverProcess, token string, size int, meanwhile fun
 	}
 }
 
+// newServer starts a server for a test that isn't a script.
+func newServer(t *testing.T) *serverProcess {
+	t.Helper()
+	dir := t.TempDir()
+	s := &serverProcess{dir: dir, env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}}
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
 func crowdedServer(t *testing.T) (*serverProcess, string) {
 	t.Helper()
 	kubeconfig := newNamespace(t)

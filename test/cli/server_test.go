@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -185,21 +184,5 @@ func startServer(env *testscript.Env) error {
 }
 
 type serverKey struct{}
-
-// newServer starts a server for a test that isn't a script.
-func newServer(t *testing.T) *serverProcess {
-	t.Helper()
-	dir := t.TempDir()
-	s := &serverProcess{dir: dir, env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}}
-	if err := s.start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
 
 func cut(variable string) (name, value string, found bool) { return strings.Cut(variable, "=") }

@@ -142,7 +142,10 @@ func (d *dockerd) remove() error {
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	for line := range strings.Lines(string(mounts)) {
 		if fields := strings.Fields(line); len(fields) > 4 && strings.HasPrefix(fields[4], d.dir+"/") {
-			left = append(left, "mount "+fields[4])
+			// The one of its data directory on itself it leaves where that was busy when it ended.
+			if fields[4] != filepath.Join(d.dir, "data") {
+				left = append(left, "mount "+fields[4])
+			}
 			_ = syscall.Unmount(fields[4], syscall.MNT_DETACH)
 		}
 	}
