@@ -51,7 +51,7 @@ format-check:
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); \
 	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):"; echo "$$unformatted"; exit 1; fi
 
-test-unit:
+test-unit: bin/berthlet
 	@echo "== unit tests"
 	@bash hack/race.sh
 	@$(GO) test -race ./...

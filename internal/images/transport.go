@@ -28,6 +28,9 @@ func (t HandlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if request.Body == nil {
 		request.Body = http.NoBody
 	}
+	if err := r.Context().Err(); err != nil {
+		return nil, err // the handler might answer sooner than it is seen below
+	}
 	reader, writer := io.Pipe()
 	w := &pipedResponse{header: http.Header{}, body: writer, ready: make(chan struct{})}
 	go func() {
