@@ -29,6 +29,7 @@ func (t HandlerTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		request.Body = http.NoBody
 	}
 	if err := r.Context().Err(); err != nil {
+		request.Body.Close()
 		return nil, err // the handler might answer sooner than it is seen below
 	}
 	reader, writer := io.Pipe()
