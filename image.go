@@ -14,6 +14,13 @@ var (
 	imagePattern   = regexp.MustCompile(`^(?:` + imageDomain + `/)?` + imageComponent + `(?:/` + imageComponent + `)*(?::[\w][\w.-]{0,127})?(?:@[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,})?$`)
 )
 
+// LoadedRegistry stands where other images have their registry in the names of
+// images that are loaded into a cluster or Docker Engine, and pulled from nowhere.
+const LoadedRegistry = "berth.local"
+
+// ImageIsLoaded reports whether an image is there only where it was loaded.
+func ImageIsLoaded(image string) bool { return strings.HasPrefix(image, LoadedRegistry+"/") }
+
 // ValidateImage reports what is wrong with an image reference, or nil.
 func ValidateImage(image string) error {
 	switch {

@@ -45,7 +45,7 @@ func baseImage(ctx context.Context, d *pack.Definition, o Options, p *v1.Platfor
 	base := baseName(d, o)
 	image, from, err := findBase(ctx, base, o.Cache, p)
 	if err != nil {
-		return nil, berth.Errorf(berth.CodeInvalid, "base image %s: %w", base, err)
+		return nil, berth.Errorf(berth.CodeInvalid, "base image %s can't be had: %w; check the name and the way to it, or take another base with --base: an image, docker:IMAGE, FILE.tar or rootfs:FILE", base, err)
 	}
 	if config, err := image.ConfigFile(); err == nil && base != "scratch" && config.Architecture != "" && config.Architecture != p.Architecture {
 		return nil, berth.Errorf(berth.CodeInvalid, "base image %s is for %s/%s, not for %s/%s: use another with --base", base, config.OS, config.Architecture, p.OS, p.Architecture)

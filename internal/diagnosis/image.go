@@ -139,6 +139,21 @@ var imageRows = []row{
 		by:      berth.RemedyByUser,
 	},
 	{
+		cause: berth.CauseImageNeverPull, rank: 305, patience: berth.PatienceNone,
+		onPod: func(f *podFacts) *hit {
+			if f.pull == nil || f.pull.reason != "ErrImageNeverPull" || !berth.ImageIsLoaded(f.pull.image) {
+				return nil
+			}
+			h := f.pull.hit()
+			h.words["package"], _, _ = strings.Cut(strings.TrimPrefix(f.pull.image, berth.LoadedRegistry+"/"), "@")
+			return h
+		},
+		means:   "The infrastructure has no registry, and the package was not loaded onto the node.",
+		summary: "The node does not have package {package}, and infrastructure {infrastructure} has no registry to pull it from.",
+		remedy:  "load it: berth package load {package} --into localkube, or kind; or set registry: of {infrastructure} in infra.yml",
+		by:      berth.RemedyByUser,
+	},
+	{
 		cause: berth.CauseImageNeverPull, rank: 310, onPod: pulls(nil, "ErrImageNeverPull"), patience: berth.PatienceNone,
 		means:   "The task says never to pull its image, and the node doesn't have it.",
 		summary: "The node does not have image {image}, and --pull never forbids fetching it.",

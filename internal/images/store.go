@@ -25,7 +25,7 @@ const Annotation = "run.berth.package"
 
 // LocalHost stands for Berth's own registry in references where it has no
 // address: images that are loaded instead of pulled are named by it.
-const LocalHost = "berth.local"
+const LocalHost = berth.LoadedRegistry
 
 // Store is a registry, or a part of one below a prefix.
 type Store struct {

@@ -67,7 +67,7 @@ func addAgent(pod *corev1.Pod, order engine.Order) error {
 	if given.Inject {
 		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: agentVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{
-			Name: agentInit, Image: given.Image, ImagePullPolicy: corev1.PullIfNotPresent,
+			Name: agentInit, Image: given.Image, ImagePullPolicy: pullPolicy(&berth.TaskSpec{Image: given.Image, Pull: berth.PullMissing}),
 			Command:         []string{agent.Path, "install", agentShare + "/berthlet"},
 			Resources:       *main.Resources.DeepCopy(),
 			VolumeMounts:    []corev1.VolumeMount{{Name: agentVolume, MountPath: agentShare}},

@@ -107,6 +107,9 @@ func image(order engine.Order) string {
 }
 
 func pullPolicy(spec *berth.TaskSpec) corev1.PullPolicy {
+	if berth.ImageIsLoaded(spec.Image) {
+		return corev1.PullNever // a node that lacks it says so at once
+	}
 	switch spec.Pull {
 	case berth.PullAlways:
 		return corev1.PullAlways
