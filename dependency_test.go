@@ -16,7 +16,7 @@ const module = "github.com/berth-run/berth"
 // the root. Adapters know the domain and not each other; internal/control
 // alone wires them together.
 var allowed = map[string][]string{
-	"":                                    {},
+	"":                                    {"internal/nearest"},
 	"client":                              {"internal/config", "internal/control", "internal/rpc", "internal/version"},
 	"cmd/berth":                           {"internal/cli", "internal/kube"},
 	"examples/arithmetic-go":              {},
@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"internal/kubeconfig":                 {"internal/permissions"},
 	"internal/let":                        {"internal/agent", "internal/yamlstrict"},
 	"internal/logs":                       {},
+	"internal/nearest":                    {},
 	"internal/pack":                       {"internal/yamlstrict"},
 	"internal/permissions":                {},
 	"internal/rpc":                        {"internal/agent", "internal/rpc/berthv1", "internal/rpc/berthv1/berthv1connect"},
@@ -47,7 +48,7 @@ var allowed = map[string][]string{
 	"internal/store":                      {},
 	"internal/taskfile":                   {"internal/yamlstrict"},
 	"internal/version":                    {},
-	"internal/yamlstrict":                 {},
+	"internal/yamlstrict":                 {"internal/nearest"},
 	"test/cli":                            {},
 	"test/bench":                          {"client"},
 }

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/berth-run/berth/internal/nearest"
 )
 
 // lookup is Function with an error for a person.
@@ -27,7 +29,7 @@ func unknown(what, name, where string, names []string) string {
 	if len(names) == 0 {
 		return text + "; there are none"
 	}
-	if near := nearest(name, names); near != "" {
+	if near := nearest.Word(name, names); near != "" {
 		text += "; did you mean " + near + "?"
 		if len(names) == 1 {
 			return text

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/berth-run/berth/internal/nearest"
 )
 
 // Type is the type of an input, an output or a property: one of the built-in
@@ -77,7 +79,7 @@ func (t Type) Check(classes map[string]Class) error {
 		return fmt.Errorf("type %s: data sets of a Brane instance are not known here; use File or Directory and pass a path", t.Base)
 	}
 	known := append(slices.Clone(builtinTypes), slices.Sorted(maps.Keys(classes))...)
-	if near := nearest(t.Base, known); near != "" {
+	if near := nearest.Word(t.Base, known); near != "" {
 		return fmt.Errorf("type %s: there is no such type or class; did you mean %s?", t.Base, near)
 	}
 	return fmt.Errorf("type %s: there is no such type, and types: declares no class of that name; there are %s", t.Base, strings.Join(known, ", "))

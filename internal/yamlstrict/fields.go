@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/berth-run/berth/internal/nearest"
 )
 
 // Entry is one entry of a map.
@@ -79,7 +81,7 @@ func (n *Node) Fields(known ...string) *Fields {
 	f := &Fields{node: n, fields: map[string]*Node{}}
 	for _, entry := range n.Entries() {
 		if !slices.Contains(known, entry.Key) {
-			if near := nearest(entry.Key, known); near != "" {
+			if near := nearest.Word(entry.Key, known); near != "" {
 				entry.FailKeyf("unknown field; did you mean %s?", near)
 			} else {
 				entry.FailKeyf("unknown field; there are %s", strings.Join(known, ", "))
@@ -104,36 +106,4 @@ func (f *Fields) Require(name, what string) *Node {
 		f.node.FailKeyf("%s is missing: %s", name, what)
 	}
 	return n
-}
-
-// nearest finds what was meant by a typo, or nothing that is near enough.
-func nearest(name string, known []string) string {
-	best, distance := "", len(name)/3+2
-	for _, candidate := range known {
-		if d := editDistance(strings.ToLower(name), candidate); d < distance {
-			best, distance = candidate, d
-		}
-	}
-	return best
-}
-
-// editDistance counts insertions, deletions and substitutions (Levenshtein).
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		previous := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := previous
-			if a[i] != b[j] {
-				cost++
-			}
-			previous = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

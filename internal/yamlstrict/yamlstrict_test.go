@@ -78,15 +78,6 @@ func TestCarriageReturnsAndByteOrderMarks(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	known := []string{"namespace", "credentials", "kind", "pod", "cpu"}
-	for typo, want := range map[string]string{"namspace": "namespace", "Kind": "kind", "creds": "", "credential": "credentials", "zzz": "", "pods": "pod", "x": ""} {
-		if got := nearest(typo, known); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", typo, got, want)
-		}
-	}
-}
-
 func TestLargeFilesAreRefused(t *testing.T) {
 	if _, err := Parse("f.yml", []byte(strings.Repeat("a", maxBytes+1))); err == nil || !strings.HasPrefix(err.Error(), "f.yml:1:1: ") {
 		t.Errorf("got %v", err)

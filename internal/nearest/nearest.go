@@ -1,13 +1,10 @@
-package berth
+// Package nearest finds what a person meant who mistyped a name.
+package nearest
 
-import (
-	"strconv"
-	"strings"
-	"unicode/utf8"
-)
+import "strings"
 
-// nearest finds what was meant by a typo, or nothing that is near enough.
-func nearest(name string, known []string) string {
+// Word finds what was meant by a typo, or nothing that is near enough.
+func Word(name string, known []string) string {
 	if len(name) > 100 {
 		return ""
 	}
@@ -39,19 +36,4 @@ func editDistance(a, b string) int {
 		}
 	}
 	return row[len(b)]
-}
-
-// show quotes what a person wrote, shortened to what fits into a sentence.
-func show(text string) string { return strconv.Quote(shorten(text)) }
-
-func shorten(text string) string {
-	const most = 60
-	if len(text) <= most {
-		return text
-	}
-	cut := most
-	for cut > 0 && !utf8.RuneStart(text[cut]) {
-		cut--
-	}
-	return text[:cut] + "..."
 }
