@@ -193,7 +193,10 @@ func (a *app) infraCheckCommand() *cobra.Command {
 				name = args[0]
 			}
 			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
+				// A pod that is tried takes its time, where something is wrong with it.
+				told := time.AfterFunc(2*time.Second, func() { fmt.Fprintln(a.stderr, "berth: a pod is being tried, for a minute at most") })
 				check, err := service.CheckInfrastructure(ctx, name)
+				told.Stop()
 				if err != nil {
 					return err
 				}

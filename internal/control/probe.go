@@ -18,6 +18,10 @@ import (
 // podLimit bounds how long a probe's pod may take.
 const podLimit = 60 * time.Second
 
+// unreachableLimit is how long a registry may be out of a node's reach: nodes
+// ask again, and once more may be enough.
+const unreachableLimit = 10 * time.Second
+
 // probe starts a pod that proves what only a pod can: that its node gets images
 // from the infrastructure's registry, and that it reaches callback_to. Rows are
 // for what is configured.
@@ -110,9 +114,17 @@ func (h *Host) runProbe(ctx context.Context, entry berth.InfrastructureConfig) (
 		}
 	}()
 	var last berth.Observation
+	var unreachable <-chan time.Time
 	for {
 		select {
 		case last = <-seen.observed:
+			if d := last.Diagnosis; d == nil || d.Cause != berth.CauseRegistryUnreachable {
+				unreachable = nil
+			} else if unreachable == nil {
+				unreachable = time.After(unreachableLimit)
+			}
+		case <-unreachable:
+			return &berth.Outcome{Diagnosis: last.Diagnosis}, false, nil
 		case <-ctx.Done():
 			d := last.Diagnosis
 			if d == nil {
