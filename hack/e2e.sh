@@ -9,10 +9,6 @@ need dockerd docker.io "a Docker Engine is the second kind of infrastructure, an
 need busybox busybox-static "a program for its images"
 BERTH_E2E_BASE=${BERTH_E2E_BASE:-$(hack/base-image.sh)}
 export BERTH_E2E_BASE
-. hack/packages.sh
-# The tests on Docker bring up an Engine of their own.
-need dockerd docker.io "the tests run tasks on a Docker Engine"
-need busybox busybox-static "is what the test image is made of"
 if [ -z "${BERTH_E2E_KUBECONFIG:-}" ]; then
   name=${BERTH_E2E_CLUSTER:-e2e}
   keep=${BERTH_E2E_KEEP:-}

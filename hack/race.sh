@@ -3,4 +3,4 @@
 set -euo pipefail
 . "$(dirname "$0")/packages.sh"
 need gcc gcc "the race detector is linked by it"
-[ -e /usr/include/stdlib.h ] || DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends libc6-dev >/dev/null
+[ -e /usr/include/stdlib.h ] || apt_install libc6-dev >/dev/null
