@@ -34,15 +34,12 @@ func AgentImage(platforms []string, program func(platform string) ([]byte, error
 		if err != nil {
 			return nil, err
 		}
-		config, err := image.ConfigFile()
+		image, err = configured(image, func(config *v1.ConfigFile) {
+			config.OS, config.Architecture, config.Created = p.OS, p.Architecture, v1.Time{Time: stamp}
+			// Not root, so that a namespace that is restricted takes it.
+			config.Config = v1.Config{Entrypoint: []string{agent.Path}, User: "65532:65532"}
+		})
 		if err != nil {
-			return nil, err
-		}
-		config = config.DeepCopy()
-		config.OS, config.Architecture, config.Created = p.OS, p.Architecture, v1.Time{Time: stamp}
-		// Not root, so that a namespace that is restricted takes it.
-		config.Config = v1.Config{Entrypoint: []string{agent.Path}, User: "65532:65532"}
-		if image, err = mutate.ConfigFile(image, config); err != nil {
 			return nil, err
 		}
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: image, Descriptor: v1.Descriptor{Platform: p}})

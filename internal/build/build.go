@@ -144,15 +144,22 @@ func byLayers(ctx context.Context, d *pack.Definition, o Options, p *v1.Platform
 	if err != nil {
 		return nil, err
 	}
+	return configured(image, func(config *v1.ConfigFile) {
+		config.OS, config.Architecture, config.Variant = p.OS, p.Architecture, p.Variant
+		for _, v := range d.Environment {
+			config.Config.Env = setEnv(config.Config.Env, v.Name, expand(v.Value, config.Config.Env))
+		}
+	})
+}
+
+// configured is an image with its configuration changed.
+func configured(image v1.Image, change func(*v1.ConfigFile)) (v1.Image, error) {
 	config, err := image.ConfigFile()
 	if err != nil {
 		return nil, err
 	}
 	config = config.DeepCopy()
-	config.OS, config.Architecture, config.Variant = p.OS, p.Architecture, p.Variant
-	for _, v := range d.Environment {
-		config.Config.Env = setEnv(config.Config.Env, v.Name, expand(v.Value, config.Config.Env))
-	}
+	change(config)
 	return mutate.ConfigFile(image, config)
 }
 
@@ -179,19 +186,16 @@ func finish(image v1.Image, d *pack.Definition, o Options, platform string) (v1.
 	if err != nil {
 		return nil, err
 	}
-	config, err := image.ConfigFile()
+	image, err = configured(image, func(config *v1.ConfigFile) {
+		config.Author, config.Created, config.Container = "", v1.Time{Time: stamp}, ""
+		config.DockerVersion = "" //nolint:staticcheck // deprecated, and yet in what an old Engine makes
+		config.Config.Entrypoint, config.Config.Cmd = []string{agent.Path}, nil
+		config.Config.WorkingDir, config.Config.Hostname, config.Config.Image = d.Package.WorkDir, "", ""
+		for i := range config.History {
+			config.History[i].Created = v1.Time{Time: stamp}
+		}
+	})
 	if err != nil {
-		return nil, err
-	}
-	config = config.DeepCopy()
-	config.Author, config.Created, config.Container = "", v1.Time{Time: stamp}, ""
-	config.DockerVersion = "" //nolint:staticcheck // deprecated, and yet in what an old Engine makes
-	config.Config.Entrypoint, config.Config.Cmd = []string{agent.Path}, nil
-	config.Config.WorkingDir, config.Config.Hostname, config.Config.Image = d.Package.WorkDir, "", ""
-	for i := range config.History {
-		config.History[i].Created = v1.Time{Time: stamp}
-	}
-	if image, err = mutate.ConfigFile(image, config); err != nil {
 		return nil, err
 	}
 	// Annotations are OCI's; what the base was doesn't matter.

@@ -27,14 +27,10 @@ func fromRootFS(path, cacheDir string, p *v1.Platform) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := image.ConfigFile()
-	if err != nil {
-		return nil, err
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = p.OS, p.Architecture
-	config.Config.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-	return mutate.ConfigFile(image, config)
+	return configured(image, func(config *v1.ConfigFile) {
+		config.OS, config.Architecture = p.OS, p.Architecture
+		config.Config.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+	})
 }
 
 // compressed is what compressing a layer gave. It is noted, as that takes

@@ -39,6 +39,16 @@ func (w *Writer) Copy(r io.Reader) error {
 			batch = nil
 		}
 		var out []byte
+		take := func(fresh []byte, piece bool) error {
+			if err := w.join(seam, whole, &fresh); err != nil {
+				return err
+			}
+			for line := range bytes.Lines(fresh) {
+				w.add(line, piece)
+			}
+			out = append(out, fresh...)
+			return nil
+		}
 		for line := range bytes.Lines(batch) {
 			if !inside && !stamped(line) {
 				// Every line of a log has its time: this is what the kubelet has
@@ -52,27 +62,17 @@ func (w *Writer) Copy(r io.Reader) error {
 				out = append(out, line...)
 				continue
 			}
-			fresh := seam.line(line, piece)
-			if err := w.join(seam, whole, &fresh); err != nil {
+			if err := take(seam.line(line, piece), piece); err != nil {
 				return err
 			}
-			for line := range bytes.Lines(fresh) {
-				w.add(line, piece)
-			}
-			out = append(out, fresh...)
 			if seam.over {
 				seam = nil
 			}
 		}
 		if readErr != nil && seam != nil {
-			fresh := seam.rest()
-			if err := w.join(seam, whole, &fresh); err != nil {
+			if err := take(seam.rest(), false); err != nil {
 				return err
 			}
-			for line := range bytes.Lines(fresh) {
-				w.add(line, false)
-			}
-			out = append(out, fresh...)
 		}
 		if len(out) > 0 {
 			if err := w.write(out); err != nil {
