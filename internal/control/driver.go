@@ -17,7 +17,7 @@ type connection struct {
 
 // connect makes the driver of an entry of infra.yml, by its kind. It contacts
 // nothing yet.
-func connect(entry berth.InfrastructureConfig, instance string) (*connection, error) {
+func (h *Host) connect(entry berth.InfrastructureConfig, instance string) (*connection, error) {
 	switch entry.Kind {
 	case berth.KindDocker:
 		client, err := docker.NewClient(entry)
@@ -26,7 +26,7 @@ func connect(entry berth.InfrastructureConfig, instance string) (*connection, er
 		}
 		return &connection{Driver: docker.NewDriver(client, entry, instance), close: client.Close}, nil
 	default:
-		client, err := kube.NewClient(entry)
+		client, err := kube.NewClient(entry, kube.Options{Tokens: h.store, Log: h.config.Log})
 		if err != nil {
 			return nil, err
 		}

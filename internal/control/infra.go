@@ -40,7 +40,7 @@ func (h *Host) Infrastructures(ctx context.Context) ([]berth.Infrastructure, err
 func (h *Host) infrastructure(ctx context.Context, entry berth.InfrastructureConfig, file *config.File) berth.Infrastructure {
 	out := berth.Infrastructure{Name: entry.Name, Kind: entry.Kind, Address: entry.Address, Namespace: entry.Namespace, State: berth.InfraUnknown}
 	out.Default = entry.Name == file.Default || len(file.Infrastructures) == 1
-	to, err := connect(entry, h.store.Instance())
+	to, err := h.connect(entry, h.store.Instance())
 	if err == nil {
 		defer to.close()
 		out.Address, out.Namespace = to.Server(), to.namespace
@@ -76,7 +76,7 @@ func (h *Host) CheckInfrastructure(ctx context.Context, name string) (berth.Infr
 	if err != nil {
 		return berth.InfrastructureCheck{}, err
 	}
-	to, err := connect(entry, h.store.Instance())
+	to, err := h.connect(entry, h.store.Instance())
 	if err != nil {
 		return berth.InfrastructureCheck{}, err
 	}

@@ -29,7 +29,7 @@ func (h *Host) AddInfrastructure(ctx context.Context, source berth.Infrastructur
 	if source.Content != "" {
 		return h.addContent(source)
 	}
-	probe, err := connect(sourceEntry(source), h.store.Instance())
+	probe, err := h.connect(sourceEntry(source), h.store.Instance())
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ const sentMark = "# Sent with berth infra add; berth infra remove deletes it.\n"
 func (h *Host) addContent(source berth.InfrastructureSource) error {
 	h.adding.Lock()
 	defer h.adding.Unlock()
-	probe, err := connect(sourceEntry(source), h.store.Instance())
+	probe, err := h.connect(sourceEntry(source), h.store.Instance())
 	if err != nil {
 		return err
 	}

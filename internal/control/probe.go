@@ -70,7 +70,7 @@ func (h *Host) runProbe(ctx context.Context, entry berth.InfrastructureConfig) (
 	defer cancel()
 	id := xid.New().String()
 	instance := "probe-" + id
-	connection, err := connect(entry, instance)
+	connection, err := h.connect(entry, instance)
 	if err != nil {
 		return nil, false, err
 	}

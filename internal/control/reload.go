@@ -45,7 +45,7 @@ func (h *Host) reload(file *config.File, err error) {
 // sameServer reports whether an entry still leads to the server that it did: its
 // kubeconfig may have changed.
 func (h *Host) sameServer(entry berth.InfrastructureConfig, was running) bool {
-	to, err := connect(entry, h.store.Instance())
+	to, err := h.connect(entry, h.store.Instance())
 	if err != nil {
 		return true // what is in use is better than that
 	}
@@ -77,7 +77,7 @@ func (h *Host) start(ctx context.Context, name string) error {
 }
 
 func (h *Host) startLocked(ctx context.Context, entry berth.InfrastructureConfig) error {
-	driver, err := connect(entry, h.store.Instance())
+	driver, err := h.connect(entry, h.store.Instance())
 	if err != nil {
 		return err
 	}

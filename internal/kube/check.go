@@ -128,9 +128,13 @@ func (c *Client) checkNamespace(ctx context.Context) (berth.CheckRow, time.Durat
 func (c *Client) checkPermissions(ctx context.Context) ([]berth.CheckRow, error) {
 	granted := make([]bool, len(permissions.All))
 	errs := make([]error, len(permissions.All))
+	account := permissions.Account
+	if held, ok := c.claims(); ok {
+		account = held.account
+	}
 	var wg sync.WaitGroup
 	for i, p := range permissions.All {
-		wg.Go(func() { granted[i], errs[i] = c.allowed(ctx, p) })
+		wg.Go(func() { granted[i], errs[i] = c.allowed(ctx, p, c.Namespace, account) })
 	}
 	wg.Wait()
 	for _, err := range errs {
@@ -161,14 +165,13 @@ func (c *Client) checkPermissions(ctx context.Context) ([]berth.CheckRow, error)
 	return rows, nil
 }
 
-// allowed asks whether a verb is granted. Asking needs no grant itself.
-func (c *Client) allowed(ctx context.Context, p permissions.Permission) (bool, error) {
+// allowed asks whether a verb is granted to an account, which is our own, in a
+// namespace. Asking needs no grant itself.
+func (c *Client) allowed(ctx context.Context, p permissions.Permission, namespace, account string) (bool, error) {
 	attributes := authorizationv1.ResourceAttributes{
-		Namespace: c.Namespace, Verb: p.Verb, Group: p.Group, Resource: p.Resource, Subresource: p.Subresource,
+		Namespace: namespace, Verb: p.Verb, Group: p.Group, Resource: p.Resource, Subresource: p.Subresource,
 	}
-	if p.OnlyItself {
-		attributes.Name = c.Namespace
-	}
+	attributes.Name = p.ObjectName(namespace, account)
 	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &attributes}}
 	review, err := c.Clientset.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
 	if err != nil {

@@ -35,7 +35,7 @@ func checkOf(t *testing.T, s *apiServer) (berth.InfrastructureCheck, error) {
 	writeFile(t, path, kubeconfigText(s.clusterYAML(), "{token: first}"), 0o600)
 	infra := configInfra(path)
 	infra.Namespace = "work"
-	c, err := NewClient(infra)
+	c, err := NewClient(infra, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

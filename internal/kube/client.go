@@ -7,6 +7,7 @@ package kube
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 
 	utilnet "k8s.io/apimachinery/pkg/util/net"
@@ -27,16 +28,33 @@ type Client struct {
 	Warnings  []string // for a person; nothing that keeps it from working
 
 	transport *reloadingTransport
+	options   Options
+}
+
+// Options are what a client may have beside its entry of infra.yml.
+type Options struct {
+	Tokens Tokens       // where renewed tokens are kept; nil: none is renewed
+	Log    *slog.Logger // nil: the default one
 }
 
 // NewClient returns a client for an entry of infra.yml. It contacts nothing
 // yet. The errors are those of [RESTConfig].
-func NewClient(infra berth.InfrastructureConfig) (*Client, error) {
-	first, err := readAccess(infra)
+func NewClient(infra berth.InfrastructureConfig, options Options) (*Client, error) {
+	if options.Log == nil {
+		options.Log = slog.Default()
+	}
+	read := func() (*access, error) {
+		a, err := readAccess(infra)
+		if err != nil {
+			return nil, err
+		}
+		return a.renewed(options.Tokens, infra.Name), nil
+	}
+	first, err := read()
 	if err != nil {
 		return nil, err
 	}
-	transport, err := newReloadingTransport(first, func() (*access, error) { return readAccess(infra) })
+	transport, err := newReloadingTransport(first, read)
 	if err != nil {
 		return nil, berth.Errorf(berth.CodeInvalid, "infrastructure %s: the credentials can't be used: %w", infra.Name, err)
 	}
@@ -58,6 +76,7 @@ func NewClient(infra berth.InfrastructureConfig) (*Client, error) {
 		Namespace: first.namespace,
 		Server:    first.config.Host,
 		transport: transport,
+		options:   options,
 	}
 	if mismatch := addressMismatch(infra, c.Server); mismatch != "" {
 		c.Warnings = append(c.Warnings, mismatch)

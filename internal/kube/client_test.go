@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -37,6 +38,8 @@ type apiServer struct {
 	version  string
 	denied   map[string]bool // "verb resource/subresource"
 	nsStatus int
+	next     string       // the token that a TokenRequest gives, and that holds from then on
+	requests atomic.Int64 // of tokens
 }
 
 func newAPIServer(t *testing.T, token string) *apiServer {
@@ -70,6 +73,10 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 		answer(map[string]string{"gitVersion": s.version, "major": "1", "minor": "34"})
 	case strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews"):
 		s.review(w, r)
+	case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/serviceaccounts/berth/token"):
+		s.requests.Add(1)
+		s.token.Store(s.next)
+		answer(authenticationv1.TokenRequest{TypeMeta: metav1.TypeMeta{Kind: "TokenRequest", APIVersion: "authentication.k8s.io/v1"}, Status: authenticationv1.TokenRequestStatus{Token: s.next}})
 	case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/pods"):
 		pod := decodePod(r)
 		s.bodies.Store(pod.Name, true)
@@ -130,7 +137,7 @@ func TestTokenRotatedInTheKubeconfigMidRun(t *testing.T) {
 	s := newAPIServer(t, "first")
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	writeFile(t, path, kubeconfigText(s.clusterYAML(), "{token: first}"), 0o600)
-	c, err := NewClient(configInfra(path))
+	c, err := NewClient(configInfra(path), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +160,7 @@ func TestUnchangedCredentialsAreRefusedAsTheyAre(t *testing.T) {
 	s := newAPIServer(t, "good")
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	writeFile(t, path, kubeconfigText(s.clusterYAML(), "{token: bad}"), 0o600)
-	c, err := NewClient(configInfra(path))
+	c, err := NewClient(configInfra(path), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +176,7 @@ func TestStormOfRefusalsReadsOnce(t *testing.T) {
 	s := newAPIServer(t, "first")
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	writeFile(t, path, kubeconfigText(s.clusterYAML(), "{token: first}"), 0o600)
-	c, err := NewClient(configInfra(path))
+	c, err := NewClient(configInfra(path), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +208,7 @@ func TestTokenFileRotated(t *testing.T) {
 	c, err := NewClient(berth.InfrastructureConfig{Name: "site", Namespace: "work", Credentials: berth.Credentials{
 		Mechanism: "service-account", Host: s.URL, TokenFile: token,
 		CA: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw})),
-	}})
+	}}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +245,7 @@ func TestExecPluginIsRunAgainWhenItsTokenExpires(t *testing.T) {
 			writeFile(t, filepath.Join(dir, "token"), "first", 0o600)
 			path := filepath.Join(dir, "kubeconfig")
 			writeFile(t, path, kubeconfigText(s.clusterYAML(), execPlugin(t, dir, expires)), 0o600)
-			c, err := NewClient(configInfra(path))
+			c, err := NewClient(configInfra(path), Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -262,7 +269,7 @@ func TestExecPluginThatHangsHoldsNobody(t *testing.T) {
 	hangUntilTheEnd(t, filepath.Join(dir, "fifo"))
 	path := filepath.Join(dir, "kubeconfig")
 	writeFile(t, path, kubeconfigText(s.clusterYAML(), fmt.Sprintf("{exec: {apiVersion: client.authentication.k8s.io/v1, command: %s, interactiveMode: Never}}", script)), 0o600)
-	c, err := NewClient(configInfra(path))
+	c, err := NewClient(configInfra(path), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +287,7 @@ func TestWrongCAIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	cluster := fmt.Sprintf("{server: '%s', certificate-authority-data: %s}", s.URL, base64.StdEncoding.EncodeToString(ca))
 	writeFile(t, path, kubeconfigText(cluster, "{token: first}"), 0o600)
-	c, err := NewClient(configInfra(path))
+	c, err := NewClient(configInfra(path), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

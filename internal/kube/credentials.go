@@ -24,6 +24,7 @@ type access struct {
 	config      *rest.Config
 	namespace   string
 	fingerprint [sha256.Size]byte // of all that was read: another one means other credentials
+	source      string            // what a renewed token is of
 }
 
 // RESTConfig turns an entry of infra.yml into a configuration for client-go and

@@ -98,7 +98,7 @@ func TestBadKubeconfigsSayWhatToDo(t *testing.T) {
 			}
 			infra := configInfra(path)
 			infra.Credentials.Context = tt.context
-			_, err := NewClient(infra)
+			_, err := NewClient(infra, Options{})
 			if err == nil {
 				t.Fatal("accepted")
 			}

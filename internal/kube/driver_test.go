@@ -17,7 +17,7 @@ func TestIdentityOfANamespaceThatMayNotBeLookedAt(t *testing.T) {
 	s.nsStatus = http.StatusForbidden
 	path := filepath.Join(t.TempDir(), "kubeconfig")
 	writeFile(t, path, kubeconfigText(s.clusterYAML(), "{token: first}"), 0o600)
-	c, err := NewClient(configInfra(path))
+	c, err := NewClient(configInfra(path), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

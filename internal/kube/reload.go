@@ -110,6 +110,21 @@ func (t *reloadingTransport) renew(used *generation) *generation {
 	return nil
 }
 
+// exchange uses other credentials in place of those used, unless that was done
+// meanwhile.
+func (t *reloadingTransport) exchange(used *generation, next *access) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current.Load() != used {
+		return nil
+	}
+	g, err := newGeneration(next)
+	if err == nil {
+		t.current.Store(g)
+	}
+	return err
+}
+
 // replay returns a copy of a request that was sent already.
 func replay(req *http.Request) (*http.Request, bool) {
 	again := req.Clone(req.Context())

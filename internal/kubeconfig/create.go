@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 )
 
 // account is the name of the ServiceAccount, its Role and its RoleBinding.
-const account = "berth"
+const account = permissions.Account
 
 // minTTL is Kubernetes' own least life of a token.
 const minTTL = 10 * time.Minute
@@ -33,8 +34,10 @@ type Options struct {
 	Output          string        // default ./kubeconfig; "-" is standard output
 	Profiles        []string      // beside tasks, which is always granted
 	TTL             time.Duration // of the token; 0: it doesn't expire
+	NoRenewal       bool          // the token ends with its TTL, and Berth can't renew it
 	DryRun          bool          // print the manifests, contact no cluster
 	Rotate          bool          // a new token; those before stop working
+	Revoke          bool          // take back what was granted, and write nothing
 	Force           bool          // overwrite Output
 	AdminKubeconfig string        // default KUBECONFIG, then ~/.kube/config
 	AdminContext    string        // default its current one
@@ -51,11 +54,14 @@ type creation struct {
 	token     string
 	old       []string // names of Secrets that a rotation replaces
 	output    *output
+
+	podSecurity string // what the namespace enforces, where that is known
 }
 
 // Create makes what is missing, corrects what differs, and writes the
-// kubeconfig. It may be run again. Nothing is created when the file exists
-// already (CodeConflict) or something is wrong with the options (CodeInvalid).
+// kubeconfig; with Revoke it takes back what it made. It may be run again.
+// Nothing is created when the file exists already (CodeConflict) or something
+// is wrong with the options (CodeInvalid).
 func Create(ctx context.Context, options Options, stdout, stderr io.Writer) error {
 	c, err := newCreation(options, stderr)
 	if err != nil {
@@ -64,18 +70,23 @@ func Create(ctx context.Context, options Options, stdout, stderr io.Writer) erro
 	if c.DryRun {
 		return writeManifests(stdout, c.Namespace, c.profiles, c.TTL == 0)
 	}
-	if c.output, err = openOutput(c.Output, c.Force, stdout); err != nil {
-		return err
+	if !c.Revoke {
+		if c.output, err = openOutput(c.Output, c.Force, stdout); err != nil {
+			return err
+		}
+		defer c.output.discard()
 	}
-	defer c.output.discard()
 	if c.admin, err = loadAdmin(c.AdminKubeconfig, c.AdminContext); err != nil {
-		return err
-	}
-	if err := c.output.mayReplace(c.admin.files); err != nil {
 		return err
 	}
 	if c.client, err = kubernetes.NewForConfig(c.admin.config); err != nil {
 		return berth.Errorf(berth.CodeInvalid, "your kubeconfig can't be used: %w", err)
+	}
+	if c.Revoke {
+		return c.revoke(ctx)
+	}
+	if err := c.output.mayReplace(c.admin.files); err != nil {
+		return err
 	}
 	return c.run(ctx)
 }
@@ -94,19 +105,30 @@ func newCreation(options Options, stderr io.Writer) (*creation, error) {
 	if c.TTL != 0 && c.TTL < minTTL {
 		return nil, berth.Errorf(berth.CodeInvalid, "--ttl %s: Kubernetes gives tokens for 10m or longer", c.TTL)
 	}
+	switch {
+	case c.NoRenewal && c.TTL == 0:
+		return nil, berth.Errorf(berth.CodeInvalid, "--no-renewal is about a token that expires: add --ttl, such as --ttl 24h")
+	case c.Revoke && (c.TTL != 0 || c.Rotate || c.DryRun):
+		return nil, berth.Errorf(berth.CodeInvalid, "--revoke takes everything back and makes nothing: it goes with none of --ttl, --rotate and --dry-run")
+	}
 	var err error
 	if c.profiles, err = permissions.ParseProfiles(c.Options.Profiles); err != nil {
 		return nil, berth.Errorf(berth.CodeInvalid, "%w", err)
 	}
+	if c.TTL > 0 && !c.NoRenewal {
+		c.profiles = append(c.profiles, permissions.Renewal)
+	}
 	return c, nil
 }
 
-// run does one step after the other, and says what each found or did.
+// step is one thing to be done, which says what it found or did.
+type step struct {
+	what string
+	do   func(context.Context) (string, error)
+}
+
 func (c *creation) run(ctx context.Context) error {
-	for _, step := range []struct {
-		what string
-		do   func(context.Context) (string, error)
-	}{
+	err := c.each(ctx, []step{
 		{"namespace " + c.Namespace, c.namespace},
 		{"service account " + account, c.serviceAccount},
 		{"role " + account, c.role},
@@ -114,7 +136,16 @@ func (c *creation) run(ctx context.Context) error {
 		{"token", c.makeToken},
 		{"kubeconfig " + c.Output, c.write},
 		{"tokens before", c.withdraw},
-	} {
+	})
+	if err == nil {
+		c.advise()
+	}
+	return err
+}
+
+// each does one step after the other.
+func (c *creation) each(ctx context.Context, steps []step) error {
+	for _, step := range steps {
 		said, err := step.do(ctx)
 		if err != nil {
 			return c.explain(step.what, err)
@@ -123,7 +154,6 @@ func (c *creation) run(ctx context.Context) error {
 			fmt.Fprintf(c.stderr, "%s: %s\n", step.what, said)
 		}
 	}
-	c.advise()
 	return nil
 }
 
@@ -135,8 +165,14 @@ pods in a namespace can, through them, read its Secrets and ConfigMaps and act a
 ServiceAccounts. Keep nothing in %[1]s that its users must not have: give Berth a
 namespace of its own.
 `, c.Namespace)
-	if c.TTL > 0 {
+	switch {
+	case c.NoRenewal:
 		fmt.Fprintf(c.stderr, "The token can't be renewed: run this again before it expires. Berth takes up the new file by itself.\n")
+	case c.TTL > 0:
+		fmt.Fprintf(c.stderr, "Berth renews the token by itself, each time that half of its life is over; one that nobody uses for %s ends.\nWhoever has it can do so until you say --revoke or --rotate; with --no-renewal nobody can.\n", c.TTL)
+	}
+	if level := c.podSecurity; slices.Contains(c.profiles, permissions.Proxy) && (level == "baseline" || level == "restricted") {
+		fmt.Fprintf(c.stderr, "The namespace enforces Pod Security %s, which forbids what a task behind a proxy needs (NET_ADMIN in an init container):\nkubectl label namespace %s %s=privileged --overwrite\n", level, c.Namespace, enforced)
 	}
 	if c.admin.local() {
 		fmt.Fprintf(c.stderr, "The server is %s: the file is of use on this machine only.\n", c.admin.cluster.Server)

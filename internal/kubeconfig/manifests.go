@@ -65,8 +65,8 @@ func rules(namespace string, profiles []permissions.Profile) []rbacv1.PolicyRule
 		if i < 0 {
 			i = len(rules)
 			rules = append(rules, rbacv1.PolicyRule{APIGroups: []string{p.Group}, Resources: []string{resource}})
-			if p.OnlyItself {
-				rules[i].ResourceNames = []string{namespace}
+			if name := p.ObjectName(namespace, account); name != "" {
+				rules[i].ResourceNames = []string{name}
 			}
 		}
 		if !slices.Contains(rules[i].Verbs, p.Verb) {

@@ -22,6 +22,9 @@ const (
 	unchanged = "is as it should be"
 )
 
+// enforced is the label by which a namespace says what its pods may be.
+const enforced = "pod-security.kubernetes.io/enforce"
+
 // namespace makes the namespace. Who may neither look at it nor make it may
 // still have been given one, so that is no error yet.
 func (c *creation) namespace(ctx context.Context) (string, error) {
@@ -31,6 +34,7 @@ func (c *creation) namespace(ctx context.Context) (string, error) {
 	case err == nil && namespace.Status.Phase == corev1.NamespaceTerminating:
 		return "", berth.Errorf(berth.CodeConflict, "namespace %s is being deleted; wait until it is gone, or choose another", c.Namespace)
 	case err == nil:
+		c.podSecurity = namespace.Labels[enforced]
 		return "exists", nil
 	case !apierrors.IsNotFound(err) && !apierrors.IsForbidden(err):
 		return "", err
@@ -45,10 +49,21 @@ func (c *creation) namespace(ctx context.Context) (string, error) {
 	return created, err
 }
 
+// expiringTokens marks an account for which tokens were made that expire. They
+// are kept nowhere: only with the account itself can they be made worthless.
+const expiringTokens = "berth.run/expiring-tokens"
+
 func (c *creation) serviceAccount(ctx context.Context) (string, error) {
 	api := c.client.CoreV1().ServiceAccounts(c.Namespace)
 	sa, err := api.Get(ctx, account, metav1.GetOptions{})
 	said := unchanged
+	if err == nil && c.Rotate && sa.Annotations[expiringTokens] != "" {
+		if err := api.Delete(ctx, account, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &sa.UID}}); err != nil && !apierrors.IsNotFound(err) {
+			return "", err
+		}
+		sa, err = api.Create(ctx, serviceAccountManifest(c.Namespace), metav1.CreateOptions{})
+		said = "made anew, so that tokens from --ttl stop working too"
+	}
 	if apierrors.IsNotFound(err) {
 		said = created
 		sa, err = api.Create(ctx, serviceAccountManifest(c.Namespace), metav1.CreateOptions{})
@@ -60,7 +75,18 @@ func (c *creation) serviceAccount(ctx context.Context) (string, error) {
 		return "", err
 	}
 	c.accountID = string(sa.UID)
-	return said, nil
+	if c.TTL > 0 && sa.Annotations[expiringTokens] == "" {
+		err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+			sa, err := api.Get(ctx, account, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			metav1.SetMetaDataAnnotation(&sa.ObjectMeta, expiringTokens, "true")
+			_, err = api.Update(ctx, sa, metav1.UpdateOptions{})
+			return err
+		})
+	}
+	return said, err
 }
 
 // role makes the role grant exactly what the profiles need: rights of an

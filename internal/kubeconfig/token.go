@@ -67,7 +67,7 @@ func (c *creation) tokenSecrets(ctx context.Context) ([]corev1.Secret, error) {
 	ours := slices.DeleteFunc(list.Items, func(s corev1.Secret) bool {
 		uid := s.Annotations[corev1.ServiceAccountUIDKey]
 		return s.Type != corev1.SecretTypeServiceAccountToken || s.Annotations[corev1.ServiceAccountNameKey] != account ||
-			s.DeletionTimestamp != nil || (uid != "" && uid != c.accountID)
+			s.DeletionTimestamp != nil || (uid != "" && c.accountID != "" && uid != c.accountID)
 	})
 	slices.SortStableFunc(ours, func(a, b corev1.Secret) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))

@@ -20,10 +20,19 @@ const (
 	Functions Profile = "functions" // give functions secret inputs, and nodes the credentials of a registry
 	Clusters  Profile = "clusters"  // run compute clusters
 	Metrics   Profile = "metrics"   // read what pods use
+	Proxy     Profile = "proxy"     // send what tasks send through a proxy
 )
 
-// Profiles are all profiles; the first is granted always.
-var Profiles = []Profile{Tasks, Functions, Clusters, Metrics}
+// Renewal is what a token that expires is renewed by. Nobody chooses it: it
+// goes with such a token.
+const Renewal Profile = "renewal"
+
+// Account is the service account that create-kubeconfig makes; its Role and
+// its RoleBinding have the same name.
+const Account = "berth"
+
+// Profiles are all profiles that can be chosen; the first is granted always.
+var Profiles = []Profile{Tasks, Functions, Clusters, Metrics, Proxy}
 
 // Permission is the right to use one verb on one resource in the namespace.
 type Permission struct {
@@ -32,7 +41,7 @@ type Permission struct {
 	Group       string // "" is the core group
 	Resource    string
 	Subresource string
-	OnlyItself  bool   // for the namespace itself, by its name
+	OnlyItself  bool   // for one object by its name: the namespace itself, or the account that asks
 	For         string // what Berth does with it
 	Required    bool   // its profile doesn't work without it
 }
@@ -62,6 +71,10 @@ var All = []Permission{
 	{Profile: Clusters, Verb: "delete", Resource: "secrets", Required: true, For: "to clean up after a compute cluster"},
 	{Profile: Clusters, Verb: "create", Resource: "pods", Subresource: "portforward", Required: true, For: "to reach a compute cluster's head"},
 
+	{Profile: Proxy, Verb: "create", Resource: "secrets", Required: true, For: "to give a task's proxy sidecar the login of the proxy"},
+
+	{Profile: Renewal, Verb: "create", Resource: "serviceaccounts", Subresource: "token", OnlyItself: true, Required: true, For: "to renew its own token before it expires"},
+
 	{Profile: Metrics, Verb: "get", Group: "metrics.k8s.io", Resource: "pods", Required: true, For: "to show what a task uses"},
 	{Profile: Metrics, Verb: "list", Group: "metrics.k8s.io", Resource: "pods", Required: true, For: "to show what all tasks use"},
 }
@@ -75,6 +88,18 @@ func Of(profiles ...Profile) []Permission {
 		}
 	}
 	return of
+}
+
+// ObjectName is the one object that a permission is for, of a namespace and an
+// account; empty for one on all objects of its kind.
+func (p Permission) ObjectName(namespace, account string) string {
+	switch {
+	case !p.OnlyItself:
+		return ""
+	case p.Resource == "namespaces":
+		return namespace
+	}
+	return account
 }
 
 // Find returns the permission for a verb on a resource, if Berth knows it.
@@ -116,7 +141,7 @@ func ParseProfiles(names []string) ([]Profile, error) {
 		for name := range strings.SplitSeq(list, ",") {
 			profile := Profile(strings.TrimSpace(name))
 			if !slices.Contains(Profiles, profile) {
-				return nil, fmt.Errorf("profile %q: there are tasks (always granted), functions, clusters and metrics", string(profile))
+				return nil, fmt.Errorf("profile %q: there are tasks (always granted), functions, clusters, metrics and proxy", string(profile))
 			}
 			wanted[profile] = true
 		}

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
@@ -25,72 +24,6 @@ import (
 	"github.com/berth-run/berth"
 )
 
-// request is a line of the API server's audit log.
-type request struct {
-	Verb       string
-	RequestURI string
-	User       struct{ Username string }
-	UserAgent  string
-	ObjectRef  struct{ Resource, Subresource, Name string }
-
-	ResponseStatus struct{ Code int }
-	Annotations    map[string]string
-}
-
-// refused reports whether a request was not authorized. What a quota has no
-// room for is a 403 as well, but of a request that was.
-func (r request) refused() bool {
-	return r.ResponseStatus.Code == 401 || r.ResponseStatus.Code == 403 && r.Annotations["authorization.k8s.io/decision"] != "allow"
-}
-
-// requests are all requests of the site's service account so far. Those of
-// watches are told when they end.
-func (s *site) requests() []request {
-	s.t.Helper()
-	file, err := os.Open(statePath(s.t, "audit.log"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer file.Close()
-	user := "system:serviceaccount:" + s.namespace + ":berth"
-	var requests []request
-	for lines := bufio.NewReader(file); ; {
-		line, err := lines.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			return requests // a last line without an end is being written
-		}
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		var r request
-		if !bytes.Contains(line, []byte(user)) {
-			continue
-		}
-		if err := json.Unmarshal(line, &r); err != nil {
-			s.t.Fatalf("%v: %s", err, line)
-		}
-		if r.User.Username == user && strings.HasPrefix(r.UserAgent, "berth/") {
-			requests = append(requests, r)
-		}
-	}
-}
-
-// uses is the verb and the resource of a request; list and watch are one.
-func uses(verb, resource string) string {
-	if verb == "watch" {
-		verb = "list"
-	}
-	return verb + " " + resource
-}
-
-func (r request) uses() string {
-	object := r.ObjectRef.Resource
-	if r.ObjectRef.Subresource != "" {
-		object += "/" + r.ObjectRef.Subresource
-	}
-	return uses(r.Verb, object)
-}
-
 // granted is what the site's Role grants.
 func (s *site) granted() []string {
 	s.t.Helper()
@@ -101,6 +34,9 @@ func (s *site) granted() []string {
 	var granted []string
 	for _, rule := range role.Rules {
 		for _, resource := range rule.Resources {
+			if group := rule.APIGroups[0]; group != "" {
+				resource += "." + group
+			}
 			for _, verb := range rule.Verbs {
 				if what := uses(verb, resource); !slices.Contains(granted, what) {
 					granted = append(granted, what)

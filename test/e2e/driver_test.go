@@ -26,7 +26,7 @@ func TestTheKubernetesDriverKeepsItsPromises(t *testing.T) {
 		t.Fatal(err)
 	}
 	direct := berth.InfrastructureConfig{Name: "here", Kind: berth.KindKube, Credentials: berth.Credentials{Mechanism: "config", Path: s.kubeconfig}}
-	client, err := kube.NewClient(direct)
+	client, err := kube.NewClient(direct, kube.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestTheKubernetesDriverKeepsItsPromises(t *testing.T) {
 	drivertest.Run(t, drivertest.Harness{
 		New: func(t *testing.T, instance string) engine.Driver {
 			t.Helper()
-			client, err := kube.NewClient(linked)
+			client, err := kube.NewClient(linked, kube.Options{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/permissions"
 )
 
 const busybox = "docker.io/library/busybox:1.35"
@@ -40,7 +41,12 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, problem := range audit() {
+		fmt.Fprintln(os.Stderr, "audit:", problem)
+		code = max(code, 1)
+	}
+	os.Exit(code)
 }
 
 func setUp() error {
@@ -71,6 +77,9 @@ type site struct {
 	namespace  string
 	kubeconfig string
 	env        []string
+
+	profiles     []permissions.Profile
+	mayBeRefused bool // the test takes away what was granted
 }
 
 var siteCount struct {
@@ -85,7 +94,17 @@ func newSite(t *testing.T, profiles ...string) *site {
 	siteCount.n++
 	namespace := fmt.Sprintf("e2e-%d-%d", os.Getpid(), siteCount.n)
 	siteCount.Unlock()
-	s := &site{t: t, dir: t.TempDir(), namespace: namespace}
+	granted, err := permissions.ParseProfiles(append([]string{"tasks"}, profiles...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{t: t, dir: t.TempDir(), namespace: namespace, profiles: granted}
+	audited.Lock()
+	if audited.sites == nil {
+		audited.sites = map[string]*site{}
+	}
+	audited.sites[namespace] = s
+	audited.Unlock()
 	s.kubeconfig = filepath.Join(s.dir, "kubeconfig")
 	r := s.berthEnv([]string{"KUBECONFIG=" + adminKubeconfig}, append([]string{"create-kubeconfig", "--namespace", namespace, "-o", s.kubeconfig}, profileFlags(profiles)...)...)
 	if r.code != 0 {
