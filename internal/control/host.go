@@ -56,6 +56,7 @@ type Host struct {
 	file    *config.File // nil while infra.yml was never read well
 	fileErr error        // why it can't be read now
 	started map[string]running
+	stays   bool // it is to know how every infrastructure stands
 }
 
 var _ berth.Service = (*Host)(nil)

@@ -40,6 +40,32 @@ func (h *Host) reload(file *config.File, err error) {
 			h.config.Log.Error("an infrastructure can't be used as it is in infra.yml now", "infrastructure", name, "error", err)
 		}
 	}
+	if h.stays {
+		h.startAllLocked(context.Background())
+	}
+}
+
+// stay begins to reconcile all infrastructures, those without tasks too, and
+// those that come later: whoever stays knows how they stand, and keeps their
+// tokens from expiring.
+func (h *Host) stay(ctx context.Context) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stays = true
+	if h.file != nil {
+		h.startAllLocked(ctx)
+	}
+}
+
+func (h *Host) startAllLocked(ctx context.Context) {
+	for _, entry := range h.file.Infrastructures {
+		if _, ok := h.started[entry.Name]; ok {
+			continue
+		}
+		if err := h.startLocked(ctx, entry); err != nil {
+			h.config.Log.Warn("an infrastructure can't be used", "infrastructure", entry.Name, "error", err)
+		}
+	}
 }
 
 // sameServer reports whether an entry still leads to the server that it did: its

@@ -65,6 +65,7 @@ func OpenServer(ctx context.Context, c ServerConfig) (*Server, error) {
 		}
 		return nil, err
 	}
+	s.hosting.host.stay(ctx)
 	s.serve(tlsConfig)
 	return s, nil
 }

@@ -17,7 +17,6 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/clientcmd/api"
 	"k8s.io/client-go/util/retry"
 
@@ -304,17 +303,7 @@ func TestDiagnosisOfALimitRange(t *testing.T) {
 func TestDiagnosisOfPodSecurityRestricted(t *testing.T) {
 	s := newSite(t)
 	s.record()
-	patch := `{"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}`
-	if _, err := admin.CoreV1().Namespaces().Patch(t.Context(), s.namespace, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, "the label holds", 30*time.Second, func() bool {
-		_, err := admin.CoreV1().Pods(s.namespace).Create(t.Context(), &corev1.Pod{
-			ObjectMeta: metav1.ObjectMeta{GenerateName: "privileged-"},
-			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: busybox}}},
-		}, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		return err != nil
-	})
+	s.enforce("restricted")
 	if got := s.must("run", "--user", "1000", busybox, "id", "-u"); got != "1000\n" {
 		t.Errorf("with --user 1000 the output is %q", got)
 	}
@@ -351,6 +340,7 @@ func TestDiagnosisOfAClusterOutOfReachWhileATaskRuns(t *testing.T) {
 
 func TestDiagnosisOfARoleThatLacksCreate(t *testing.T) {
 	s := newSite(t)
+	s.mayBeRefused = true
 	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
 		role, err := admin.RbacV1().Roles(s.namespace).Get(t.Context(), "berth", metav1.GetOptions{})
 		if err != nil {
