@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/retry"
@@ -58,7 +59,7 @@ func (c *creation) serviceAccount(ctx context.Context) (string, error) {
 	sa, err := api.Get(ctx, account, metav1.GetOptions{})
 	said := unchanged
 	if err == nil && c.Rotate && sa.Annotations[expiringTokens] != "" {
-		if err := api.Delete(ctx, account, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &sa.UID}}); err != nil && !apierrors.IsNotFound(err) {
+		if err := remove(ctx, api, sa); err != nil {
 			return "", err
 		}
 		sa, err = api.Create(ctx, serviceAccountManifest(c.Namespace), metav1.CreateOptions{})
@@ -92,27 +93,11 @@ func (c *creation) serviceAccount(ctx context.Context) (string, error) {
 // role makes the role grant exactly what the profiles need: rights of an
 // earlier run that are no longer asked for go.
 func (c *creation) role(ctx context.Context) (string, error) {
-	api := c.client.RbacV1().Roles(c.Namespace)
 	want := roleManifest(c.Namespace, c.profiles)
-	said := ""
-	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		have, err := api.Get(ctx, account, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) {
-			said = created
-			_, err = api.Create(ctx, want, metav1.CreateOptions{})
-			return err
-		}
-		if err != nil {
-			return err
-		}
-		labels := withLabels(have.Labels, want.Labels)
-		if said = unchanged; reflect.DeepEqual(have.Rules, want.Rules) && maps.Equal(have.Labels, labels) {
-			return nil
-		}
-		said = updated
-		have.Rules, have.Labels = want.Rules, labels
-		_, err = api.Update(ctx, have, metav1.UpdateOptions{})
-		return err
+	said, err := ensure(ctx, c.client.RbacV1().Roles(c.Namespace), want, func(have *rbacv1.Role) bool {
+		same := reflect.DeepEqual(have.Rules, want.Rules)
+		have.Rules = want.Rules
+		return same
 	})
 	var names []string
 	for _, p := range c.profiles {
@@ -122,19 +107,33 @@ func (c *creation) role(ctx context.Context) (string, error) {
 }
 
 func (c *creation) roleBinding(ctx context.Context) (string, error) {
-	api := c.client.RbacV1().RoleBindings(c.Namespace)
-	want := roleBindingManifest(c.Namespace)
-	said := ""
-	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		have, err := api.Get(ctx, account, metav1.GetOptions{})
-		if err == nil && have.RoleRef != want.RoleRef { // which can't be changed
-			err = api.Delete(ctx, account, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &have.UID}})
-			if err == nil {
-				_, err = api.Create(ctx, want, metav1.CreateOptions{})
-			}
-			said = updated
-			return err
+	api, want := c.client.RbacV1().RoleBindings(c.Namespace), roleBindingManifest(c.Namespace)
+	have, err := api.Get(ctx, account, metav1.GetOptions{})
+	if err == nil && have.RoleRef != want.RoleRef { // which can't be changed
+		if err := remove(ctx, api, have); err != nil {
+			return "", err
 		}
+	}
+	return ensure(ctx, api, want, func(have *rbacv1.RoleBinding) bool {
+		same := reflect.DeepEqual(have.Subjects, want.Subjects)
+		have.Subjects = want.Subjects
+		return same
+	})
+}
+
+// objects is what all kinds of objects of a namespace have in common.
+type objects[T metav1.Object] interface {
+	Get(ctx context.Context, name string, opts metav1.GetOptions) (T, error)
+	Create(ctx context.Context, object T, opts metav1.CreateOptions) (T, error)
+	Update(ctx context.Context, object T, opts metav1.UpdateOptions) (T, error)
+	Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error
+}
+
+// ensure makes an object, or makes one that is there as it is wanted. To
+// correct changes what it is given, and reports whether that was as wanted.
+func ensure[T metav1.Object](ctx context.Context, api objects[T], want T, correct func(have T) bool) (said string, err error) {
+	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		have, err := api.Get(ctx, want.GetName(), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			said = created
 			_, err = api.Create(ctx, want, metav1.CreateOptions{})
@@ -143,16 +142,27 @@ func (c *creation) roleBinding(ctx context.Context) (string, error) {
 		if err != nil {
 			return err
 		}
-		labels := withLabels(have.Labels, want.Labels)
-		if said = unchanged; reflect.DeepEqual(have.Subjects, want.Subjects) && maps.Equal(have.Labels, labels) {
+		labels := withLabels(have.GetLabels(), want.GetLabels())
+		same := correct(have)
+		if said = unchanged; same && maps.Equal(have.GetLabels(), labels) {
 			return nil
 		}
 		said = updated
-		have.Subjects, have.Labels = want.Subjects, labels
+		have.SetLabels(labels)
 		_, err = api.Update(ctx, have, metav1.UpdateOptions{})
 		return err
 	})
 	return said, err
+}
+
+// remove deletes an object that was seen, and no other of its name.
+func remove[T metav1.Object](ctx context.Context, api objects[T], seen T) error {
+	uid := seen.GetUID()
+	err := api.Delete(ctx, seen.GetName(), metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // withLabels adds ours to what others have put there.

@@ -35,7 +35,11 @@ func (c *creation) revoke(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.stderr, "\nEvery token that was made for %s is worthless now, within some seconds.\n", c.Namespace)
+	if _, err := core.ServiceAccounts(c.Namespace).Get(ctx, account, metav1.GetOptions{}); err == nil {
+		fmt.Fprintf(c.stderr, "\nThe tokens of an account that stays go on working, without the rights that are taken back.\n")
+	} else {
+		fmt.Fprintf(c.stderr, "\nEvery token that was made for %s is worthless within some seconds.\n", c.Namespace)
+	}
 	pods, err := core.Pods(c.Namespace).List(ctx, metav1.ListOptions{LabelSelector: berth.LabelManagedBy + "=" + berth.LabelManagedByValue})
 	if err != nil {
 		return nil //nolint:nilerr // a courtesy: everything was taken back
@@ -52,12 +56,6 @@ func (c *creation) revoke(ctx context.Context) error {
 	return nil
 }
 
-// objects is what all kinds of objects of a namespace have in common.
-type objects[T metav1.Object] interface {
-	Get(ctx context.Context, name string, opts metav1.GetOptions) (T, error)
-	Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error
-}
-
 // withdrawal deletes our object of a kind, and none that somebody else made
 // under the same name.
 func withdrawal[T metav1.Object](api objects[T]) func(context.Context) (string, error) {
@@ -71,9 +69,7 @@ func withdrawal[T metav1.Object](api objects[T]) func(context.Context) (string, 
 		case object.GetLabels()[berth.LabelManagedBy] != berth.LabelManagedByValue:
 			return "is not of Berth's making, and stays", nil
 		}
-		uid := object.GetUID()
-		err = api.Delete(ctx, account, metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}})
-		if err != nil && !apierrors.IsNotFound(err) {
+		if err := remove(ctx, api, object); err != nil {
 			return "", err
 		}
 		return "withdrawn", nil

@@ -93,7 +93,7 @@ func TestRevokeLeavesAnAccountThatSomebodyElseMade(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := revoke(t, client)
-	if _, err := client.CoreV1().ServiceAccounts("work").Get(t.Context(), "berth", metav1.GetOptions{}); err != nil || !strings.Contains(said, "not of Berth's making") {
+	if _, err := client.CoreV1().ServiceAccounts("work").Get(t.Context(), "berth", metav1.GetOptions{}); err != nil || !strings.Contains(said, "not of Berth's making") || strings.Contains(said, "worthless") {
 		t.Errorf("%v\n%s", err, said)
 	}
 }
