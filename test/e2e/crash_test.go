@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -11,8 +12,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/berth-run/berth"
 )
@@ -45,27 +46,46 @@ type podLedger struct {
 func (s *site) watchPods() *podLedger {
 	s.t.Helper()
 	ledger := &podLedger{uids: map[string]map[string]bool{}}
-	watcher, err := admin.CoreV1().Pods(s.namespace).Watch(s.t.Context(), metav1.ListOptions{})
+	pods := admin.CoreV1().Pods(s.namespace)
+	list, err := pods.List(s.t.Context(), metav1.ListOptions{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	for i := range list.Items {
+		ledger.add(&list.Items[i])
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.t.Cleanup(cancel)
+	// An API server that has a lot to do ends watches: each goes on where the
+	// one before was.
 	go func() {
-		for event := range watcher.ResultChan() {
-			pod, ok := event.Object.(metav1.Object)
-			if !ok || event.Type != watch.Added {
+		for version := list.ResourceVersion; ctx.Err() == nil; <-time.After(50 * time.Millisecond) {
+			watcher, err := pods.Watch(ctx, metav1.ListOptions{ResourceVersion: version, AllowWatchBookmarks: true})
+			if err != nil {
 				continue
 			}
-			ledger.mu.Lock()
-			task := pod.GetLabels()[berth.LabelTask]
-			if ledger.uids[task] == nil {
-				ledger.uids[task] = map[string]bool{}
+			for event := range watcher.ResultChan() {
+				if pod, ok := event.Object.(*corev1.Pod); ok {
+					version = pod.ResourceVersion
+					ledger.add(pod)
+				}
 			}
-			ledger.uids[task][string(pod.GetUID())] = true
-			ledger.mu.Unlock()
 		}
 	}()
-	s.t.Cleanup(watcher.Stop)
 	return ledger
+}
+
+func (l *podLedger) add(pod *corev1.Pod) {
+	if pod.UID == "" {
+		return // a bookmark
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	task := pod.Labels[berth.LabelTask]
+	if l.uids[task] == nil {
+		l.uids[task] = map[string]bool{}
+	}
+	l.uids[task][string(pod.UID)] = true
 }
 
 func (l *podLedger) count(task string) int {
@@ -225,6 +245,7 @@ func TestAHundredProcessesShareADataDirectory(t *testing.T) {
 		}
 	}
 	for _, task := range s.tasks() {
+		waitFor(t, "the pod of task "+task.ID+" is counted", 20*time.Second, func() bool { return ledger.count(task.ID) > 0 })
 		if n := ledger.count(task.ID); n != 1 {
 			t.Errorf("task %s had %d pods", task.ID, n)
 		}
