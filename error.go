@@ -26,6 +26,10 @@ type Error struct {
 	Code    ErrorCode
 	Message string
 	Err     error // the cause, for errors.Is; its text is part of Message already
+
+	// Diagnosis says why a cluster would not take a submission: cause, evidence
+	// and remedy; nil for any other error.
+	Diagnosis *Diagnosis
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -34,6 +38,23 @@ func (e *Error) Unwrap() error { return e.Err }
 // ErrEnding is the cause of a CodeUnavailable error of a process that is about
 // to end: the same call may be made to the one that comes after it.
 var ErrEnding = errors.New("this process is about to end")
+
+// Refused is the error for a submission that an infrastructure would not take,
+// however long it waits.
+func Refused(infrastructure string, d *Diagnosis) *Error {
+	code := CodeInvalid
+	switch d.Cause {
+	case CauseQuotaExceeded:
+		code = CodeExhausted
+	case CauseForbidden, CausePodSecurityViolated, CauseAdmissionDenied:
+		code = CodeForbidden
+	}
+	message := fmt.Sprintf("infrastructure %s would not take this task: %s: %s", infrastructure, d.Cause, d.Summary)
+	if d.Remedy.Text != "" {
+		message += fmt.Sprintf(" What to do (%s): %s", d.Remedy.By, d.Remedy.Text)
+	}
+	return &Error{Code: code, Message: message, Diagnosis: d}
+}
 
 // NoSuchTask is the error for a task that isn't there, or that the caller may
 // not see: the two can't be told apart.

@@ -20,7 +20,8 @@ type Service interface {
 
 	// SubmitTask stores a task, and returns once it is stored and, where there
 	// is room, its pod's creation was tried. The same key gives the same task.
-	// CodeInvalid for a spec that can't run, with nothing stored.
+	// CodeInvalid for a spec that can't run, and an error with a Diagnosis for
+	// one that the infrastructure would never take, with nothing stored.
 	SubmitTask(ctx context.Context, submission Submission) (Task, error)
 
 	// Task returns a task by its id. CodeNotFound when there is none.

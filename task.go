@@ -80,6 +80,10 @@ func (s *TaskSpec) Agent() bool { return len(s.Steps) > 0 || s.Call != nil }
 type Submission struct {
 	Key  string // idempotency key; one is made when it is empty
 	Spec TaskSpec
+
+	// NoPreflight stores the task without asking the infrastructure before
+	// whether it would take it.
+	NoPreflight bool
 }
 
 // Usage is what a task used; nil values were not measured.

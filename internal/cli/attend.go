@@ -120,13 +120,19 @@ func ending(task berth.Task) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "berth: task %s %s", task.ID, task.State)
 	if d := task.Diagnosis; d != nil && task.State != berth.StateCancelled {
-		fmt.Fprintf(&out, ": %s\n%s\n", d.Cause, wrap(d.Summary, "  ", 100))
-		if d.Remedy.Text != "" {
-			fmt.Fprintf(&out, "%s\n", wrap("What to do ("+string(d.Remedy.By)+"): "+d.Remedy.Text, "  ", 100))
-		}
+		fmt.Fprintf(&out, ": %s\n%s", d.Cause, advice(d))
 		fmt.Fprintf(&out, "  More: berth task explain %s\n", task.ID)
 		return out.String()
 	}
 	out.WriteString("\n")
 	return out.String()
+}
+
+// advice is what a diagnosis says, and what to do about it.
+func advice(d *berth.Diagnosis) string {
+	text := wrap(d.Summary, "  ", 100) + "\n"
+	if d.Remedy.Text != "" {
+		text += wrap("What to do ("+string(d.Remedy.By)+"): "+d.Remedy.Text, "  ", 100) + "\n"
+	}
+	return text
 }

@@ -45,7 +45,7 @@ everything else as JSON), the program's output to stderr.`,
 					return err
 				}
 				spec.Call = call
-				return a.run(ctx, service, spec, f.detach, attendance{output: a.stderr, result: a.printResult, rest: restOfCall})
+				return a.run(ctx, service, f.submission(spec), f.detach, attendance{output: a.stderr, result: a.printResult, rest: restOfCall})
 			})
 		},
 	}

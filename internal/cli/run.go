@@ -34,7 +34,7 @@ its end, the second leaves.`,
 				return err
 			}
 			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
-				return a.run(ctx, service, spec, f.detach, attendance{output: a.stdout})
+				return a.run(ctx, service, f.submission(spec), f.detach, attendance{output: a.stdout})
 			})
 		},
 	}
@@ -116,7 +116,7 @@ func setEnv(vars []berth.EnvVar, name, value string) []berth.EnvVar {
 	return append(vars, berth.EnvVar{Name: name, Value: value})
 }
 
-func (a *app) run(ctx context.Context, service berth.Service, spec berth.TaskSpec, detach bool, how attendance) error {
+func (a *app) run(ctx context.Context, service berth.Service, submission berth.Submission, detach bool, how attendance) error {
 	interrupts := make(chan os.Signal, 2)
 	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(interrupts)
@@ -132,13 +132,13 @@ func (a *app) run(ctx context.Context, service berth.Service, spec berth.TaskSpe
 		case <-submitted:
 		}
 	}()
-	task, err := service.SubmitTask(submitCtx, berth.Submission{Spec: spec})
+	task, err := service.SubmitTask(submitCtx, submission)
 	close(submitted)
 	if err != nil {
 		if errors.Is(err, context.Canceled) {
 			return exitError(berth.ExitCancelled)
 		}
-		return err
+		return a.refused(err)
 	}
 	if detach {
 		if task, err = a.tried(ctx, service, task); err != nil {

@@ -17,7 +17,7 @@ type runFlags struct {
 	env, labels                                      []string
 	gpu, retries                                     int
 	timeout                                          time.Duration
-	idempotent, detach                               bool
+	idempotent, detach, noPreflight                  bool
 }
 
 // resourceFlags are the flags of every verb that makes a task.
@@ -34,6 +34,7 @@ func (a *app) resourceFlags(cmd *cobra.Command, f *runFlags) {
 	flags.BoolVar(&f.idempotent, "idempotent", false, "running it twice does no harm: retry also when its outcome is unknown")
 	flags.StringArrayVarP(&f.labels, "label", "l", nil, "label K=V of the task and its pods")
 	flags.BoolVarP(&f.detach, "detach", "d", false, "print the task's id and return once its pod's creation was tried")
+	flags.BoolVar(&f.noPreflight, "no-preflight", false, "submit without asking the cluster before whether it would take the task")
 	a.outputFlag(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("on", a.completeInfrastructures)
 }
@@ -81,4 +82,9 @@ func (f *runFlags) resources(cmd *cobra.Command, spec *berth.TaskSpec) error {
 		spec.Labels[key] = value
 	}
 	return nil
+}
+
+// submission is what is sent for a spec.
+func (f *runFlags) submission(spec berth.TaskSpec) berth.Submission {
+	return berth.Submission{Spec: spec, NoPreflight: f.noPreflight}
 }

@@ -83,7 +83,7 @@ var admissionRows = []row{
 		by:      berth.RemedyByEngineer,
 	},
 	{
-		cause: berth.CauseServiceAccountNotFound, rank: 641, retry: RetryTransient, patience: berth.PatienceConfig, onError: serviceAccountGone(false),
+		cause: berth.CauseServiceAccountNotFound, rank: 641, retry: RetryTransient, hopeless: true, patience: berth.PatienceConfig, onError: serviceAccountGone(false),
 		means:   "The service account that pod: service_account names isn't in the namespace.",
 		summary: "Namespace {namespace} has no service account {service_account}.",
 		remedy:  "correct pod: service_account of infrastructure {infrastructure} in infra.yml, or have it created",

@@ -66,6 +66,7 @@ func quotaHit(f *errorFacts) *hit {
 		return nil
 	}
 	var parts []string
+	hopeless := false
 	advice := "wait: it starts by itself when other work of the namespace has ended"
 	if strings.Contains(m[2], "cpu") || strings.Contains(m[2], "memory") {
 		advice += ", or ask for less with --cpu and --memory"
@@ -78,10 +79,13 @@ func quotaHit(f *errorFacts) *hit {
 		}
 		parts = append(parts, part)
 		if always {
+			hopeless = true
 			advice = fmt.Sprintf("ask for at most %s of %s: this request is larger than the whole quota, so waiting does not help", q.limited, q.name)
 		}
 	}
-	return f.hit("quota", m[1], "lines", strings.Join(parts, "; "), "advice", advice)
+	h := f.hit("quota", m[1], "lines", strings.Join(parts, "; "), "advice", advice)
+	h.hopeless = hopeless
+	return h
 }
 
 var quotaRows = []row{

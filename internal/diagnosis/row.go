@@ -29,7 +29,8 @@ type row struct {
 	patience       berth.Patience
 	infrastructure bool
 	retry          Retry
-	exitCode       int // 0: the container's own is right
+	hopeless       bool // though it is tried again: waiting alone does not help
+	exitCode       int  // 0: the container's own is right
 }
 
 // hit is what a matcher found: the words for the texts, and what it saw.
@@ -37,6 +38,7 @@ type hit struct {
 	words    map[string]string
 	evidence []berth.Evidence
 	unknown  bool // a request that changes something and may have been done: RetryUnknown
+	hopeless bool // waiting alone does not help, though the row is tried again
 }
 
 type match struct {
@@ -82,6 +84,7 @@ func (r *row) finding(h *hit, words map[string]string, now time.Time) *Finding {
 			Remedy: berth.Remedy{Text: fill(r.remedy, all), By: r.by},
 		},
 		Patience: r.patience, Infrastructure: r.infrastructure, Retry: r.retry,
+		Hopeless: r.hopeless || h.hopeless || r.final(),
 	}
 	if h.unknown {
 		f.Retry = RetryUnknown
@@ -92,6 +95,12 @@ func (r *row) finding(h *hit, words map[string]string, now time.Time) *Finding {
 	}
 	f.addEvidence(h.evidence)
 	return f
+}
+
+// final reports whether the row is a refusal for good.
+func (r *row) final() bool {
+	refusal := r.onError != nil || r.onDocker != nil
+	return refusal && r.cause != berth.CauseUnknown && (r.retry == RetryNone || r.retry == RetryForbidden)
 }
 
 // addEvidence appends what is not there already.

@@ -77,6 +77,11 @@ func (d *Driver) Create(ctx context.Context, order engine.Order) (string, error)
 	return id, nil
 }
 
+// Preflight refuses what this Engine can never run.
+func (d *Driver) Preflight(ctx context.Context, order engine.Order) error {
+	return d.possible(ctx, order)
+}
+
 // possible refuses what this Engine can never run.
 func (d *Driver) possible(ctx context.Context, order engine.Order) error {
 	if order.Agent != nil {

@@ -80,7 +80,7 @@ func (d *Driver) classify(err error, verb string, s diagnosis.Subject) *engine.R
 		diagnosis.RetryTransient: engine.RefusedTransient, diagnosis.RetryUnreachable: engine.RefusedUnreachable,
 		diagnosis.RetryUnknown: engine.RefusedUnknown, diagnosis.RetryUnauthorized: engine.RefusedUnauthorized, diagnosis.RetryForbidden: engine.RefusedForbidden,
 	}
-	return &engine.Refusal{Err: err, Kind: kinds[f.Retry], Diagnosis: &f.Diagnosis, Patience: f.Patience}
+	return &engine.Refusal{Err: err, Kind: kinds[f.Retry], Diagnosis: &f.Diagnosis, Patience: f.Patience, Hopeless: f.Hopeless}
 }
 
 const fromDaemon = "Error response from daemon: "

@@ -29,6 +29,11 @@ type Driver interface {
 	// reports what keeps it from watching. It returns only when ctx is done.
 	Watch(ctx context.Context, sink Sink)
 
+	// Preflight says whether the pod of an attempt would be accepted, and makes
+	// nothing. An error is a *Refusal. It is quick: what was accepted a moment
+	// ago is not asked about again, and nil is also for what nobody can tell.
+	Preflight(ctx context.Context, order Order) error
+
 	// Create makes the pod of an attempt and returns its UID. Permanent and
 	// passing refusals are a *Refusal.
 	Create(ctx context.Context, order Order) (uid string, err error)
@@ -163,6 +168,7 @@ type Refusal struct {
 	Kind      Refused
 	Diagnosis *berth.Diagnosis
 	Patience  berth.Patience
+	Hopeless  bool // the same order will not be accepted, however long it waits
 	Err       error
 }
 

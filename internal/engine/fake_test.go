@@ -25,6 +25,8 @@ type cluster struct {
 	foreign     map[string]bool              // names taken by others
 	created     []string                     // names, in order
 	deleted     []string
+	asked       []Order // by preflights
+	onPreflight func(context.Context, Order) error
 	onCreate    func(Order) error // before a pod is made
 	afterCreate func(Order) error // the pod is made and the answer is this
 	autoEnd     bool
@@ -57,6 +59,17 @@ func (c *cluster) list() {
 		all = append(all, o)
 	}
 	c.sink.Listed(all, time.Now())
+}
+
+func (c *cluster) Preflight(ctx context.Context, order Order) error {
+	c.mu.Lock()
+	c.asked = append(c.asked, order)
+	answer := c.onPreflight
+	c.mu.Unlock()
+	if answer == nil {
+		return nil
+	}
+	return answer(ctx, order)
 }
 
 func (c *cluster) Create(_ context.Context, order Order) (string, error) {

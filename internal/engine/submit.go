@@ -39,6 +39,11 @@ func (e *Engine) Submit(ctx context.Context, owner string, submission berth.Subm
 	}
 	life, events := berth.NewLife(xid.New().String(), owner, submission.Key, submission.Spec, e.now())
 	id := life.Task.ID
+	if !submission.NoPreflight {
+		if err := e.preflight(ctx, l, life); err != nil {
+			return berth.Task{}, err
+		}
+	}
 	changed, stop := e.hub.watch(id)
 	defer stop()
 	if err := e.ask(ctx, l, id, func(s *step, r reply) { s.onSubmit(life, events, r) }); err != nil {

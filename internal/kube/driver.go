@@ -29,13 +29,16 @@ type Driver struct {
 	reports  *reports
 	pull     pullSecret
 	nonRoot  atomic.Bool // the namespace was found to want it
+
+	passes     *passes       // of preflights
+	preflights chan struct{} // slots for them
 }
 
 var _ engine.Driver = (*Driver)(nil)
 
 // NewDriver returns a driver for what a store's instance runs through a client.
 func NewDriver(client *Client, config berth.InfrastructureConfig, instance string) *Driver {
-	d := &Driver{client: client, config: config, instance: instance, reports: newReports()}
+	d := &Driver{client: client, config: config, instance: instance, reports: newReports(), passes: newPasses(), preflights: make(chan struct{}, preflightSlots)}
 	d.events = newPodEvents(d)
 	return d
 }
@@ -96,7 +99,7 @@ func (d *Driver) Create(ctx context.Context, order engine.Order) (string, error)
 	if err := d.ensurePullSecret(ctx, order); err != nil {
 		return "", err
 	}
-	uid, err := d.createPod(ctx, order)
+	uid, err := d.createPod(ctx, order, false)
 	if err != nil {
 		return "", err
 	}
@@ -111,16 +114,17 @@ func (d *Driver) Create(ctx context.Context, order engine.Order) (string, error)
 }
 
 // createPod makes the pod of an attempt. A namespace that wants Pod Security
-// "restricted" says so by refusing; the pod is then made as it wants.
-func (d *Driver) createPod(ctx context.Context, order engine.Order) (string, error) {
+// "restricted" says so by refusing; the pod is then made as it wants. A dry run
+// finds that out too, and makes nothing.
+func (d *Driver) createPod(ctx context.Context, order engine.Order, dryRun bool) (string, error) {
 	nonRoot := d.nonRoot.Load()
-	uid, err := d.create(ctx, order, nonRoot)
+	uid, err := d.create(ctx, order, nonRoot, dryRun)
 	if err == nil {
 		return uid, nil
 	}
 	refusal := d.refuse(err, "create", "pods", order)
-	if !nonRoot && d.config.Pod.Security == "" && refusal.Diagnosis != nil && refusal.Diagnosis.Cause == berth.CausePodSecurityViolated {
-		if uid, again := d.create(ctx, order, true); again == nil || !samePodSecurity(d.refuse(again, "create", "pods", order)) {
+	if !nonRoot && d.wantsNonRoot(refusal) {
+		if uid, again := d.create(ctx, order, true, dryRun); again == nil || !d.wantsNonRoot(d.refuse(again, "create", "pods", order)) {
 			d.nonRoot.Store(true)
 			if again == nil {
 				return uid, nil
@@ -131,20 +135,29 @@ func (d *Driver) createPod(ctx context.Context, order engine.Order) (string, err
 	return "", refusal
 }
 
-func samePodSecurity(r *engine.Refusal) bool {
-	return r.Diagnosis != nil && r.Diagnosis.Cause == berth.CausePodSecurityViolated
+// wantsNonRoot reports whether a refusal is that of a namespace with Pod
+// Security "restricted", of a pod that may run as root.
+func (d *Driver) wantsNonRoot(r *engine.Refusal) bool {
+	return d.config.Pod.Security == "" && r.Diagnosis != nil && r.Diagnosis.Cause == berth.CausePodSecurityViolated
 }
 
-func (d *Driver) create(ctx context.Context, order engine.Order, nonRoot bool) (string, error) {
+func (d *Driver) create(ctx context.Context, order engine.Order, nonRoot, dryRun bool) (string, error) {
 	wanted, err := renderPod(order, d.config, nonRoot)
 	if err != nil {
 		return "", err
 	}
-	pod, err := d.client.Clientset.CoreV1().Pods(d.client.Namespace).Create(ctx, wanted, metav1.CreateOptions{})
+	pod, err := d.client.Clientset.CoreV1().Pods(d.client.Namespace).Create(ctx, wanted, createOptions(dryRun))
 	if err != nil {
 		return "", err
 	}
 	return string(pod.UID), nil
+}
+
+func createOptions(dryRun bool) metav1.CreateOptions {
+	if dryRun {
+		return metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	}
+	return metav1.CreateOptions{}
 }
 
 // Find looks for the pod of an attempt, and whether it is ours.
@@ -296,7 +309,7 @@ func (d *Driver) classify(err error, verb, resource string, s diagnosis.Subject)
 	if f == nil {
 		return r
 	}
-	r.Diagnosis, r.Patience = &f.Diagnosis, f.Patience
+	r.Diagnosis, r.Patience, r.Hopeless = &f.Diagnosis, f.Patience, f.Hopeless
 	kinds := map[diagnosis.Retry]engine.Refused{
 		diagnosis.RetryNone: engine.RefusedPermanent, diagnosis.RetryExists: engine.RefusedExists, diagnosis.RetryNotFound: engine.RefusedNotFound,
 		diagnosis.RetryQuota: engine.RefusedQuota, diagnosis.RetryTransient: engine.RefusedTransient, diagnosis.RetryUnreachable: engine.RefusedUnreachable,

@@ -82,7 +82,7 @@ func (c *Client) Info(ctx context.Context) (berth.Info, error) {
 }
 
 func (c *Client) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, error) {
-	return call(ctx, c.rpc.SubmitTask, &pb.SubmitTaskRequest{Key: s.Key, Spec: fromSpec(&s.Spec)}, func(m *pb.SubmitTaskResponse) berth.Task { return toTask(m.GetTask()) })
+	return call(ctx, c.rpc.SubmitTask, &pb.SubmitTaskRequest{Key: s.Key, Spec: fromSpec(&s.Spec), NoPreflight: s.NoPreflight}, func(m *pb.SubmitTaskResponse) berth.Task { return toTask(m.GetTask()) })
 }
 
 func (c *Client) Task(ctx context.Context, id string) (berth.Task, error) {

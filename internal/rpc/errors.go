@@ -7,6 +7,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/berth-run/berth"
+	pb "github.com/berth-run/berth/internal/rpc/berthv1"
 )
 
 var codes = map[berth.ErrorCode]connect.Code{
@@ -34,6 +35,12 @@ func toWire(err error) error {
 	wire := connect.NewError(codes[berth.CodeOf(err)], err)
 	if errors.Is(err, berth.ErrEnding) {
 		wire.Meta().Set(endingHeader, "true")
+	}
+	var told *berth.Error
+	if errors.As(err, &told) && told.Diagnosis != nil {
+		if detail, err := connect.NewErrorDetail(fromDiagnosis(told.Diagnosis)); err == nil {
+			wire.AddDetail(detail)
+		}
 	}
 	return wire
 }
@@ -69,8 +76,20 @@ func fromWire(ctx context.Context, err error) error {
 	}
 	for code, c := range codes {
 		if c == wire.Code() {
-			return &berth.Error{Code: code, Message: wire.Message(), Err: err}
+			return &berth.Error{Code: code, Message: wire.Message(), Err: err, Diagnosis: diagnosisOf(wire)}
 		}
 	}
 	return &berth.Error{Code: berth.CodeInternal, Message: wire.Message(), Err: err}
+}
+
+// diagnosisOf is the diagnosis among an error's details, if there is one.
+func diagnosisOf(wire *connect.Error) *berth.Diagnosis {
+	for _, detail := range wire.Details() {
+		if value, err := detail.Value(); err == nil {
+			if d, ok := value.(*pb.Diagnosis); ok {
+				return toDiagnosis(d)
+			}
+		}
+	}
+	return nil
 }

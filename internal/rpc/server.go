@@ -24,7 +24,7 @@ func (s *server) Info(ctx context.Context, _ *connect.Request[pb.InfoRequest]) (
 }
 
 func (s *server) SubmitTask(ctx context.Context, r *connect.Request[pb.SubmitTaskRequest]) (*connect.Response[pb.SubmitTaskResponse], error) {
-	task, err := s.service.SubmitTask(ctx, berth.Submission{Key: r.Msg.GetKey(), Spec: toSpec(r.Msg.GetSpec())})
+	task, err := s.service.SubmitTask(ctx, berth.Submission{Key: r.Msg.GetKey(), Spec: toSpec(r.Msg.GetSpec()), NoPreflight: r.Msg.GetNoPreflight()})
 	return connect.NewResponse(&pb.SubmitTaskResponse{Task: fromTask(&task)}), toWire(err)
 }
 

@@ -148,7 +148,7 @@ func (s *site) waitForQuota() {
 	s.t.Helper()
 	waitFor(s.t, "no pod is left", 60*time.Second, func() bool { s.must("task", "list"); return len(s.pods()) == 0 })
 	s.setQuota(corev1.ResourceList{"pods": resource.MustParse("0")})
-	run := s.start("run", busybox, "echo", "there is room")
+	run := s.start("run", "--no-preflight", busybox, "echo", "there is room")
 	waitFor(s.t, "it waits for the quota", 30*time.Second, func() bool { return strings.Contains(run.stderr.String(), "QuotaExceeded") })
 	s.setQuota(corev1.ResourceList{"pods": resource.MustParse("9")})
 	if r := run.wait(within(s.t, 60*time.Second)); r.code != 0 || r.stdout != "there is room\n" {

@@ -297,7 +297,7 @@ func TestDiagnosisOfALimitRange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.fail([]diagnosisCase{{"CPU", []string{"--cpu", "2", busybox, "true"}, 125, berth.CauseLimitRangeViolated, []string{"500m", "2"}}})
+	s.fail([]diagnosisCase{{"CPU", []string{"--no-preflight", "--cpu", "2", busybox, "true"}, 125, berth.CauseLimitRangeViolated, []string{"500m", "2"}}})
 }
 
 func TestDiagnosisOfPodSecurityRestricted(t *testing.T) {
@@ -355,7 +355,7 @@ func TestDiagnosisOfARoleThatLacksCreate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.fail([]diagnosisCase{{"create", []string{busybox, "true"}, 125, berth.CauseForbidden, []string{"create pods", "namespace " + s.namespace, "system:serviceaccount:" + s.namespace + ":berth"}}})
+	s.fail([]diagnosisCase{{"create", []string{"--no-preflight", busybox, "true"}, 125, berth.CauseForbidden, []string{"create pods", "namespace " + s.namespace, "system:serviceaccount:" + s.namespace + ":berth"}}})
 }
 
 // without is a rule's verbs without one, if the rule is for that resource.

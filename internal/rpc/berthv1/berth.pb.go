@@ -1082,10 +1082,13 @@ func (x *InfoResponse) GetPid() int32 {
 	return 0
 }
 
+// A submission that the infrastructure would never take is refused with a
+// Diagnosis among the error's details.
 type SubmitTaskRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Spec          *TaskSpec              `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	NoPreflight   bool                   `protobuf:"varint,3,opt,name=no_preflight,json=noPreflight,proto3" json:"no_preflight,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1132,6 +1135,13 @@ func (x *SubmitTaskRequest) GetSpec() *TaskSpec {
 		return x.Spec
 	}
 	return nil
+}
+
+func (x *SubmitTaskRequest) GetNoPreflight() bool {
+	if x != nil {
+		return x.NoPreflight
+	}
+	return false
 }
 
 type SubmitTaskResponse struct {
@@ -2068,6 +2078,7 @@ type CheckRow struct {
 	Status        string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
 	Detail        string                 `protobuf:"bytes,3,opt,name=detail,proto3" json:"detail,omitempty"`
 	Remedy        string                 `protobuf:"bytes,4,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	Group         string                 `protobuf:"bytes,5,opt,name=group,proto3" json:"group,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2126,6 +2137,13 @@ func (x *CheckRow) GetDetail() string {
 func (x *CheckRow) GetRemedy() string {
 	if x != nil {
 		return x.Remedy
+	}
+	return ""
+}
+
+func (x *CheckRow) GetGroup() string {
+	if x != nil {
+		return x.Group
 	}
 	return ""
 }
@@ -3097,10 +3115,11 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\x12\x19\n" +
 	"\bdata_dir\x18\x03 \x01(\tR\adataDir\x12\x10\n" +
-	"\x03pid\x18\x04 \x01(\x05R\x03pid\"M\n" +
+	"\x03pid\x18\x04 \x01(\x05R\x03pid\"p\n" +
 	"\x11SubmitTaskRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12&\n" +
-	"\x04spec\x18\x02 \x01(\v2\x12.berth.v1.TaskSpecR\x04spec\"8\n" +
+	"\x04spec\x18\x02 \x01(\v2\x12.berth.v1.TaskSpecR\x04spec\x12!\n" +
+	"\fno_preflight\x18\x03 \x01(\bR\vnoPreflight\"8\n" +
 	"\x12SubmitTaskResponse\x12\"\n" +
 	"\x04task\x18\x01 \x01(\v2\x0e.berth.v1.TaskR\x04task\" \n" +
 	"\x0eGetTaskRequest\x12\x0e\n" +
@@ -3170,12 +3189,13 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x0f_server_version\"\x1c\n" +
 	"\x1aListInfrastructuresRequest\"a\n" +
 	"\x1bListInfrastructuresResponse\x12B\n" +
-	"\x0finfrastructures\x18\x01 \x03(\v2\x18.berth.v1.InfrastructureR\x0finfrastructures\"f\n" +
+	"\x0finfrastructures\x18\x01 \x03(\v2\x18.berth.v1.InfrastructureR\x0finfrastructures\"|\n" +
 	"\bCheckRow\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x16\n" +
 	"\x06detail\x18\x03 \x01(\tR\x06detail\x12\x16\n" +
-	"\x06remedy\x18\x04 \x01(\tR\x06remedy\"0\n" +
+	"\x06remedy\x18\x04 \x01(\tR\x06remedy\x12\x14\n" +
+	"\x05group\x18\x05 \x01(\tR\x05group\"0\n" +
 	"\x1aCheckInfrastructureRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\xfd\x01\n" +
 	"\x1bCheckInfrastructureResponse\x12\x12\n" +
