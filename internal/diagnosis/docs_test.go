@@ -39,6 +39,7 @@ var docsSections = []struct {
 	{"The image", func() []row { return imageRows }, false},
 	{"Preparing and starting the container", func() []row { return slices.Concat(containerRows, preparationRows) }, false},
 	{"Quotas and limits of the namespace", func() []row { return quotaRows }, false},
+	{"Limits of the namespace, compared before the task is submitted", func() []row { return allowanceRows }, false},
 	{"Rules of the cluster", func() []row { return admissionRows }, false},
 	{"Access", func() []row { return accessRows }, false},
 	{"The connection to the cluster", func() []row { return connectionRows }, false},
@@ -78,6 +79,10 @@ func cell(text string) string {
 			return ", or wait"
 		case "advice":
 			return "wait, or ask for less with --cpu and --memory"
+		case "flags":
+			return "`--cpu`, `--memory`"
+		case "defaults":
+			return "{cpu: 500m, memory: 512Mi}"
 		case "cpu_now", "memory_now", "storage_now", "what":
 			return ""
 		case "node", "the_node":

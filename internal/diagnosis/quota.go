@@ -88,6 +88,28 @@ func quotaHit(f *errorFacts) *hit {
 	return h
 }
 
+// unsaid matches a quota on what the pod does not say, and tells the flags that do.
+func unsaid(f *errorFacts) *hit {
+	h := says(quotaFailed, nil, "quota", "missing")(f)
+	if h == nil {
+		return nil
+	}
+	var say, defaults []string
+	for _, f := range flags {
+		if strings.Contains(h.words["missing"], f.resource) {
+			say = append(say, f.flag)
+			if f.example != "" {
+				defaults = append(defaults, f.example)
+			}
+		}
+	}
+	if len(say) == 0 {
+		say = []string{h.words["missing"]}
+	}
+	h.words["flags"], h.words["defaults"] = strings.Join(say, " and "), "{"+strings.Join(defaults, ", ")+"}"
+	return h
+}
+
 var quotaRows = []row{
 	{
 		cause: berth.CauseQuotaExceeded, rank: 600, onError: quotaHit, retry: RetryQuota, patience: berth.PatienceForever,
@@ -97,10 +119,10 @@ var quotaRows = []row{
 		by:      berth.RemedyByUser,
 	},
 	{
-		cause: berth.CauseQuotaExceeded, rank: 601, onError: says(quotaFailed, nil, "quota", "missing"), patience: berth.PatienceNone,
+		cause: berth.CauseQuotaExceeded, rank: 601, onError: unsaid, patience: berth.PatienceNone,
 		means:   "The namespace has a quota, and with it every task has to say how much it needs.",
 		summary: "Quota {quota} of namespace {namespace} wants every task to say how much it needs: {missing}.",
-		remedy:  "say it with --cpu and --memory, or set defaults: {cpu: 500m, memory: 512Mi} of infrastructure {infrastructure} in infra.yml",
+		remedy:  "add {flags} to the command, or set defaults: {defaults} of infrastructure {infrastructure} in infra.yml",
 		by:      berth.RemedyByUser,
 	},
 	{

@@ -291,10 +291,15 @@ func (d *Driver) subject(pod *corev1.Pod) diagnosis.Subject {
 
 // refuse classifies an API error about an attempt's pod.
 func (d *Driver) refuse(err error, verb, resource string, order engine.Order) *engine.Refusal {
-	return d.classify(err, verb, resource, diagnosis.Subject{
-		Pod: order.Pod, Image: order.Spec.Image, CPU: order.Spec.CPU, Memory: order.Spec.Memory,
+	return d.classify(err, verb, resource, d.about(order))
+}
+
+// about names an attempt's pod.
+func (d *Driver) about(order engine.Order) diagnosis.Subject {
+	return diagnosis.Subject{
+		Infrastructure: d.config.Name, Namespace: d.client.Namespace, Server: d.client.Server, Pod: order.Pod, Image: order.Spec.Image, CPU: order.Spec.CPU, Memory: order.Spec.Memory,
 		Command: append(append([]string{}, order.Spec.Entrypoint...), order.Spec.Args...), ServiceAccount: d.config.Pod.ServiceAccount,
-	})
+	}
 }
 
 // refusal classifies an API error.

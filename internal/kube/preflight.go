@@ -3,11 +3,14 @@ package kube
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/berth-run/berth/internal/diagnosis"
 	"github.com/berth-run/berth/internal/engine"
 )
 
@@ -40,14 +43,47 @@ func (d *Driver) Preflight(ctx context.Context, order engine.Order) error {
 		return nil
 	}
 	_, err = d.createPod(ctx, order, true)
-	if err == nil {
+	var refusal *engine.Refusal
+	switch {
+	case err == nil:
 		d.passes.add(shape)
 		return nil
+	case !errors.As(err, &refusal):
+		return err
 	}
-	refusal := d.refuse(err, "create", "pods", order)
-	if strings.Contains(refusal.Err.Error(), noDryRun) {
-		d.passes.add(shape) // it would be said of each
+	switch refusal.Kind {
+	case engine.RefusedUnreachable, engine.RefusedUnauthorized, engine.RefusedForbidden:
+		return refusal
+	case engine.RefusedQuota:
+		if !refusal.Hopeless {
+			d.passes.add(shape) // it waits for room
+			return refusal
+		}
+	}
+	breaches := d.client.allowance(ctx).breaches(pod)
+	decided := refusal.Err == nil || !strings.Contains(refusal.Err.Error(), noDryRun)
+	if refusal.Hopeless && decided {
+		return detailed(refusal, breaches)
+	}
+	// The API server can't decide, or not now. What the pod asks for may be too
+	// much all the same.
+	if f := diagnosis.Breaches(breaches, d.about(order), time.Now()); f != nil {
+		return &engine.Refusal{Kind: engine.RefusedPermanent, Diagnosis: &f.Diagnosis, Hopeless: true, Err: refusal.Err}
+	}
+	d.passes.add(shape)
+	if !decided {
 		return nil
+	}
+	return refusal
+}
+
+// detailed adds to a refusal all that comparing the pod with the limits of its
+// namespace shows.
+func detailed(refusal *engine.Refusal, breaches []diagnosis.Breach) *engine.Refusal {
+	if refusal.Diagnosis != nil {
+		f := &diagnosis.Finding{Diagnosis: *refusal.Diagnosis}
+		f.Detail(breaches)
+		refusal.Diagnosis = &f.Diagnosis
 	}
 	return refusal
 }

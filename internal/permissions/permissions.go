@@ -58,6 +58,7 @@ var All = []Permission{
 	{Profile: Tasks, Verb: "watch", Resource: "events", For: "to say why a pod does not start, while it waits"},
 	{Profile: Tasks, Verb: "list", Resource: "resourcequotas", For: "to say which quota is exhausted, and by how much"},
 	{Profile: Tasks, Verb: "watch", Resource: "resourcequotas", For: "to go on as soon as a quota has room"},
+	{Profile: Tasks, Verb: "list", Resource: "limitranges", For: "to say which limit of the namespace a task breaks, and by how much"},
 	{Profile: Tasks, Verb: "get", Resource: "namespaces", OnlyItself: true, For: "to notice that another namespace answers under the same name"},
 
 	{Profile: Functions, Verb: "create", Resource: "secrets", Required: true, For: "to give functions their secret inputs, and nodes the credentials of a registry"},
