@@ -133,6 +133,7 @@ func TestTheRoleGrantsExactlyWhatIsUsed(t *testing.T) {
 		{APIGroups: core, Resources: []string{"pods/log"}, Verbs: []string{"get"}},
 		{APIGroups: core, Resources: []string{"events"}, Verbs: []string{"list", "watch"}},
 		{APIGroups: core, Resources: []string{"resourcequotas"}, Verbs: []string{"list", "watch"}},
+		{APIGroups: []string{""}, Resources: []string{"limitranges"}, Verbs: []string{"list"}},
 		{APIGroups: core, Resources: []string{"namespaces"}, ResourceNames: []string{"work"}, Verbs: []string{"get"}},
 	}
 	if diff := cmp.Diff(want, role.Rules); diff != "" {
@@ -174,7 +175,7 @@ func TestRightsOfAnEarlierRunGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	role, _ = client.RbacV1().Roles("berth").Get(t.Context(), "berth", metav1.GetOptions{})
-	if len(role.Rules) != 5 || more != 9 {
+	if len(role.Rules) != 6 || more != 10 {
 		t.Errorf("%d rules, and %d before", len(role.Rules), more)
 	}
 }
