@@ -40,12 +40,11 @@ func (e *Error) Unwrap() error { return e.Err }
 var ErrEnding = errors.New("this process is about to end")
 
 // Refused is the error for a submission that an infrastructure would not take,
-// however long it waits.
+// however long it waits: CodeForbidden where a rule is against it, CodeInvalid
+// where it asks for what isn't there. Neither is worth trying again as it is.
 func Refused(infrastructure string, d *Diagnosis) *Error {
 	code := CodeInvalid
 	switch d.Cause {
-	case CauseQuotaExceeded:
-		code = CodeExhausted
 	case CauseForbidden, CausePodSecurityViolated, CauseAdmissionDenied:
 		code = CodeForbidden
 	}

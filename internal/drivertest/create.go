@@ -78,6 +78,20 @@ func create(t *testing.T, h Harness) {
 		s.end(order)
 	})
 
+	t.Run("a preflight makes nothing, and passes what can be made", func(t *testing.T) {
+		s := begin(t, h)
+		order := s.shell("true")
+		for range 2 {
+			if err := s.driver.Preflight(t.Context(), order); err != nil {
+				t.Errorf("preflight: %v", err)
+			}
+		}
+		if _, _, err := s.driver.Find(t.Context(), order); refused(err) != engine.RefusedNotFound {
+			t.Errorf("after the preflight: %v", err)
+		}
+		s.run(order)
+	})
+
 	t.Run("somebody else's pod of the name is not ours", func(t *testing.T) {
 		s := begin(t, h)
 		order := s.shell("true")

@@ -40,7 +40,12 @@ func handling(t *testing.T, o HandlerOptions) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(NewHandler(told{}, o))
-	server := httptest.NewUnstartedServer(mux)
+	return serving(t, mux)
+}
+
+func serving(t *testing.T, handler http.Handler) *httptest.Server {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(server.Close)
