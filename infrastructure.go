@@ -1,6 +1,9 @@
 package berth
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Grace is how long stalls are tolerated before an attempt fails.
 type Grace struct {
@@ -50,8 +53,33 @@ const (
 	CheckFailed  CheckStatus = "failed"
 )
 
+// CheckGroup is what rows of a check have in common. Those of the verbs of a
+// profile of create-kubeconfig are in the group "profile NAME".
+type CheckGroup string
+
+const (
+	CheckCluster   CheckGroup = "cluster"   // the way to it, and its version
+	CheckNamespace CheckGroup = "namespace" // its rules, and what is left of its quotas
+	CheckPods      CheckGroup = "pods"      // what only a pod can prove
+
+	checkProfile = "profile "
+)
+
+// CheckProfile is the group of the verbs of a profile.
+func CheckProfile(name string) CheckGroup { return checkProfile + CheckGroup(name) }
+
+// Profile returns the profile whose verbs a group is of, "" for other groups.
+func (g CheckGroup) Profile() string {
+	name, found := strings.CutPrefix(string(g), checkProfile)
+	if !found {
+		return ""
+	}
+	return name
+}
+
 // CheckRow is one line of what was checked of an infrastructure.
 type CheckRow struct {
+	Group  CheckGroup  `json:"group"`
 	What   string      `json:"what"` // such as "create pods"
 	Status CheckStatus `json:"status"`
 	Detail string      `json:"detail"` // what was found, or what it is needed for
@@ -67,6 +95,17 @@ type InfrastructureCheck struct {
 	Latency       time.Duration `json:"latencyNanoseconds"`
 	OK            bool          `json:"ok"` // nothing that tasks need is missing
 	Rows          []CheckRow    `json:"rows"`
+}
+
+// Add adds rows of a group. A failure, or a missing verb, is one of what tasks need.
+func (c *InfrastructureCheck) Add(group CheckGroup, rows ...CheckRow) {
+	for _, row := range rows {
+		if row.Group == "" {
+			row.Group = group
+		}
+		c.OK = c.OK && row.Status != CheckFailed && row.Status != CheckMissing
+		c.Rows = append(c.Rows, row)
+	}
 }
 
 // InfrastructureSource is an entry to be added to infra.yml. Exactly one of

@@ -18,10 +18,7 @@ func (d *Driver) Check(ctx context.Context) (berth.InfrastructureCheck, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	check := berth.InfrastructureCheck{Name: d.client.Name, Address: d.client.Server, OK: true}
-	add := func(row berth.CheckRow) {
-		check.OK = check.OK && row.Status != berth.CheckFailed && row.Status != berth.CheckMissing
-		check.Rows = append(check.Rows, row)
-	}
+	add := func(row berth.CheckRow) { check.Add(berth.CheckCluster, row) }
 	v, err := d.client.api.ServerVersion(ctx, client.ServerVersionOptions{}) // opens the connection
 	if err != nil {
 		return check, d.unreachable(err)

@@ -18,6 +18,8 @@ import (
 type allowance struct {
 	quotas []corev1.ResourceQuota
 	ranges []corev1.LimitRange
+
+	quotasSeen, rangesSeen bool
 }
 
 // allowance reads what is granted to be read. What isn't granted is not asked for.
@@ -25,12 +27,12 @@ func (c *Client) allowance(ctx context.Context) *allowance {
 	a := &allowance{}
 	if c.may(ctx, "list", "resourcequotas") {
 		if list, err := c.Clientset.CoreV1().ResourceQuotas(c.Namespace).List(ctx, metav1.ListOptions{}); err == nil {
-			a.quotas = list.Items
+			a.quotas, a.quotasSeen = list.Items, true
 		}
 	}
 	if c.may(ctx, "list", "limitranges") {
 		if list, err := c.Clientset.CoreV1().LimitRanges(c.Namespace).List(ctx, metav1.ListOptions{}); err == nil {
-			a.ranges = list.Items
+			a.ranges, a.rangesSeen = list.Items, true
 		}
 	}
 	return a
@@ -43,7 +45,7 @@ func (c *Client) may(ctx context.Context, verb, resource string) bool {
 	if !known {
 		return false
 	}
-	granted, err := c.allowed(ctx, p)
+	granted, err := c.allowed(ctx, p, c.Namespace, permissions.Account)
 	return err == nil && granted
 }
 

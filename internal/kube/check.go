@@ -8,10 +8,8 @@ import (
 	"net"
 	"regexp"
 	"strconv"
-	"sync"
 	"time"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,12 +63,6 @@ func (c *Client) Check(ctx context.Context) (berth.InfrastructureCheck, error) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	check := berth.InfrastructureCheck{Name: c.Name, Namespace: c.Namespace, Address: c.Server, OK: true}
-	add := func(rows ...berth.CheckRow) {
-		for _, row := range rows {
-			check.OK = check.OK && row.Status != berth.CheckFailed && row.Status != berth.CheckMissing
-			check.Rows = append(check.Rows, row)
-		}
-	}
 	serverVersion, err := c.Version(ctx) // opens the connection
 	if err != nil {
 		return check, c.unreachable(err)
@@ -80,22 +72,34 @@ func (c *Client) Check(ctx context.Context) (berth.InfrastructureCheck, error) {
 	if err := CheckVersion(serverVersion); err != nil {
 		row.Status, row.Detail, row.Remedy = berth.CheckFailed, err.Error(), "use a cluster with a newer Kubernetes"
 	}
-	add(row)
-
 	namespace, latency := c.checkNamespace(ctx)
 	check.Latency = latency
-	add(berth.CheckRow{What: "latency", Status: berth.CheckOK, Detail: latency.Round(100 * time.Microsecond).String()})
-	add(namespace)
+	check.Add(berth.CheckCluster, row, checkLatency(latency), c.checkClock(ctx), c.checkCredentials(ctx))
+	for _, warning := range c.Warnings {
+		check.Add(berth.CheckCluster, berth.CheckRow{What: "infra.yml", Status: berth.CheckWarning, Detail: warning})
+	}
+	check.Add(berth.CheckNamespace, namespace)
 
 	rows, err := c.checkPermissions(ctx)
 	if err != nil {
 		return check, c.unreachable(err)
 	}
-	add(rows...)
-	for _, warning := range c.Warnings {
-		add(berth.CheckRow{What: "infra.yml", Status: berth.CheckWarning, Detail: warning})
-	}
+	check.Add("", rows...)
+	check.Add(berth.CheckNamespace, c.checkLimits(ctx)...)
 	return check, nil
+}
+
+// slow is how long a call may take before tasks are noticeably slower for it.
+const slow = 500 * time.Millisecond
+
+func checkLatency(latency time.Duration) berth.CheckRow {
+	row := berth.CheckRow{What: "latency", Status: berth.CheckOK, Detail: latency.Round(100*time.Microsecond).String() + " for one call"}
+	if latency > slow {
+		row.Status = berth.CheckWarning
+		row.Detail += ": each task takes several calls, so it begins and ends later"
+		row.Remedy = "run Berth nearer to the cluster, or have the load of its API server looked at"
+	}
+	return row
 }
 
 // checkNamespace looks at the namespace, and how long one call takes.
@@ -121,71 +125,6 @@ func (c *Client) checkNamespace(ctx context.Context) (berth.CheckRow, time.Durat
 		row.Detail = "exists"
 	}
 	return row, latency
-}
-
-// checkPermissions asks the API server about each verb. Of profiles that
-// nothing was granted of, nothing is said: nobody asked for them.
-func (c *Client) checkPermissions(ctx context.Context) ([]berth.CheckRow, error) {
-	granted := make([]bool, len(permissions.All))
-	errs := make([]error, len(permissions.All))
-	account := permissions.Account
-	if held, ok := c.claims(); ok {
-		account = held.account
-	}
-	var wg sync.WaitGroup
-	for i, p := range permissions.All {
-		wg.Go(func() { granted[i], errs[i] = c.allowed(ctx, p, c.Namespace, account) })
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
-	}
-	wanted := map[permissions.Profile]bool{permissions.Tasks: true}
-	for i, p := range permissions.All {
-		wanted[p.Profile] = wanted[p.Profile] || granted[i] && permissions.Only(p)
-	}
-	var rows []berth.CheckRow
-	seen := map[string]bool{}
-	for i, p := range permissions.All {
-		if !wanted[p.Profile] || seen[p.String()] {
-			continue
-		}
-		seen[p.String()] = true
-		row := berth.CheckRow{What: p.String(), Status: berth.CheckOK, Detail: p.For}
-		if !granted[i] {
-			row.Status, row.Remedy = berth.CheckWarning, remedyFor(p.Profile, c.Namespace)
-			if p.Required && p.Profile == permissions.Tasks {
-				row.Status = berth.CheckMissing
-			}
-		}
-		rows = append(rows, row)
-	}
-	return rows, nil
-}
-
-// allowed asks whether a verb is granted to an account, which is our own, in a
-// namespace. Asking needs no grant itself.
-func (c *Client) allowed(ctx context.Context, p permissions.Permission, namespace, account string) (bool, error) {
-	attributes := authorizationv1.ResourceAttributes{
-		Namespace: namespace, Verb: p.Verb, Group: p.Group, Resource: p.Resource, Subresource: p.Subresource,
-	}
-	attributes.Name = p.ObjectName(namespace, account)
-	review := &authorizationv1.SelfSubjectAccessReview{Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &attributes}}
-	review, err := c.Clientset.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, review, metav1.CreateOptions{})
-	if err != nil {
-		return false, err
-	}
-	return review.Status.Allowed, nil
-}
-
-func remedyFor(profile permissions.Profile, namespace string) string {
-	flag := ""
-	if profile != permissions.Tasks {
-		flag = " --profile " + string(profile)
-	}
-	return fmt.Sprintf("ask the cluster's engineer to grant it: berth create-kubeconfig -n %s%s does", namespace, flag)
 }
 
 // unreachable tells a person why there was no answer.

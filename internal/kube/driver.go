@@ -57,7 +57,11 @@ func (d *Driver) Version(ctx context.Context) (string, error) {
 
 // Check compares what is granted with what is needed.
 func (d *Driver) Check(ctx context.Context) (berth.InfrastructureCheck, error) {
-	return d.client.Check(ctx)
+	check, err := d.client.Check(ctx)
+	if err == nil && check.OK {
+		check.Add(berth.CheckNamespace, d.checkPod(ctx)...)
+	}
+	return check, err
 }
 
 // Identity returns the UID of the namespace. Where it may not be read, but

@@ -42,20 +42,8 @@ type claims struct {
 // readClaims reads the token of a service account that expires. It verifies
 // nothing: that is the API server's.
 func readClaims(token string) (claims, bool) {
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return claims{}, false
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return claims{}, false
-	}
-	var read struct {
-		Subject string `json:"sub"`
-		Issued  int64  `json:"iat"`
-		Expires int64  `json:"exp"`
-	}
-	if json.Unmarshal(payload, &read) != nil || read.Expires <= read.Issued || read.Issued <= 0 {
+	read, ok := readToken(token)
+	if !ok || read.Expires <= read.Issued || read.Issued <= 0 {
 		return claims{}, false
 	}
 	rest, ok := strings.CutPrefix(read.Subject, "system:serviceaccount:")
@@ -65,6 +53,28 @@ func readClaims(token string) (claims, bool) {
 	c := claims{issued: time.Unix(read.Issued, 0), expires: time.Unix(read.Expires, 0)}
 	c.namespace, c.account, ok = strings.Cut(rest, ":")
 	return c, ok && c.account != ""
+}
+
+// tokenClaims are what any JSON Web Token may tell; zero for what it doesn't.
+type tokenClaims struct {
+	Subject string `json:"sub"`
+	Issued  int64  `json:"iat"`
+	Expires int64  `json:"exp"`
+}
+
+// readToken reads a JSON Web Token, without verifying it.
+func readToken(token string) (tokenClaims, bool) {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return tokenClaims{}, false
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return tokenClaims{}, false
+	}
+	var read tokenClaims
+	err = json.Unmarshal(payload, &read)
+	return read, err == nil
 }
 
 // life is how long such a token is valid.

@@ -124,7 +124,7 @@ func toInfrastructure(i *pb.Infrastructure) berth.Infrastructure {
 func fromCheck(c *berth.InfrastructureCheck) *pb.CheckInfrastructureResponse {
 	out := &pb.CheckInfrastructureResponse{Name: c.Name, Namespace: c.Namespace, Address: c.Address, ServerVersion: c.ServerVersion, Latency: durationpb.New(c.Latency), Ok: c.OK}
 	for _, r := range c.Rows {
-		out.Rows = append(out.Rows, &pb.CheckRow{What: r.What, Status: string(r.Status), Detail: r.Detail, Remedy: r.Remedy})
+		out.Rows = append(out.Rows, &pb.CheckRow{Group: string(r.Group), What: r.What, Status: string(r.Status), Detail: r.Detail, Remedy: r.Remedy})
 	}
 	return out
 }
@@ -132,7 +132,7 @@ func fromCheck(c *berth.InfrastructureCheck) *pb.CheckInfrastructureResponse {
 func toCheck(c *pb.CheckInfrastructureResponse) berth.InfrastructureCheck {
 	out := berth.InfrastructureCheck{Name: c.GetName(), Namespace: c.GetNamespace(), Address: c.GetAddress(), ServerVersion: c.GetServerVersion(), Latency: c.GetLatency().AsDuration(), OK: c.GetOk(), Rows: []berth.CheckRow{}}
 	for _, r := range c.GetRows() {
-		out.Rows = append(out.Rows, berth.CheckRow{What: r.GetWhat(), Status: berth.CheckStatus(r.GetStatus()), Detail: r.GetDetail(), Remedy: r.GetRemedy()})
+		out.Rows = append(out.Rows, berth.CheckRow{Group: berth.CheckGroup(r.GetGroup()), What: r.GetWhat(), Status: berth.CheckStatus(r.GetStatus()), Detail: r.GetDetail(), Remedy: r.GetRemedy()})
 	}
 	return out
 }

@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/berth-run/berth"
 )
@@ -29,18 +28,6 @@ func (s *site) limitRange(items ...corev1.LimitRangeItem) {
 		s.t.Fatal(err)
 	}
 	s.takesHold("the LimitRange", resourcePod("999", "1Ti"))
-}
-
-// enforce sets the namespace's Pod Security level.
-func (s *site) enforce(level string) {
-	s.t.Helper()
-	patch := `{"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "` + level + `"}}}`
-	if _, err := admin.CoreV1().Namespaces().Patch(s.t.Context(), s.namespace, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
-		s.t.Fatal(err)
-	}
-	host := resourcePod("1m", "1Mi")
-	host.Spec.HostNetwork = true
-	s.takesHold("the level", host)
 }
 
 // takesHold waits until the API server refuses a pod for a rule that was just made.
