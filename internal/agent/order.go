@@ -55,10 +55,18 @@ type Call struct {
 	Secrets   map[string]string          `json:"secrets,omitempty"` // input → "env:NAME" or "file:PATH", where its value is
 }
 
-// Probe asks whether a URL can be reached from where the agent runs.
+// Probe asks whether a URL can be reached, and a name be resolved, from where
+// the agent runs. What becomes of the name is the completion's result, a Lookup.
 type Probe struct {
-	URL string `json:"url,omitempty"`
-	CA  string `json:"ca,omitempty"` // PEM; empty: the system's
+	URL  string `json:"url,omitempty"`
+	CA   string `json:"ca,omitempty"` // PEM; empty: the system's
+	Name string `json:"name,omitempty"`
+}
+
+// Lookup is what became of the name of a probe.
+type Lookup struct {
+	Addresses []string `json:"addresses,omitempty"`
+	Error     string   `json:"error,omitempty"`
 }
 
 // Message is how the agent leaves its report with the container.

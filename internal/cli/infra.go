@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"slices"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -179,72 +177,4 @@ func infraTable(w io.Writer, list []berth.Infrastructure) {
 		}
 		row(w, name, string(i.State), i.Kind, i.Namespace, i.Address, version, fmt.Sprint(i.LiveTasks), fmt.Sprint(i.QueuedTasks), seen, why)
 	}
-}
-
-func (a *app) infraCheckCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "check [NAME]", Short: "Connect, and compare what is granted with what Berth needs",
-		Long:              "Connect to an infrastructure and compare, row by row, what is granted with what Berth needs. Ends with exit code 1 when something that tasks need is missing.",
-		Args:              cobra.MaximumNArgs(1),
-		ValidArgsFunction: a.completeInfrastructures,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			name := ""
-			if len(args) == 1 {
-				name = args[0]
-			}
-			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
-				// A pod that is tried takes its time, where something is wrong with it.
-				told := time.AfterFunc(2*time.Second, func() { fmt.Fprintln(a.stderr, "berth: a pod is being tried, for a minute at most") })
-				check, err := service.CheckInfrastructure(ctx, name)
-				told.Stop()
-				if err != nil {
-					return err
-				}
-				if err := a.print(check, func(w io.Writer) { checkPage(w, check) }); err != nil {
-					return err
-				}
-				if !check.OK || failedRow(check) {
-					return exitError(1)
-				}
-				return nil
-			})
-		},
-	}
-	a.outputFlag(cmd)
-	return cmd
-}
-
-func checkPage(w io.Writer, c berth.InfrastructureCheck) {
-	if c.Namespace == "" {
-		fmt.Fprintf(w, "%s: Docker Engine %s at %s, answers in %s\n\n", c.Name, c.ServerVersion, c.Address, c.Latency.Round(100*time.Microsecond))
-	} else {
-		fmt.Fprintf(w, "%s: namespace %s of %s, Kubernetes %s, answers in %s\n\n", c.Name, c.Namespace, c.Address, c.ServerVersion, c.Latency.Round(100*time.Microsecond))
-	}
-	row(w, "WHAT", "STATUS", "DETAIL")
-	for _, r := range c.Rows {
-		row(w, r.What, string(r.Status), oneLine(r.Detail))
-	}
-	first := true
-	for _, r := range c.Rows {
-		if r.Remedy == "" {
-			continue
-		}
-		if first {
-			fmt.Fprintln(w, "\nWhat to do:")
-			first = false
-		}
-		fmt.Fprintf(w, "  %s: %s\n", r.What, oneLine(r.Remedy))
-	}
-	switch {
-	case !c.OK:
-		fmt.Fprintln(w, "\nTasks can't run here yet.")
-	case failedRow(c):
-		fmt.Fprintln(w, "\nTasks can run here; packages and callbacks don't work as configured yet.")
-	default:
-		fmt.Fprintln(w, "\nTasks can run here.")
-	}
-}
-
-func failedRow(c berth.InfrastructureCheck) bool {
-	return slices.ContainsFunc(c.Rows, func(r berth.CheckRow) bool { return r.Status == berth.CheckFailed })
 }

@@ -2,7 +2,9 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/rs/xid"
@@ -22,46 +24,96 @@ const podLimit = 60 * time.Second
 // ask again, and once more may be enough.
 const unreachableLimit = 10 * time.Second
 
+// clusterName is a name that the DNS of every Kubernetes resolves.
+const clusterName = "kubernetes.default.svc"
+
 // probe starts a pod that proves what only a pod can: that its node gets images
-// from the infrastructure's registry, and that it reaches callback_to. Rows are
-// for what is configured.
+// from the infrastructure's registry, that it reaches callback_to, and that it
+// resolves names. Rows are for what is configured.
 func (h *Host) probe(ctx context.Context, entry berth.InfrastructureConfig) []berth.CheckRow {
-	pull := berth.CheckRow{What: "pod → registry " + entry.Registry, Status: berth.CheckOK, Detail: "a pod's image is pulled from there"}
-	callback := berth.CheckRow{What: "pod → " + entry.CallbackTo, Status: berth.CheckOK, Detail: "a pod reaches the control plane: results at once, heartbeats"}
-	rows := func() []berth.CheckRow {
-		var rows []berth.CheckRow
-		if entry.Registry != "" {
-			rows = append(rows, pull)
-		}
-		if entry.CallbackTo != "" {
-			rows = append(rows, callback)
-		}
-		return rows
-	}
-	if entry.Registry == "" && (entry.CallbackTo == "" || entry.AgentImage == "" && entry.Kind == berth.KindKube) {
-		if entry.CallbackTo != "" {
-			callback.Status, callback.Detail, callback.Remedy = berth.CheckWarning, "not tried: there is no image to start a pod from", "set registry: or agent_image: of "+entry.Name+" in infra.yml"
-		}
-		return rows()
-	}
-	fail := func(d *berth.Diagnosis, started bool) []berth.CheckRow {
-		row := &pull
-		if started || entry.Registry == "" {
-			row = &callback
-		} else {
-			callback.Status, callback.Detail = berth.CheckWarning, "not tried: the pod did not start"
-		}
-		row.Status, row.Detail, row.Remedy = berth.CheckFailed, d.Summary, d.Remedy.Text
-		return rows()
+	p := newProbed(entry)
+	if entry.Registry == "" && entry.Kind == berth.KindKube && entry.AgentImage == "" || entry.Registry == "" && entry.Kind == berth.KindDocker && entry.CallbackTo == "" {
+		p.notTried("there is no image to start a pod from", "set registry: or agent_image: of "+entry.Name+" in infra.yml")
+		return p.rows()
 	}
 	outcome, started, err := h.runProbe(ctx, entry)
 	if err != nil {
-		return fail(&berth.Diagnosis{Summary: err.Error()}, false)
+		outcome = &berth.Outcome{Diagnosis: &berth.Diagnosis{Summary: err.Error()}}
 	}
 	if d := outcome.Diagnosis; d != nil {
-		return fail(d, started)
+		p.fail(d, started)
 	}
-	return rows()
+	p.lookedUp(outcome.Result)
+	return p.rows()
+}
+
+// probed is what a probe has to tell.
+type probed struct {
+	pull, callback, dns berth.CheckRow
+	entry               berth.InfrastructureConfig
+}
+
+func newProbed(entry berth.InfrastructureConfig) *probed {
+	return &probed{
+		pull:     berth.CheckRow{What: "pod → registry " + entry.Registry, Status: berth.CheckOK, Detail: "a pod's image is pulled from there"},
+		callback: berth.CheckRow{What: "pod → " + entry.CallbackTo, Status: berth.CheckOK, Detail: "a pod reaches the control plane: results at once, heartbeats"},
+		dns:      berth.CheckRow{What: "pod → DNS", Status: berth.CheckWarning, Detail: "not tried: the agent of the pod is of an older Berth"},
+		entry:    entry,
+	}
+}
+
+func (p *probed) rows() []berth.CheckRow {
+	var rows []berth.CheckRow
+	if p.entry.Registry != "" {
+		rows = append(rows, p.pull)
+	}
+	if p.entry.CallbackTo != "" {
+		rows = append(rows, p.callback)
+	}
+	if p.entry.Kind == berth.KindKube {
+		rows = append(rows, p.dns)
+	}
+	for i := range rows {
+		rows[i].Group = berth.CheckPods
+	}
+	return rows
+}
+
+func (p *probed) notTried(why, remedy string) {
+	for _, row := range []*berth.CheckRow{&p.callback, &p.dns} {
+		row.Status, row.Detail, row.Remedy = berth.CheckWarning, "not tried: "+why, remedy
+	}
+}
+
+// fail puts what went wrong to the way that it barred.
+func (p *probed) fail(d *berth.Diagnosis, started bool) {
+	row := &p.pull
+	switch {
+	case p.entry.Registry == "" && p.entry.CallbackTo == "":
+		row = &p.dns
+	case started, p.entry.Registry == "":
+		row = &p.callback
+	}
+	if !started {
+		const notStarted = "not tried: the pod did not start"
+		p.callback.Status, p.callback.Detail = berth.CheckWarning, notStarted
+		p.dns.Detail = notStarted
+	}
+	row.Status, row.Detail, row.Remedy = berth.CheckFailed, d.Summary, d.Remedy.Text
+}
+
+// lookedUp takes in what became of the name.
+func (p *probed) lookedUp(result json.RawMessage) {
+	var found agent.Lookup
+	if len(result) == 0 || json.Unmarshal(result, &found) != nil {
+		return
+	}
+	if found.Error == "" {
+		p.dns.Status, p.dns.Detail = berth.CheckOK, "a pod resolves "+clusterName+" to "+strings.Join(found.Addresses, ", ")
+		return
+	}
+	p.dns.Status, p.dns.Detail = berth.CheckWarning, "a pod can't resolve names ("+found.Error+"): tasks can reach hosts by their addresses alone"
+	p.dns.Remedy = "have the cluster's DNS looked at (CoreDNS, or a NetworkPolicy that bars UDP port 53)"
 }
 
 // runProbe runs one, and says how it ended and whether its program started.
@@ -86,6 +138,9 @@ func (h *Host) runProbe(ctx context.Context, entry berth.InfrastructureConfig) (
 			Order:  agent.Order{Version: agent.Version, Task: id, Attempt: 1, Pod: "berth-probe-" + id, Nonce: h.agents.Nonce(id), Probe: &agent.Probe{CA: h.config.CallbackCA}},
 			Binary: agentbin.Binary,
 		},
+	}
+	if entry.Kind == berth.KindKube {
+		order.Agent.Order.Probe.Name = clusterName
 	}
 	if entry.CallbackTo != "" {
 		if u, err := url.Parse(entry.CallbackTo); err == nil {

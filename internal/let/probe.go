@@ -1,9 +1,12 @@
 package let
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -11,8 +14,32 @@ import (
 	"github.com/berth-run/berth/internal/agent"
 )
 
-// runProbe finds out whether the control plane can be reached from here.
+// lookupLimit bounds how long a name is asked for: a resolver that is silent
+// would be asked again for half a minute.
+const lookupLimit = 5 * time.Second
+
+// runProbe finds out whether the control plane can be reached from here, and
+// whether names are resolved.
 func runProbe(p *agent.Probe) *agent.Completion {
+	c := reach(p)
+	if p.Name == "" {
+		return c
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookupLimit)
+	defer cancel()
+	var found agent.Lookup
+	var err error
+	if found.Addresses, err = net.DefaultResolver.LookupHost(ctx, p.Name); err != nil {
+		found.Error = err.Error()
+	}
+	if result, err := json.Marshal(found); err == nil {
+		c.Result = result
+	}
+	return c
+}
+
+// reach finds out whether the control plane can be reached from here.
+func reach(p *agent.Probe) *agent.Completion {
 	if p.URL == "" {
 		return &agent.Completion{}
 	}
