@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -88,7 +87,7 @@ func (l *live) show(task berth.Task) {
 func (l *live) tell(task berth.Task) {
 	text := ""
 	if d := task.Diagnosis; d != nil && !task.State.Terminal() {
-		text = string(d.Cause) + "\n" + wrap(d.Summary, "  ", l.width()-2)
+		text = "task " + task.ID + " waits: " + string(d.Cause) + "\n" + wrap(d.Summary, "  ", l.width()-2)
 		if d.Remedy.Text != "" {
 			text += "\n" + wrap("What to do ("+string(d.Remedy.By)+"): "+d.Remedy.Text, "  ", l.width()-2)
 		}
@@ -124,6 +123,15 @@ func describe(task berth.Task) string {
 	return oneLine(text)
 }
 
+// standing says in a line how a task stands, whose id was told before where
+// something is wrong with it: what is cut off at its end is the least.
+func standing(task berth.Task) string {
+	if d := task.Diagnosis; d != nil {
+		return oneLine(string(task.State) + ": " + string(d.Cause) + ": " + d.Summary)
+	}
+	return describe(task)
+}
+
 func (l *live) draw() {
 	if l.task.ID == "" {
 		return
@@ -132,11 +140,7 @@ func (l *live) draw() {
 	if l.task.State.Terminal() || l.quietRun && l.task.State == berth.StateRunning && l.task.CancelledAt == nil {
 		return
 	}
-	short := l.task
-	if d := l.task.Diagnosis; d != nil {
-		short.Diagnosis = &berth.Diagnosis{Cause: d.Cause}
-	}
-	text := []rune(fmt.Sprintf("%4s  %s", time.Since(l.began).Round(time.Second), strings.TrimRight(describe(short), ": ")))
+	text := []rune(fmt.Sprintf("%4s  %s", time.Since(l.began).Round(time.Second), standing(l.task)))
 	if width := l.width() - 1; len(text) > width {
 		text = append(text[:width-1], '…')
 	}

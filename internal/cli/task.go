@@ -77,7 +77,7 @@ func (a *app) taskListCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := a.print(page.Tasks, func(w io.Writer) { taskTable(w, page.Tasks) }); err != nil {
+				if err := a.print(page.Tasks, func(w io.Writer) { taskTable(w, page.Tasks, terminalWidth(a.stdout)) }); err != nil {
 					return err
 				}
 				if page.Next != "" {
@@ -97,26 +97,6 @@ func (a *app) taskListCommand() *cobra.Command {
 	flags.StringVar(&q.After, "after", "", "go on behind this id")
 	a.outputFlag(cmd)
 	return cmd
-}
-
-func taskTable(w io.Writer, tasks []berth.Task) {
-	row(w, "ID", "NAME", "STATE", "ON", "IMAGE", "EXIT", "AGE", "WHY")
-	for _, t := range tasks {
-		name, exit, why := "", "", ""
-		if t.Name != nil {
-			name = *t.Name
-		}
-		if t.ExitCode != nil {
-			exit = strconv.Itoa(*t.ExitCode)
-		}
-		if d := t.Diagnosis; d != nil && t.State != berth.StateCancelled {
-			why = string(d.Cause)
-			if !t.State.Terminal() {
-				why += ": " + oneLine(d.Summary)
-			}
-		}
-		row(w, t.ID, name, string(t.State), t.Infrastructure, t.Image, exit, age(t.CreatedAt), why)
-	}
 }
 
 func (a *app) taskGetCommand() *cobra.Command {

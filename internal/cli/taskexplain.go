@@ -4,9 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
-	"syscall"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,102 +17,139 @@ type explanation struct {
 	ID        string           `json:"id"`
 	State     berth.TaskState  `json:"state"`
 	Diagnosis *berth.Diagnosis `json:"diagnosis"`
+	Message   *string          `json:"message"` // for the cluster's engineer, where the remedy is theirs
 	Timeline  []berth.Event    `json:"timeline"`
 }
 
 func (a *app) taskExplainCommand() *cobra.Command {
+	var message bool
 	cmd := &cobra.Command{
 		Use: "explain ID", Short: "Say why a task failed or does not start", Args: exactly(1, "the id of a task"),
+		Long: "Say why a task failed or does not start: cause, evidence, what to do and who can do it, and what happened when. Where that is the cluster's engineer, " +
+			"a message that is ready to be sent to them is part of it; --message prints that alone.",
+		Example: "  berth task explain ID\n  berth task explain ID --message | mail -s 'a task does not start' engineer@cluster.example",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
-				task, err := service.Task(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				e := explanation{ID: task.ID, State: task.State, Diagnosis: task.Diagnosis, Timeline: []berth.Event{}}
-				for event, err := range service.TaskEvents(ctx, task.ID, 0, false) {
-					if err != nil {
-						return err
-					}
-					e.Timeline = append(e.Timeline, event)
-				}
-				return a.print(e, func(w io.Writer) { explain(w, task, e) })
+				return a.explain(ctx, service, args[0], message)
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&message, "message", false, "print just the message for the cluster's engineer")
 	a.outputFlag(cmd)
 	return cmd
 }
 
-func explain(w io.Writer, task berth.Task, e explanation) {
-	const indent, width = "    ", 100
-	fmt.Fprintf(w, "Task %s is %s on %s.\n", task.ID, task.State, task.Infrastructure)
-	if task.Stale != nil {
-		fmt.Fprintf(w, "\nThis may be out of date:\n%s\n", wrap(*task.Stale, indent, width))
+func (a *app) explain(ctx context.Context, service berth.Service, id string, message bool) error {
+	task, err := service.Task(ctx, id)
+	if err != nil {
+		return err
+	}
+	e := explanation{ID: task.ID, State: task.State, Diagnosis: task.Diagnosis, Timeline: []berth.Event{}}
+	for event, err := range service.TaskEvents(ctx, task.ID, 0, false) {
+		if err != nil {
+			return err
+		}
+		e.Timeline = append(e.Timeline, event)
 	}
 	d := task.Diagnosis
+	forEngineer := d != nil && d.Remedy.By == berth.RemedyByEngineer
+	var where berth.Infrastructure
+	if forEngineer || task.State == berth.StateQueued {
+		where = infrastructureOf(ctx, service, &task)
+	}
+	if forEngineer {
+		text := engineerMessage(&task, where)
+		e.Message = &text
+	}
 	switch {
-	case d != nil:
-		fmt.Fprintf(w, "\nWhy: %s (since %s)\n%s\n", d.Cause, d.Since.UTC().Format("2006-01-02 15:04:05Z"), wrap(d.Summary, indent, width))
+	case !message:
+		return a.print(e, func(w io.Writer) { explain(w, task, e, where) })
+	case e.Message != nil:
+		_, err := io.WriteString(a.stdout, *e.Message)
+		return err
+	case d == nil:
+		return fmt.Errorf("nothing is wrong with task %s, so there is no message to send", task.ID)
+	}
+	return fmt.Errorf("task %s needs nothing of the cluster's engineer (%s); what you can do: %s", task.ID, d.Cause, d.Remedy.Text)
+}
+
+// infrastructureOf says where a task is; what isn't known stays empty.
+func infrastructureOf(ctx context.Context, service berth.Service, task *berth.Task) berth.Infrastructure {
+	list, err := service.Infrastructures(ctx)
+	if err != nil {
+		list = nil // infra.yml can't be read now; the rest can be told all the same
+	}
+	i := slices.IndexFunc(list, func(i berth.Infrastructure) bool { return i.Name == task.Infrastructure })
+	if i < 0 {
+		return berth.Infrastructure{Name: task.Infrastructure} // it was taken out of infra.yml
+	}
+	return list[i]
+}
+
+// explainWidth is the width of an explanation, in columns.
+const explainWidth = 80
+
+func explain(w io.Writer, task berth.Task, e explanation, where berth.Infrastructure) {
+	const indent = "    "
+	fmt.Fprintf(w, "Task %s is %s on %s.\n", task.ID, task.State, task.Infrastructure)
+	if task.Stale != nil {
+		fmt.Fprintf(w, "\nThis may be out of date:\n%s\n", wrap(*task.Stale, indent, explainWidth))
+	}
+	if d := task.Diagnosis; d != nil {
+		fmt.Fprintf(w, "\nWhy: %s (since %s)\n%s\n", d.Cause, utc(d.Since), wrap(d.Summary, indent, explainWidth))
 		if d.Remedy.Text != "" {
-			fmt.Fprintf(w, "\nWhat to do (%s):\n%s\n", d.Remedy.By, wrap(d.Remedy.Text, indent, width))
+			fmt.Fprintf(w, "\nWhat to do (%s):\n%s\n", d.Remedy.By, wrap(d.Remedy.Text, indent, explainWidth))
 		}
 		if len(d.Evidence) > 0 {
 			fmt.Fprintln(w, "\nEvidence:")
 			for _, evidence := range d.Evidence {
-				fmt.Fprintf(w, "    %s:\n%s\n", clean(evidence.Source), wrap(evidence.Text, indent+"    ", width))
+				fmt.Fprintf(w, "    %s:\n%s\n", clean(evidence.Source), wrap(evidence.Text, indent+"    ", explainWidth))
 			}
 		}
-	case task.State == berth.StateSucceeded:
-		fmt.Fprintln(w, "\nNothing is wrong with it: its program ended with exit code 0.")
-	default:
-		fmt.Fprintln(w, "\nNothing keeps it from going on.")
+	} else {
+		fmt.Fprintf(w, "\n%s\n", wrap(undiagnosed(&task, e.Timeline, where, time.Now()), "", explainWidth))
 	}
-	fmt.Fprintln(w, "\nTimeline:")
-	for _, event := range e.Timeline {
-		attempt := ""
-		if event.Attempt > 1 {
-			attempt = fmt.Sprintf(" (attempt %d)", event.Attempt)
-		}
-		fmt.Fprintf(w, "    %s  %-15s %s%s\n", event.At.UTC().Format("15:04:05.000"), event.Type, oneLine(event.Message), attempt)
+	if e.Message != nil {
+		fmt.Fprintf(w, "\nA message to send to the cluster's engineer (berth task explain %s --message):\n\n", task.ID)
+		quote(w, *e.Message)
 	}
+	timeline(w, e.Timeline)
 }
 
-func (a *app) taskEventsCommand() *cobra.Command {
-	var follow bool
-	cmd := &cobra.Command{
-		Use: "events ID", Short: "Show what happened to a task", Args: exactly(1, "the id of a task"),
-		Long: "Show what happened to a task, in order. With -o json and -f one JSON object a line.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
-				ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-				defer stop()
-				var all []berth.Event
-				for event, err := range service.TaskEvents(ctx, args[0], 0, follow) {
-					if ctx.Err() != nil {
-						return exitError(berth.ExitCancelled)
-					}
-					if err != nil {
-						return err
-					}
-					if a.output != "table" {
-						if all = append(all, event); follow {
-							if err := a.printLine(event); err != nil {
-								return err
-							}
-						}
-						continue
-					}
-					fmt.Fprintf(a.stdout, "%s  %d  %-15s %s\n", event.At.UTC().Format("2006-01-02T15:04:05.000Z"), event.Attempt, event.Type, oneLine(event.Message))
-				}
-				if a.output != "table" && !follow {
-					return a.print(append([]berth.Event{}, all...), nil)
-				}
-				return nil
-			})
-		},
+// undiagnosed says how a task stands that nothing is wrong with.
+func undiagnosed(task *berth.Task, events []berth.Event, where berth.Infrastructure, now time.Time) string {
+	last := ""
+	if len(events) > 0 {
+		last = events[len(events)-1].Message
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until the task has ended")
-	a.outputFlag(cmd)
-	return cmd
+	switch task.State {
+	case berth.StateSucceeded:
+		text := "Nothing is wrong with it: its program ended with exit code 0"
+		if task.StartedAt != nil && task.FinishedAt != nil {
+			text += ", " + took(task.FinishedAt.Sub(*task.StartedAt)) + " after it began"
+		}
+		return text + "."
+	case berth.StateCancelled:
+		if task.CancelledAt != nil {
+			return "It was cancelled on " + utc(*task.CancelledAt) + "."
+		}
+	case berth.StateRunning:
+		text := "Nothing is wrong with it: its program runs"
+		if task.StartedAt != nil {
+			text += ", and has for " + took(now.Sub(*task.StartedAt))
+		}
+		return text + "."
+	case berth.StateQueued:
+		if len(events) > 0 && events[len(events)-1].Type == berth.EventRetrying {
+			return "It waits to be tried again: " + oneLine(last) + "."
+		}
+		text := "It waits to be let through"
+		if where.LiveTasks > 0 {
+			text += fmt.Sprintf(": %s has %d tasks that have not ended, and %d of them wait", task.Infrastructure, where.LiveTasks, where.QueuedTasks)
+		}
+		return text + ". limits: max_pods in infra.yml says how many run at a time; the first to come is the first to go."
+	case berth.StateLaunching:
+		return "Nothing keeps it from going on: its pod is coming up."
+	}
+	return "Nothing keeps it from going on."
 }
