@@ -443,3 +443,14 @@ func TestPromisesHoldInAnyOrder(t *testing.T) {
 		})
 	})
 }
+
+func TestACancelledTaskIsNotToldThatItsPodWasDeletedByOthers(t *testing.T) {
+	l := newLife(nil)
+	l.Admit(at(1))
+	l.Seen("uid-1", false, at(2))
+	l.Cancel(at(3))
+	deleted := berth.Observation{TaskID: l.Task.ID, Attempt: 1, Pod: l.Open().Pod, UID: "uid-1", Diagnosis: &berth.Diagnosis{Cause: berth.CauseDeletedExternally, Summary: "somebody else deleted it"}}
+	if events := l.Observe(deleted, at(4)); len(events) != 0 || l.Task.Diagnosis != nil {
+		t.Errorf("it is told %+v, with %+v", l.Task.Diagnosis, events)
+	}
+}

@@ -10,6 +10,9 @@ func (l *Life) stall(a *Attempt, o Observation, now time.Time) []Event {
 	if !a.StartedAt.IsZero() && o.StartedAt.IsZero() {
 		return nil // seen before it started, told after
 	}
+	if l.Task.CancelledAt != nil && o.Diagnosis != nil && o.Diagnosis.Cause == CauseDeletedExternally {
+		return nil // it was us
+	}
 	if o.Diagnosis == nil {
 		a.StallFrom, a.Patience = time.Time{}, PatienceStart
 		return l.clear(now)
