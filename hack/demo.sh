@@ -51,11 +51,32 @@ step "A task: its output and its exit code are the program's own"
 show berth run "$image" sh -c 'echo "Hello from $(hostname), a pod on a real cluster"; uname -sr'
 echo "exit code $?"
 
-step "A task that cannot start says why"
-id=$(show berth run --name too-big --memory 4Ti --detach "$image" true)
-echo "$id"
-show berth task explain "$id"
-show berth task cancel "$id"
+step "Three tasks that fail, and say why"
+printf '    grace: {start_timeout: 6s, pull_grace: 3s} # so that the demo does not wait for minutes\n' >> infra.yml
+declare -A failures=()
+fails() { # runs a task beside the others, to be told later
+  local name=$1; shift
+  "$@" > "$name.out" 2>&1 &
+  failures[$name]=$!
+}
+told() { # shows how it failed
+  local name=$1 code=0; shift
+  wait "${failures[$name]}" || code=$?
+  typed "$@"
+  grep -v ' launching on ' "$name.out" || true
+  printf 'exit code %d\n\n' "$code"
+}
+misspelt=(berth run --name misspelt "${image/busybox/busybocks}" true)
+large=(berth run --memory 4Ti "$image" true)
+greedy=(berth run --memory 24Mi "$image" tail /dev/zero)
+fails misspelt "${misspelt[@]}"
+fails large "${large[@]}"
+fails greedy "${greedy[@]}"
+told greedy "${greedy[@]}"
+told misspelt "${misspelt[@]}"
+told large "${large[@]}"
+show berth task explain "$(berth task list --name misspelt --limit 1 -o json | sed -n 's/^ *"id": "\(.*\)",$/\1/p' | head -1)"
+sed -i '/grace:/d' infra.yml
 
 step "A server: its registry, which the cluster pulls from, and callbacks, which bring results"
 host=$(cat "$state/host-ip") # where pods reach this machine

@@ -91,7 +91,7 @@ const explainWidth = 80
 
 func explain(w io.Writer, task berth.Task, e explanation, where berth.Infrastructure) {
 	const indent = "    "
-	fmt.Fprintf(w, "Task %s is %s on %s.\n", task.ID, task.State, task.Infrastructure)
+	fmt.Fprintf(w, "Task %s %s on %s.\n", task.ID, stands(task.State), task.Infrastructure)
 	if task.Stale != nil {
 		fmt.Fprintf(w, "\nThis may be out of date:\n%s\n", wrap(*task.Stale, indent, explainWidth))
 	}
@@ -114,6 +114,17 @@ func explain(w io.Writer, task berth.Task, e explanation, where berth.Infrastruc
 		quote(w, *e.Message)
 	}
 	timeline(w, e.Timeline)
+}
+
+// stands says a state in a sentence.
+func stands(state berth.TaskState) string {
+	switch state {
+	case berth.StateSucceeded, berth.StateFailed:
+		return string(state)
+	case berth.StateCancelled, berth.StateLost:
+		return "was " + string(state)
+	}
+	return "is " + string(state)
 }
 
 // undiagnosed says how a task stands that nothing is wrong with.
