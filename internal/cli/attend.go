@@ -87,7 +87,7 @@ func (a *app) attend(ctx context.Context, service berth.Service, task berth.Task
 	}
 	closeView()
 	if task.State != berth.StateSucceeded {
-		fmt.Fprint(a.stderr, ending(task))
+		fmt.Fprint(a.stderr, ending(task, textWidth(a.stderr)))
 	}
 	if code := task.ProcessExitCode(); code != 0 {
 		return exitError(code)
@@ -116,11 +116,11 @@ func (a *app) copyLogs(ctx context.Context, service berth.Service, id string, vi
 }
 
 // ending says on stderr why a task did not succeed.
-func ending(task berth.Task) string {
+func ending(task berth.Task, width int) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "berth: task %s %s", task.ID, task.State)
 	if d := task.Diagnosis; d != nil && task.State != berth.StateCancelled {
-		fmt.Fprintf(&out, ": %s\n%s", d.Cause, advice(d))
+		fmt.Fprintf(&out, ": %s\n%s", d.Cause, advice(d, width))
 		fmt.Fprintf(&out, "  More: berth task explain %s\n", task.ID)
 		return out.String()
 	}
@@ -129,10 +129,10 @@ func ending(task berth.Task) string {
 }
 
 // advice is what a diagnosis says, and what to do about it.
-func advice(d *berth.Diagnosis) string {
-	text := wrap(d.Summary, "  ", 100) + "\n"
+func advice(d *berth.Diagnosis, width int) string {
+	text := wrap(d.Summary, "  ", width) + "\n"
 	if d.Remedy.Text != "" {
-		text += wrap("What to do ("+string(d.Remedy.By)+"): "+d.Remedy.Text, "  ", 100) + "\n"
+		text += wrap("What to do ("+string(d.Remedy.By)+"): "+d.Remedy.Text, "  ", width) + "\n"
 	}
 	return text
 }

@@ -41,6 +41,15 @@ func terminalWidth(w io.Writer) func() int {
 	}
 }
 
+// textWidth is how wide a text may be that is for reading, in columns.
+func textWidth(w io.Writer) int {
+	const widest = 100
+	if width := terminalWidth(w); width != nil {
+		return min(width(), widest)
+	}
+	return widest
+}
+
 func (a *app) newLive() *live {
 	l := &live{out: a.stderr, width: terminalWidth(a.stderr), quietRun: terminalWidth(a.stdout) != nil, began: time.Now(), stop: make(chan struct{}), done: make(chan struct{})}
 	go l.tick()

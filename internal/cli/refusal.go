@@ -26,7 +26,7 @@ func (a *app) refused(err error) error {
 		return err
 	}
 	d := told.Diagnosis
-	fmt.Fprintf(a.stderr, "berth: the task was refused, and nothing was made: %s\n%s", d.Cause, advice(d))
+	fmt.Fprintf(a.stderr, "berth: the task was refused, and nothing was made: %s\n%s", d.Cause, advice(d, textWidth(a.stderr)))
 	fmt.Fprintln(a.stderr, "  --no-preflight submits it all the same")
 	if a.output != "table" {
 		if err := a.print(refusal{refusalError{told.Code, told.Message, d}}, nil); err != nil {

@@ -174,7 +174,7 @@ func (a *app) detached(task berth.Task) error {
 	fmt.Fprintln(a.stdout, task.ID)
 	switch {
 	case task.State.Terminal() && task.State != berth.StateSucceeded:
-		fmt.Fprint(a.stderr, ending(task))
+		fmt.Fprint(a.stderr, ending(task, textWidth(a.stderr)))
 		return exitError(task.ProcessExitCode())
 	case task.Diagnosis != nil:
 		fmt.Fprintln(a.stderr, "berth: "+describe(task))

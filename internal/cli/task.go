@@ -234,7 +234,7 @@ func (a *app) wait(ctx context.Context, service berth.Service, ids []string) err
 		}
 		tasks = append(tasks, task)
 		if task.State != berth.StateSucceeded {
-			fmt.Fprint(a.stderr, ending(task))
+			fmt.Fprint(a.stderr, ending(task, textWidth(a.stderr)))
 		}
 		if code == 0 {
 			code = task.ProcessExitCode()

@@ -69,3 +69,19 @@ func TestShapeIsWhatAClusterDecidesAbout(t *testing.T) {
 		t.Error("another priority class makes the same shape")
 	}
 }
+
+// What a task costs whose like was accepted a moment ago.
+func BenchmarkPreflightOfAKnownShape(b *testing.B) {
+	d := NewDriver(&Client{}, berth.InfrastructureConfig{}, "instance")
+	order := engine.Order{TaskID: "d3k1", Attempt: 1, Pod: "berth-d3k1-1", Spec: berth.TaskSpec{Image: "busybox", Args: []string{"true"}, CPU: "1"}}
+	pod, err := renderPod(order, d.config, false)
+	if err != nil {
+		b.Fatal(err)
+	}
+	d.passes.add(shapeOf(pod))
+	for b.Loop() {
+		if err := d.Preflight(b.Context(), order); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
