@@ -40,6 +40,11 @@ type apiServer struct {
 	nsStatus int
 	next     string       // the token that a TokenRequest gives, and that holds from then on
 	requests atomic.Int64 // of tokens
+
+	onCreate func(*corev1.Pod) *metav1.Status // what a pod is refused with; nil: it is accepted
+	dryRuns  atomic.Int64
+	quotas   []corev1.ResourceQuota
+	ranges   []corev1.LimitRange
 }
 
 func newAPIServer(t *testing.T, token string) *apiServer {
@@ -80,11 +85,27 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/pods"):
 		pod := decodePod(r)
 		s.bodies.Store(pod.Name, true)
+		if r.URL.Query().Get("dryRun") == metav1.DryRunAll {
+			s.dryRuns.Add(1)
+		}
+		if s.onCreate != nil {
+			if refused := s.onCreate(pod); refused != nil {
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(int(refused.Code))
+				refused.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+				_ = json.NewEncoder(w).Encode(refused)
+				return
+			}
+		}
 		answer(pod)
 	case strings.HasSuffix(r.URL.Path, "/pods") && s.denied["list pods"]:
 		status(http.StatusForbidden, metav1.StatusReasonForbidden)
 	case strings.HasSuffix(r.URL.Path, "/pods"):
 		answer(corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}})
+	case strings.HasSuffix(r.URL.Path, "/resourcequotas"):
+		answer(corev1.ResourceQuotaList{TypeMeta: metav1.TypeMeta{Kind: "ResourceQuotaList", APIVersion: "v1"}, Items: s.quotas})
+	case strings.HasSuffix(r.URL.Path, "/limitranges"):
+		answer(corev1.LimitRangeList{TypeMeta: metav1.TypeMeta{Kind: "LimitRangeList", APIVersion: "v1"}, Items: s.ranges})
 	case s.nsStatus != http.StatusOK:
 		status(s.nsStatus, map[int]metav1.StatusReason{404: metav1.StatusReasonNotFound, 403: metav1.StatusReasonForbidden}[s.nsStatus])
 	default:

@@ -340,21 +340,7 @@ func TestDiagnosisOfAClusterOutOfReachWhileATaskRuns(t *testing.T) {
 
 func TestDiagnosisOfARoleThatLacksCreate(t *testing.T) {
 	s := newSite(t)
-	s.mayBeRefused = true
-	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		role, err := admin.RbacV1().Roles(s.namespace).Get(t.Context(), "berth", metav1.GetOptions{})
-		if err != nil {
-			return err
-		}
-		for i := range role.Rules {
-			role.Rules[i].Verbs = without(role.Rules[i], "create", "pods")
-		}
-		_, err = admin.RbacV1().Roles(s.namespace).Update(t.Context(), role, metav1.UpdateOptions{})
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.withoutRight("create", "pods")
 	s.fail([]diagnosisCase{{"create", []string{"--no-preflight", busybox, "true"}, 125, berth.CauseForbidden, []string{"create pods", "namespace " + s.namespace, "system:serviceaccount:" + s.namespace + ":berth"}}})
 }
 

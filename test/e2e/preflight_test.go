@@ -222,3 +222,54 @@ func TestPreflightCanBeLeftOut(t *testing.T) {
 	}
 	check(t, s.explained(s.byName("all-the-same")), berth.CauseLimitRangeViolated, "500m")
 }
+
+// Where its limits may not be listed, that is not asked for, and what the API
+// server itself says is told.
+func TestPreflightAsksForNothingThatIsNotGranted(t *testing.T) {
+	s := newSite(t)
+	s.withoutRight("list", "limitranges")
+	s.withoutRight("list", "resourcequotas")
+	s.limitRange(corev1.LimitRangeItem{Type: corev1.LimitTypeContainer, Max: corev1.ResourceList{"cpu": resource.MustParse("500m")}})
+	check(t, s.refusal("--cpu", "2", busybox, "true"), berth.CauseLimitRangeViolated, "500m", "2")
+	for _, r := range s.requests() {
+		if r.refused() {
+			t.Errorf("refused: %s %s", r.Verb, r.RequestURI)
+		}
+	}
+}
+
+func TestPreflightWithoutTheRightToCreatePods(t *testing.T) {
+	s := newSite(t)
+	s.withoutRight("create", "pods")
+	check(t, s.refusal(busybox, "true"), berth.CauseForbidden, "create pods", "namespace "+s.namespace)
+}
+
+// A rule that can't be asked now says nothing about the task: it waits.
+func TestPreflightLeavesATaskToWaitForAWebhook(t *testing.T) {
+	s := newSite(t)
+	name := "away-" + s.namespace
+	fail, none, one := admissionv1.Fail, admissionv1.SideEffectClassNone, int32(1)
+	address := "https://" + closedPort(t, hostIP(t)) + "/"
+	webhooks := admin.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	_, err := webhooks.Create(t.Context(), &admissionv1.ValidatingWebhookConfiguration{ObjectMeta: metav1.ObjectMeta{Name: name}, Webhooks: []admissionv1.ValidatingWebhook{{
+		Name: "away.berth.run", FailurePolicy: &fail, SideEffects: &none, TimeoutSeconds: &one, AdmissionReviewVersions: []string{"v1"},
+		ClientConfig:      admissionv1.WebhookClientConfig{URL: &address},
+		NamespaceSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"kubernetes.io/metadata.name": s.namespace}},
+		Rules: []admissionv1.RuleWithOperations{{
+			Operations: []admissionv1.OperationType{admissionv1.Create},
+			Rule:       admissionv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+		}},
+	}}}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove := func() { _ = webhooks.Delete(context.Background(), name, metav1.DeleteOptions{}) }
+	t.Cleanup(remove)
+	s.takesHold("the webhook", resourcePod("1m", "1Mi"))
+	run := s.start("run", "--name", "patient", busybox, "echo", "after all")
+	waitFor(t, "berth run says what it waits for", 30*time.Second, func() bool { return strings.Contains(run.stderr.String(), "away.berth.run") })
+	remove()
+	if r := run.wait(within(t, 90*time.Second)); r.code != 0 || r.stdout != "after all\n" {
+		t.Errorf("exit %d, output %q\n%s", r.code, r.stdout, r.stderr)
+	}
+}
