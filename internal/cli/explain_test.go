@@ -75,7 +75,7 @@ func TestAnExplanationTellsAttemptsApart(t *testing.T) {
 	task := stalled()
 	message := engineerMessage(&task, site)
 	var out strings.Builder
-	explain(&out, task, explanation{ID: task.ID, State: task.State, Diagnosis: task.Diagnosis, Message: &message, Timeline: events}, site)
+	explain(&out, task, explanation{ID: task.ID, State: task.State, Diagnosis: task.Diagnosis, Message: &message, Timeline: events})
 	golden(t, "explanation.txt", out.String())
 	for line := range strings.Lines(out.String()) {
 		if len([]rune(line)) > explainWidth+1 {
@@ -86,22 +86,20 @@ func TestAnExplanationTellsAttemptsApart(t *testing.T) {
 
 func TestWhatIsSaidOfATaskThatNothingIsWrongWith(t *testing.T) {
 	at := func(d time.Duration) *time.Time { when := noon.Add(d); return &when }
-	busy := site
-	busy.LiveTasks, busy.QueuedTasks = 520, 20
+	full := "waits to be let through: site-a runs 500 tasks, which is as many as it may (limits: max_pods), and 20 wait"
 	for name, test := range map[string]struct {
 		task   berth.Task
 		events []berth.Event
-		where  berth.Infrastructure
 		want   []string
 	}{
-		"it waits behind others":   {berth.Task{State: berth.StateQueued, Infrastructure: "site-a"}, events[:1], busy, []string{"520 tasks", "20 of them wait", "max_pods"}},
-		"it waits for its attempt": {berth.Task{State: berth.StateQueued}, events[:4], busy, []string{"tried again", "NodeLost", "in 1s"}},
-		"its pod comes up":         {berth.Task{State: berth.StateLaunching}, events[:2], site, []string{"coming up"}},
-		"it runs":                  {berth.Task{State: berth.StateRunning, StartedAt: at(0)}, events, site, []string{"runs", "1m30s"}},
-		"it succeeded":             {berth.Task{State: berth.StateSucceeded, StartedAt: at(0), FinishedAt: at(2500 * time.Millisecond)}, events, site, []string{"exit code 0", "2.5s"}},
-		"it was cancelled":         {berth.Task{State: berth.StateCancelled, CancelledAt: at(0)}, events, site, []string{"cancelled on 2026-03-01 12:00:00Z"}},
+		"it waits behind others":   {berth.Task{State: berth.StateQueued, Reason: &full}, events[:1], []string{"500 tasks", "20 wait", "max_pods", "first to come"}},
+		"it waits for its attempt": {berth.Task{State: berth.StateQueued}, events[:4], []string{"tried again", "NodeLost", "in 1s"}},
+		"its pod comes up":         {berth.Task{State: berth.StateLaunching}, events[:2], []string{"coming up"}},
+		"it runs":                  {berth.Task{State: berth.StateRunning, StartedAt: at(0)}, events, []string{"runs", "1m30s"}},
+		"it succeeded":             {berth.Task{State: berth.StateSucceeded, StartedAt: at(0), FinishedAt: at(2500 * time.Millisecond)}, events, []string{"exit code 0", "2.5s"}},
+		"it was cancelled":         {berth.Task{State: berth.StateCancelled, CancelledAt: at(0)}, events, []string{"cancelled on 2026-03-01 12:00:00Z"}},
 	} {
-		got := undiagnosed(&test.task, test.events, test.where, noon.Add(90*time.Second))
+		got := undiagnosed(&test.task, test.events, noon.Add(90*time.Second))
 		for _, word := range test.want {
 			if !strings.Contains(got, word) {
 				t.Errorf("%s: it does not say %q: %s", name, word, got)

@@ -16,8 +16,8 @@ import (
 
 func (a *app) infraCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "check [NAME]", Short: "Connect, and compare what is granted with what Berth needs",
-		Long:              "Connect to an infrastructure and compare, row by row, what is granted with what Berth needs. Ends with exit code 1 when something that tasks need is missing.",
+		Use: "check [NAME]", Short: "Show how an infrastructure stands: access, rights, quotas, rules, ways of a pod",
+		Long:              "Connect to an infrastructure, and write the page that its engineer reads: version, clock, credentials, what is granted, quotas and limits, Pod Security, and what a pod reaches. Nothing is made but a pod that tries its ways, where there is an image for it. Ends with exit code 1 when something that tasks need is missing.",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeInfrastructures,
 		RunE: func(cmd *cobra.Command, args []string) error {

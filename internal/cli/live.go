@@ -126,8 +126,11 @@ func describe(task berth.Task) string {
 			text += fmt.Sprintf(", step %s (%d of %d)", s.Name, i+1, len(task.Steps))
 		}
 	}
-	if d := task.Diagnosis; d != nil {
+	switch d := task.Diagnosis; {
+	case d != nil:
 		text += ": " + string(d.Cause) + ": " + d.Summary
+	case task.State == berth.StateQueued && task.Reason != nil:
+		text += ": " + *task.Reason
 	}
 	return oneLine(text)
 }

@@ -166,6 +166,9 @@ func taskPage(w io.Writer, t berth.Task) {
 	if t.Stale != nil {
 		field("Out of date", *t.Stale)
 	}
+	if t.State == berth.StateQueued && t.Reason != nil && t.Diagnosis == nil {
+		field("Why", *t.Reason)
+	}
 	if d := t.Diagnosis; d != nil {
 		field("Cause", string(d.Cause))
 		field("Summary", d.Summary)

@@ -53,17 +53,13 @@ func (a *app) explain(ctx context.Context, service berth.Service, id string, mes
 	}
 	d := task.Diagnosis
 	forEngineer := d != nil && d.Remedy.By == berth.RemedyByEngineer
-	var where berth.Infrastructure
-	if forEngineer || task.State == berth.StateQueued {
-		where = infrastructureOf(ctx, service, &task)
-	}
 	if forEngineer {
-		text := engineerMessage(&task, where)
+		text := engineerMessage(&task, infrastructureOf(ctx, service, &task))
 		e.Message = &text
 	}
 	switch {
 	case !message:
-		return a.print(e, func(w io.Writer) { explain(w, task, e, where) })
+		return a.print(e, func(w io.Writer) { explain(w, task, e) })
 	case e.Message != nil:
 		_, err := io.WriteString(a.stdout, *e.Message)
 		return err
@@ -89,7 +85,7 @@ func infrastructureOf(ctx context.Context, service berth.Service, task *berth.Ta
 // explainWidth is the width of an explanation, in columns.
 const explainWidth = 80
 
-func explain(w io.Writer, task berth.Task, e explanation, where berth.Infrastructure) {
+func explain(w io.Writer, task berth.Task, e explanation) {
 	const indent = "    "
 	fmt.Fprintf(w, "Task %s %s on %s.\n", task.ID, stands(task.State), task.Infrastructure)
 	if task.Stale != nil {
@@ -107,7 +103,7 @@ func explain(w io.Writer, task berth.Task, e explanation, where berth.Infrastruc
 			}
 		}
 	} else {
-		fmt.Fprintf(w, "\n%s\n", wrap(undiagnosed(&task, e.Timeline, where, time.Now()), "", explainWidth))
+		fmt.Fprintf(w, "\n%s\n", wrap(undiagnosed(&task, e.Timeline, time.Now()), "", explainWidth))
 	}
 	if e.Message != nil {
 		fmt.Fprintf(w, "\nA message to send to the cluster's engineer (berth task explain %s --message):\n\n", task.ID)
@@ -128,7 +124,7 @@ func stands(state berth.TaskState) string {
 }
 
 // undiagnosed says how a task stands that nothing is wrong with.
-func undiagnosed(task *berth.Task, events []berth.Event, where berth.Infrastructure, now time.Time) string {
+func undiagnosed(task *berth.Task, events []berth.Event, now time.Time) string {
 	last := ""
 	if len(events) > 0 {
 		last = events[len(events)-1].Message
@@ -154,11 +150,10 @@ func undiagnosed(task *berth.Task, events []berth.Event, where berth.Infrastruct
 		if len(events) > 0 && events[len(events)-1].Type == berth.EventRetrying {
 			return "It waits to be tried again: " + oneLine(last) + "."
 		}
-		text := "It waits to be let through"
-		if where.LiveTasks > 0 {
-			text += fmt.Sprintf(": %s has %d tasks that have not ended, and %d of them wait", task.Infrastructure, where.LiveTasks, where.QueuedTasks)
+		if task.Reason != nil {
+			return "It " + oneLine(*task.Reason) + ". The first to come is the first to go."
 		}
-		return text + ". limits: max_pods in infra.yml says how many run at a time; the first to come is the first to go."
+		return "It waits to be let through. The first to come is the first to go."
 	case berth.StateLaunching:
 		return "Nothing keeps it from going on: its pod is coming up."
 	}

@@ -41,6 +41,8 @@ func taskTable(w io.Writer, tasks []berth.Task, width func() int) {
 func why(t *berth.Task) string {
 	d := t.Diagnosis
 	switch {
+	case d == nil && t.State == berth.StateQueued && t.Reason != nil:
+		return oneLine(*t.Reason)
 	case d == nil || t.State == berth.StateCancelled:
 		return ""
 	case t.State.Terminal():

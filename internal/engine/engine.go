@@ -235,6 +235,10 @@ func (e *Engine) Present(task berth.Task) berth.Task {
 	}
 	h := l.health.Load()
 	if h.State == berth.InfraReady || h.State == berth.InfraUnknown {
+		if task.State == berth.StateQueued && task.Diagnosis == nil && task.Reason == nil {
+			reason := l.waiting(&task)
+			task.Reason = &reason
+		}
 		return task
 	}
 	task.Stale = &h.Reason

@@ -416,3 +416,15 @@ func TestAPodThatNeitherAListingNorTheWatchShowsIsLookedFor(t *testing.T) {
 		t.Errorf("the task is %s: %v", task.State, task.Diagnosis)
 	}
 }
+
+func TestATaskThatWaitsBehindOthersSaysSo(t *testing.T) {
+	c := newCluster()
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{Limits: berth.Limits{MaxPods: 1}})
+	first, second := p.submit(nil), p.submit(nil)
+	waits := p.until(second.ID, func(t berth.Task) bool { return t.State == berth.StateQueued && t.Reason != nil })
+	if want := "waits to be let through: here runs 1 tasks, which is as many as it may (limits: max_pods), and 1 wait"; *waits.Reason != want {
+		t.Errorf("it says %q, want %q", *waits.Reason, want)
+	}
+	c.ends(*p.until(first.ID, func(t berth.Task) bool { return t.Pod != nil }).Pod, 0)
+	p.until(second.ID, func(t berth.Task) bool { return t.State != berth.StateQueued && t.Reason == nil })
+}

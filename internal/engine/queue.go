@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -125,6 +126,22 @@ func (l *loop) enqueue(life *berth.Life) {
 		return
 	}
 	l.queue.add(id)
+}
+
+// waiting says what a queued task waits for that nothing is wrong with.
+func (l *loop) waiting(task *berth.Task) string {
+	limit := berth.DefaultLimits.MaxPods
+	if current := l.current.Load(); current != nil && current.config.Limits.MaxPods > 0 {
+		limit = current.config.Limits.MaxPods
+	}
+	c := l.counts.Load()
+	switch runs := c.live - c.queued; {
+	case runs >= limit:
+		return fmt.Sprintf("waits to be let through: %s runs %d tasks, which is as many as it may (limits: max_pods), and %d wait", l.name, runs, c.queued)
+	case task.Attempt > 0:
+		return "waits for its next attempt"
+	}
+	return "waits to be let through"
 }
 
 // after posts an input once a time has passed.

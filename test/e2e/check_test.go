@@ -6,12 +6,14 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/util/retry"
@@ -160,6 +162,7 @@ func (s *site) withoutRight(verb, resource string) {
 		for i := range role.Rules {
 			role.Rules[i].Verbs = without(role.Rules[i], verb, resource)
 		}
+		role.Rules = slices.DeleteFunc(role.Rules, func(rule rbacv1.PolicyRule) bool { return len(rule.Verbs) == 0 })
 		_, err = admin.RbacV1().Roles(s.namespace).Update(s.t.Context(), role, metav1.UpdateOptions{})
 		return err
 	})
