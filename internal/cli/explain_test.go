@@ -86,13 +86,13 @@ func TestAnExplanationTellsAttemptsApart(t *testing.T) {
 
 func TestWhatIsSaidOfATaskThatNothingIsWrongWith(t *testing.T) {
 	at := func(d time.Duration) *time.Time { when := noon.Add(d); return &when }
-	full := "waits to be let through: site-a runs 500 tasks, which is as many as it may (limits: max_pods), and 20 wait"
+	full := "waits to be let through: 500 of at most 500 tasks run on site-a (limits: max_pods), 20 queued"
 	for name, test := range map[string]struct {
 		task   berth.Task
 		events []berth.Event
 		want   []string
 	}{
-		"it waits behind others":   {berth.Task{State: berth.StateQueued, Reason: &full}, events[:1], []string{"500 tasks", "20 wait", "max_pods", "first to come"}},
+		"it waits behind others":   {berth.Task{State: berth.StateQueued, Reason: &full}, events[:1], []string{"500 of at most 500 tasks", "20 queued", "max_pods", "first to come"}},
 		"it waits for its attempt": {berth.Task{State: berth.StateQueued}, events[:4], []string{"tried again", "NodeLost", "in 1s"}},
 		"its pod comes up":         {berth.Task{State: berth.StateLaunching}, events[:2], []string{"coming up"}},
 		"it runs":                  {berth.Task{State: berth.StateRunning, StartedAt: at(0)}, events, []string{"runs", "1m30s"}},

@@ -422,7 +422,7 @@ func TestATaskThatWaitsBehindOthersSaysSo(t *testing.T) {
 	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{Limits: berth.Limits{MaxPods: 1}})
 	first, second := p.submit(nil), p.submit(nil)
 	waits := p.until(second.ID, func(t berth.Task) bool { return t.State == berth.StateQueued && t.Reason != nil })
-	if want := "waits to be let through: here runs 1 tasks, which is as many as it may (limits: max_pods), and 1 wait"; *waits.Reason != want {
+	if want := "waits to be let through: 1 of at most 1 tasks run on here (limits: max_pods), 1 queued"; *waits.Reason != want {
 		t.Errorf("it says %q, want %q", *waits.Reason, want)
 	}
 	c.ends(*p.until(first.ID, func(t berth.Task) bool { return t.Pod != nil }).Pod, 0)

@@ -137,7 +137,7 @@ func (l *loop) waiting(task *berth.Task) string {
 	c := l.counts.Load()
 	switch runs := c.live - c.queued; {
 	case runs >= limit:
-		return fmt.Sprintf("waits to be let through: %s runs %d tasks, which is as many as it may (limits: max_pods), and %d wait", l.name, runs, c.queued)
+		return fmt.Sprintf("waits to be let through: %d of at most %d tasks run on %s (limits: max_pods), %d queued", runs, limit, l.name, c.queued)
 	case task.Attempt > 0:
 		return "waits for its next attempt"
 	}
