@@ -96,7 +96,7 @@ func explain(w io.Writer, task berth.Task, e explanation) {
 		if d.Remedy.Text != "" {
 			fmt.Fprintf(w, "\nWhat to do (%s):\n%s\n", d.Remedy.By, wrap(d.Remedy.Text, indent, explainWidth))
 		}
-		if len(d.Evidence) > 0 {
+		if len(d.Evidence) > 0 && e.Message == nil { // a message has it
 			fmt.Fprintln(w, "\nEvidence:")
 			for _, evidence := range d.Evidence {
 				fmt.Fprintf(w, "    %s:\n%s\n", clean(evidence.Source), wrap(evidence.Text, indent+"    ", explainWidth))
@@ -106,7 +106,7 @@ func explain(w io.Writer, task berth.Task, e explanation) {
 		fmt.Fprintf(w, "\n%s\n", wrap(undiagnosed(&task, e.Timeline, time.Now()), "", explainWidth))
 	}
 	if e.Message != nil {
-		fmt.Fprintf(w, "\nA message to send to the cluster's engineer (berth task explain %s --message):\n\n", task.ID)
+		fmt.Fprintf(w, "\nA message to send to the cluster's engineer, with the evidence\n(berth task explain %s --message):\n\n", task.ID)
 		quote(w, *e.Message)
 	}
 	timeline(w, e.Timeline)
