@@ -104,7 +104,7 @@ func (l *Life) Admit(now time.Time) []Event {
 	l.Attempts = append(l.Attempts, Attempt{Number: number, Pod: pod, IntendedAt: now.UTC(), GraceFrom: now.UTC(), Steps: pendingSteps(l.Task.Spec.Steps)})
 	l.Task.Attempt, l.Task.Pod, l.Task.Node = number, &pod, nil
 	l.Task.State = StateLaunching
-	l.Task.StartedAt, l.Task.ExitCode, l.Task.Reason = nil, nil, nil
+	l.Task.StartedAt, l.Task.ExitCode, l.Task.Reason, l.Task.Usage = nil, nil, nil, Usage{}
 	l.Task.Steps = append([]StepStatus{}, pendingSteps(l.Task.Spec.Steps)...)
 	events := []Event{l.event(EventAdmitted, now, "as pod "+pod)}
 	return append(events, l.clear(now)...)
@@ -297,6 +297,10 @@ func (l *Life) end(a *Attempt, o Outcome, now time.Time) []Event {
 		a.Steps, a.Outcome.Steps = o.Steps, nil
 		l.Task.Steps = a.Steps
 	}
+	if o.Usage != nil {
+		a.Usage, a.Outcome.Usage = o.Usage, nil
+		l.Task.Usage = o.Usage.Usage
+	}
 	if o.Reason != "" {
 		l.Task.Reason = &a.Outcome.Reason
 	}
@@ -345,6 +349,19 @@ func (l *Life) finish(state TaskState, now time.Time) []Event {
 		l.Task.Reason = &reason
 	}
 	return []Event{l.event(event, now, message)}
+}
+
+// Measured records what an attempt that has ended used, by what was measured
+// while it ran, or why nothing was. What its agent counted stands.
+func (l *Life) Measured(number int, u AttemptUsage) {
+	a := l.ByNumber(number)
+	if a == nil || a.Outcome == nil || a.Usage != nil {
+		return
+	}
+	a.Usage = &u
+	if number == l.Task.Attempt {
+		l.Task.Usage = u.Usage
+	}
 }
 
 // LogsKept records that an attempt's log is stored as far as it can be had.

@@ -42,6 +42,10 @@ type Service interface {
 	// it is there or is known to be lost.
 	TaskLogs(ctx context.Context, id string, query LogQuery) iter.Seq2[LogChunk, error]
 
+	// TaskMetrics returns what a task's attempt used, sampled while it ran, and
+	// what its agent counted. CodeNotFound for an attempt that there isn't.
+	TaskMetrics(ctx context.Context, id string, query MetricsQuery) (TaskMetrics, error)
+
 	// CancelTask stores that a task is to be cancelled. It returns at once;
 	// WatchTask tells when it has ended. On an ended task it does nothing.
 	CancelTask(ctx context.Context, id string) (Task, error)

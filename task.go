@@ -86,12 +86,6 @@ type Submission struct {
 	NoPreflight bool
 }
 
-// Usage is what a task used; nil values were not measured.
-type Usage struct {
-	CPUSeconds      *float64 `json:"cpuSeconds"`
-	MemoryPeakBytes *int64   `json:"memoryPeakBytes"`
-}
-
 // Task is one thing to run to its end, and what became of it. Its JSON form is
 // the contract of -o json: absent values are null, times RFC 3339 in UTC.
 type Task struct {
@@ -109,7 +103,7 @@ type Task struct {
 	CreatedAt      time.Time       `json:"createdAt"`
 	StartedAt      *time.Time      `json:"startedAt"`  // of the last attempt's main container
 	FinishedAt     *time.Time      `json:"finishedAt"` // of the task
-	Usage          Usage           `json:"usage"`
+	Usage          Usage           `json:"usage"`      // of the last attempt
 	Owner          string          `json:"owner"`
 	Pod            *string         `json:"pod"`  // of the last attempt
 	Node           *string         `json:"node"` // of the last attempt

@@ -26,6 +26,16 @@ type Event struct {
 	Step       int               `json:"step,omitempty"` // from 1 on
 	Status     *berth.StepStatus `json:"status,omitempty"`
 	Completion *Completion       `json:"completion,omitempty"`
+	Usage      *Usage            `json:"usage,omitempty"` // of a heartbeat
+}
+
+// Usage is what the agent's container has used since it began, as its cgroup
+// tells; nil is what the kernel doesn't tell.
+type Usage struct {
+	CPUSeconds       *float64 `json:"cpuSeconds,omitempty"`
+	ThrottledSeconds *float64 `json:"throttledSeconds,omitempty"` // held back at its CPU limit
+	MemoryBytes      *int64   `json:"memoryBytes,omitempty"`      // now: without file cache that isn't in use
+	MemoryPeakBytes  *int64   `json:"memoryPeakBytes,omitempty"`  // with file cache
 }
 
 // Completion is how the agent's work ended: the end of the attempt.
@@ -35,6 +45,7 @@ type Completion struct {
 	Result   json.RawMessage    `json:"result,omitempty"` // of a function that succeeded
 	Fault    *Fault             `json:"fault,omitempty"`  // why it failed, where the exit code doesn't tell
 	Steps    []berth.StepStatus `json:"steps,omitempty"`
+	Usage    *Usage             `json:"usage,omitempty"` // all of it
 
 	// Deferred: the program was killed, or the agent was told to end, and why
 	// is for the container's own status to say (out of memory, over its time).
@@ -44,7 +55,17 @@ type Completion struct {
 // Outcome puts a completion into the domain's terms, with the diagnosis of it.
 func (c *Completion) Outcome(d *berth.Diagnosis) *berth.Outcome {
 	code := c.ExitCode
-	return &berth.Outcome{ExitCode: &code, Diagnosis: d, Result: c.Result, Steps: c.Steps}
+	return &berth.Outcome{ExitCode: &code, Diagnosis: d, Result: c.Result, Steps: c.Steps, Usage: c.Usage.total()}
+}
+
+// total puts what an agent counted into the domain's terms; nil when it is
+// nothing, or can't be.
+func (u *Usage) total() *berth.AttemptUsage {
+	if u == nil || u.CPUSeconds == nil && u.MemoryPeakBytes == nil || u.CPUSeconds != nil && *u.CPUSeconds < 0 || u.MemoryPeakBytes != nil && *u.MemoryPeakBytes < 0 {
+		return nil
+	}
+	source := berth.UsageFromAgent
+	return &berth.AttemptUsage{Usage: berth.Usage{CPUSeconds: u.CPUSeconds, MemoryPeakBytes: u.MemoryPeakBytes, Source: &source}, ThrottledSeconds: u.ThrottledSeconds}
 }
 
 // Fault is a failure that only the agent could see.

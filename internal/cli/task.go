@@ -22,7 +22,7 @@ func (a *app) taskCommand() *cobra.Command {
 		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.taskListCommand(), a.taskGetCommand(), a.taskWaitCommand(), a.taskLogsCommand(),
-		a.taskExplainCommand(), a.taskEventsCommand(), a.taskCancelCommand())
+		a.taskMetricsCommand(), a.taskExplainCommand(), a.taskEventsCommand(), a.taskCancelCommand())
 	for _, sub := range cmd.Commands() {
 		if sub.Name() != "list" {
 			sub.ValidArgsFunction = a.completeTasks
@@ -159,6 +159,12 @@ func taskPage(w io.Writer, t berth.Task) {
 		if t.Result != nil {
 			field("Result", string(plain(t.Result)))
 		}
+	}
+	if t.Usage.CPUSeconds != nil {
+		field("CPU used", cpuSeconds(*t.Usage.CPUSeconds))
+	}
+	if t.Usage.MemoryPeakBytes != nil {
+		field("Memory peak", berth.FormatBytes(*t.Usage.MemoryPeakBytes))
 	}
 	for i, s := range t.Steps {
 		field(fmt.Sprintf("Step %d", i+1), describeStep(s))

@@ -269,6 +269,14 @@ func (h *Host) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter.S
 	}
 }
 
+func (h *Host) TaskMetrics(ctx context.Context, id string, q berth.MetricsQuery) (berth.TaskMetrics, error) {
+	h.settle(ctx)
+	if _, err := h.visible(ctx, id); err != nil {
+		return berth.TaskMetrics{}, err
+	}
+	return h.engine.Metrics(ctx, id, q.Attempt)
+}
+
 func (h *Host) CancelTask(ctx context.Context, id string) (berth.Task, error) {
 	task, err := h.visible(ctx, id)
 	if err != nil {

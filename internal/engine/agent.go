@@ -44,7 +44,8 @@ func (e *Engine) Told(ctx context.Context, report agent.Report) error {
 	case a == nil || a.Pod != report.Pod || a.Outcome != nil || life.Settled():
 		return ErrOver
 	case onlyHeartbeats(report.Events):
-		return nil // that it came is all there is to it
+		l.meters.told(report.Pod, report.Events)
+		return nil // nothing of it changes the life
 	}
 	var answer error
 	if err := e.ask(ctx, l, report.Task, func(s *step, r reply) {

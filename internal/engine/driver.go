@@ -55,6 +55,11 @@ type Driver interface {
 	// with its time.
 	Logs(ctx context.Context, pod string, since time.Time, follow bool) (io.ReadCloser, error)
 
+	// Usage tells, by pod, what the main containers of the instance's running
+	// pods use; those of which nothing is known yet are left out. An error that
+	// is an *Unmetered says that nothing can be known for a while.
+	Usage(ctx context.Context) (map[string]berth.Reading, error)
+
 	// Identity tells what the infrastructure is: the UID of its namespace.
 	// Empty without an error where that can't be asked. Errors are a *Refusal.
 	Identity(ctx context.Context) (string, error)
@@ -93,6 +98,12 @@ const (
 	DeletionGoing                   // it has still to end, and goes away by itself then
 	DeletionStopped                 // it ends, and stays until it is deleted once more: its outcome and log can be read
 )
+
+// Unmetered says why an infrastructure doesn't tell what its pods use: it is
+// not granted, or there is nobody who measures.
+type Unmetered struct{ Reason string }
+
+func (u *Unmetered) Error() string { return u.Reason }
 
 // Order is what a driver needs to make the pod of an attempt.
 type Order struct {
@@ -202,6 +213,9 @@ type Store interface {
 	Life(ctx context.Context, id string) (*berth.Life, error)
 	ByKey(ctx context.Context, key string) (*berth.Life, error)
 	Live(ctx context.Context, infrastructure string) ([]*berth.Life, error)
+	SaveMeters(ctx context.Context, metered []berth.Metered) error
+	Meters(ctx context.Context, tasks []string) ([]berth.Metered, error)
+	Metered(ctx context.Context, taskID string, attempt int) (*berth.Metered, error)
 	Identity(ctx context.Context, name string) (address, identity string, err error)
 	SetIdentity(ctx context.Context, name, address, identity string, now time.Time) error
 }

@@ -111,7 +111,18 @@ func (e *Engine) Start(ctx context.Context, config berth.InfrastructureConfig, d
 		if err != nil {
 			return err
 		}
+		var running []string
+		for _, life := range lives {
+			if life.Task.State == berth.StateRunning {
+				running = append(running, life.Task.ID)
+			}
+		}
+		metered, err := e.store.Meters(ctx, running)
+		if err != nil {
+			return err
+		}
 		l = newLoop(e, config.Name)
+		l.meters.resume(metered)
 		e.loops[config.Name] = l
 		for _, life := range lives {
 			e.hub.publish(life)
@@ -124,6 +135,8 @@ func (e *Engine) Start(ctx context.Context, config berth.InfrastructureConfig, d
 		})
 		e.wg.Add(1)
 		go func() { defer e.wg.Done(); l.run(e.ctx) }()
+		e.wg.Add(1)
+		go func() { defer e.wg.Done(); l.meters.run(e.ctx) }()
 	}
 	l.inbox.post(func(s *step) { s.reach(e.ctx, config, driver) })
 	return nil
@@ -223,8 +236,9 @@ func (e *Engine) life(ctx context.Context, id string) (*berth.Life, error) {
 	return e.store.Life(ctx, id)
 }
 
-// Present adds to a stored task what is known of its infrastructure: a task
-// that waits for a cluster out of reach says so.
+// Present adds to a stored task what is known of it now: what it has used so
+// far, and of its infrastructure: a task that waits for a cluster out of reach
+// says so.
 func (e *Engine) Present(task berth.Task) berth.Task {
 	if task.State.Terminal() {
 		return task
@@ -232,6 +246,9 @@ func (e *Engine) Present(task berth.Task) berth.Task {
 	l := e.loop(task.Infrastructure)
 	if l == nil {
 		return task
+	}
+	if task.State == berth.StateRunning && task.Pod != nil {
+		task.Usage = l.meters.total(*task.Pod, time.Time{}).Usage
 	}
 	h := l.health.Load()
 	if h.State == berth.InfraReady || h.State == berth.InfraUnknown {

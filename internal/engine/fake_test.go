@@ -38,10 +38,13 @@ type cluster struct {
 	logText     string
 	quota       chan struct{}
 	next        int
+	asked       int // what pods use
+	readings    func() map[string]berth.Reading
+	usageErr    error
 }
 
 func newCluster() *cluster {
-	return &cluster{pods: map[string]berth.Observation{}, foreign: map[string]bool{}, identity: "ns-uid", quota: make(chan struct{}, 10)}
+	return &cluster{pods: map[string]berth.Observation{}, foreign: map[string]bool{}, identity: "ns-uid", quota: make(chan struct{}, 10), readings: func() map[string]berth.Reading { return nil }}
 }
 
 func (c *cluster) Watch(ctx context.Context, sink Sink) {
@@ -167,6 +170,13 @@ func (c *cluster) Server() string                          { return "https://clu
 func (c *cluster) Version(context.Context) (string, error) { return "v1.34.4", nil }
 func (c *cluster) Check(context.Context) (berth.InfrastructureCheck, error) {
 	return berth.InfrastructureCheck{}, nil
+}
+
+func (c *cluster) Usage(context.Context) (map[string]berth.Reading, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked++
+	return c.readings(), c.usageErr
 }
 
 func (c *cluster) WatchQuota(ctx context.Context, changed func()) error {

@@ -38,6 +38,7 @@ type loop struct {
 	present   map[string]string      // by pod: UID of what the last listing showed
 	listed    bool
 	quota     quotaWatch
+	meters    *meters       // shared
 	connected chan struct{} // shared; closed at the first answer or failure of this driver
 
 	health       atomic.Pointer[Health]      // shared
@@ -79,6 +80,7 @@ func newLoop(e *Engine, name string) *loop {
 		connected:   make(chan struct{}),
 		createSlots: make(chan struct{}, createLimit), deleteSlots: make(chan struct{}, deleteLimit), logSlots: make(chan struct{}, logLimit),
 	}
+	l.meters = newMeters(l)
 	l.health.Store(&Health{State: berth.InfraUnknown})
 	l.counts.Store(&counts{})
 	return l
@@ -141,6 +143,7 @@ func (l *loop) committed(life *berth.Life) {
 	} else {
 		delete(l.open, id)
 	}
+	l.meters.see(life)
 	if life.Settled() {
 		delete(l.lives, id)
 		for i := range life.Attempts {
@@ -167,6 +170,7 @@ func (l *loop) adopt(life *berth.Life) {
 		l.unended++
 	}
 	l.engine.hub.publish(life)
+	l.meters.see(life)
 	if life.Open() != nil {
 		l.open[id] = true
 	}
@@ -181,6 +185,7 @@ func (l *loop) reach(ctx context.Context, config berth.InfrastructureConfig, dri
 		l.stopDriver()
 	}
 	l.config, l.driver, l.listed = config, driver, false
+	l.meters.reset()
 	l.queue.limit(config.Limits)
 	l.current.Store(&driverInUse{driver, config})
 	ctx, l.stopDriver = context.WithCancel(ctx)

@@ -142,6 +142,10 @@ func (s *step) consequences(id string) {
 	}
 	for i := range life.Attempts {
 		a := &life.Attempts[i]
+		if a.Outcome != nil && a.Usage == nil && !a.StartedAt.IsZero() {
+			number, used := a.Number, s.meters.total(a.Pod, a.EndedAt)
+			s.apply(id, func(l *berth.Life) []berth.Event { l.Measured(number, used); return nil })
+		}
 		c := s.calls[a.Pod]
 		if a.Removed && a.Logs == berth.LogsOpen && (c == nil || c.follower == nil) {
 			state, number := berth.LogsIncomplete, a.Number

@@ -86,6 +86,7 @@ func (c *Client) Check(ctx context.Context) (berth.InfrastructureCheck, error) {
 	}
 	check.Add("", rows...)
 	check.Add(berth.CheckNamespace, c.checkLimits(ctx)...)
+	check.Add(berth.CheckNamespace, c.checkMetrics(ctx)...)
 	return check, nil
 }
 

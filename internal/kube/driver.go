@@ -29,6 +29,7 @@ type Driver struct {
 	reports  *reports
 	pull     pullSecret
 	nonRoot  atomic.Bool // the namespace was found to want it
+	metered  atomic.Bool // what pods use was found to be granted
 
 	passes     *passes       // of preflights
 	preflights chan struct{} // slots for them

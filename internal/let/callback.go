@@ -116,7 +116,8 @@ func (c *callback) close() {
 
 func (c *callback) run() {
 	defer close(c.done)
-	heartbeat := max(c.order.Callback.Heartbeat, time.Second)
+	heartbeat := time.NewTicker(max(c.order.Callback.Heartbeat, time.Second)) // also between events: it measures
+	defer heartbeat.Stop()
 	wait := 100 * time.Millisecond
 	last := c.last
 	for {
@@ -127,8 +128,8 @@ func (c *callback) run() {
 				return
 			case <-c.wake:
 				continue
-			case <-time.After(heartbeat):
-				batch = []agent.Event{{Type: berth.EventHeartbeat, At: time.Now().UTC()}}
+			case <-heartbeat.C:
+				batch = []agent.Event{{Type: berth.EventHeartbeat, At: time.Now().UTC(), Usage: ownCgroups.read()}}
 			}
 		}
 		switch c.post(batch) {

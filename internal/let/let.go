@@ -87,6 +87,7 @@ func Run(order *agent.Order, environ []string) int {
 		c = &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: "The agent was given nothing to do."}}
 	}
 	c.EndedAt = time.Now().UTC()
+	c.Usage = ownCgroups.total()
 	if p.stopped() {
 		c.Deferred = true // why it was told to stop is for the cluster to say
 	}

@@ -76,8 +76,7 @@ var All = []Permission{
 
 	{Profile: Renewal, Verb: "create", Resource: "serviceaccounts", Subresource: "token", OnlyItself: true, Required: true, For: "to renew its own token before it expires"},
 
-	{Profile: Metrics, Verb: "get", Group: "metrics.k8s.io", Resource: "pods", Required: true, For: "to show what a task uses"},
-	{Profile: Metrics, Verb: "list", Group: "metrics.k8s.io", Resource: "pods", Required: true, For: "to show what all tasks use"},
+	{Profile: Metrics, Verb: "list", Group: "metrics.k8s.io", Resource: "pods", Required: true, For: "to measure what tasks use"},
 }
 
 // Of returns the permissions of profiles, in the order of the table.

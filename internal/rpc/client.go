@@ -141,6 +141,10 @@ func (c *Client) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter
 	})
 }
 
+func (c *Client) TaskMetrics(ctx context.Context, id string, q berth.MetricsQuery) (berth.TaskMetrics, error) {
+	return call(ctx, c.rpc.GetTaskMetrics, &pb.GetTaskMetricsRequest{Id: id, Attempt: int32(q.Attempt)}, toMetrics)
+}
+
 func (c *Client) CancelTask(ctx context.Context, id string) (berth.Task, error) {
 	return call(ctx, c.rpc.CancelTask, &pb.CancelTaskRequest{Id: id}, func(m *pb.CancelTaskResponse) berth.Task { return toTask(m.GetTask()) })
 }

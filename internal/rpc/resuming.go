@@ -156,6 +156,10 @@ func (r *Resuming) TaskLogs(ctx context.Context, id string, q berth.LogQuery) it
 		func(c berth.LogChunk) { q.Attempt, q.Offset, q.Tail = c.Attempt, c.Offset, 0 })
 }
 
+func (r *Resuming) TaskMetrics(ctx context.Context, id string, q berth.MetricsQuery) (berth.TaskMetrics, error) {
+	return do(ctx, r, func(s berth.Service) (berth.TaskMetrics, error) { return s.TaskMetrics(ctx, id, q) })
+}
+
 func (r *Resuming) CancelTask(ctx context.Context, id string) (berth.Task, error) {
 	return do(ctx, r, func(s berth.Service) (berth.Task, error) { return s.CancelTask(ctx, id) })
 }

@@ -81,6 +81,11 @@ func (s *server) TaskLogs(ctx context.Context, r *connect.Request[pb.TaskLogsReq
 	})
 }
 
+func (s *server) GetTaskMetrics(ctx context.Context, r *connect.Request[pb.GetTaskMetricsRequest]) (*connect.Response[pb.GetTaskMetricsResponse], error) {
+	metrics, err := s.service.TaskMetrics(ctx, r.Msg.GetId(), berth.MetricsQuery{Attempt: int(r.Msg.GetAttempt())})
+	return connect.NewResponse(fromMetrics(&metrics)), toWire(err)
+}
+
 func (s *server) CancelTask(ctx context.Context, r *connect.Request[pb.CancelTaskRequest]) (*connect.Response[pb.CancelTaskResponse], error) {
 	task, err := s.service.CancelTask(ctx, r.Msg.GetId())
 	return connect.NewResponse(&pb.CancelTaskResponse{Task: fromTask(&task)}), toWire(err)

@@ -658,6 +658,7 @@ type Usage struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	CpuSeconds      *float64               `protobuf:"fixed64,1,opt,name=cpu_seconds,json=cpuSeconds,proto3,oneof" json:"cpu_seconds,omitempty"`
 	MemoryPeakBytes *int64                 `protobuf:"varint,2,opt,name=memory_peak_bytes,json=memoryPeakBytes,proto3,oneof" json:"memory_peak_bytes,omitempty"`
+	Source          *string                `protobuf:"bytes,3,opt,name=source,proto3,oneof" json:"source,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -704,6 +705,13 @@ func (x *Usage) GetMemoryPeakBytes() int64 {
 		return *x.MemoryPeakBytes
 	}
 	return 0
+}
+
+func (x *Usage) GetSource() string {
+	if x != nil && x.Source != nil {
+		return *x.Source
+	}
+	return ""
 }
 
 type Task struct {
@@ -1868,6 +1876,410 @@ func (x *CancelTaskResponse) GetTask() *Task {
 	return nil
 }
 
+type Sample struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	CpuSeconds    float64                `protobuf:"fixed64,2,opt,name=cpu_seconds,json=cpuSeconds,proto3" json:"cpu_seconds,omitempty"` // since the attempt began
+	MemoryBytes   int64                  `protobuf:"varint,3,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sample) Reset() {
+	*x = Sample{}
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sample) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sample) ProtoMessage() {}
+
+func (x *Sample) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sample.ProtoReflect.Descriptor instead.
+func (*Sample) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Sample) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Sample) GetCpuSeconds() float64 {
+	if x != nil {
+		return x.CpuSeconds
+	}
+	return 0
+}
+
+func (x *Sample) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+type CPUUse struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Seconds          *float64               `protobuf:"fixed64,1,opt,name=seconds,proto3,oneof" json:"seconds,omitempty"`
+	Mean             *float64               `protobuf:"fixed64,2,opt,name=mean,proto3,oneof" json:"mean,omitempty"`
+	Peak             *float64               `protobuf:"fixed64,3,opt,name=peak,proto3,oneof" json:"peak,omitempty"`
+	Request          *float64               `protobuf:"fixed64,4,opt,name=request,proto3,oneof" json:"request,omitempty"`
+	Limit            *float64               `protobuf:"fixed64,5,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	ThrottledSeconds *float64               `protobuf:"fixed64,6,opt,name=throttled_seconds,json=throttledSeconds,proto3,oneof" json:"throttled_seconds,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *CPUUse) Reset() {
+	*x = CPUUse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CPUUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CPUUse) ProtoMessage() {}
+
+func (x *CPUUse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CPUUse.ProtoReflect.Descriptor instead.
+func (*CPUUse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *CPUUse) GetSeconds() float64 {
+	if x != nil && x.Seconds != nil {
+		return *x.Seconds
+	}
+	return 0
+}
+
+func (x *CPUUse) GetMean() float64 {
+	if x != nil && x.Mean != nil {
+		return *x.Mean
+	}
+	return 0
+}
+
+func (x *CPUUse) GetPeak() float64 {
+	if x != nil && x.Peak != nil {
+		return *x.Peak
+	}
+	return 0
+}
+
+func (x *CPUUse) GetRequest() float64 {
+	if x != nil && x.Request != nil {
+		return *x.Request
+	}
+	return 0
+}
+
+func (x *CPUUse) GetLimit() float64 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *CPUUse) GetThrottledSeconds() float64 {
+	if x != nil && x.ThrottledSeconds != nil {
+		return *x.ThrottledSeconds
+	}
+	return 0
+}
+
+type MemoryUse struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	MeanBytes           *int64                 `protobuf:"varint,1,opt,name=mean_bytes,json=meanBytes,proto3,oneof" json:"mean_bytes,omitempty"`
+	PeakBytes           *int64                 `protobuf:"varint,2,opt,name=peak_bytes,json=peakBytes,proto3,oneof" json:"peak_bytes,omitempty"`
+	WorkingSetPeakBytes *int64                 `protobuf:"varint,3,opt,name=working_set_peak_bytes,json=workingSetPeakBytes,proto3,oneof" json:"working_set_peak_bytes,omitempty"`
+	RequestBytes        *int64                 `protobuf:"varint,4,opt,name=request_bytes,json=requestBytes,proto3,oneof" json:"request_bytes,omitempty"`
+	LimitBytes          *int64                 `protobuf:"varint,5,opt,name=limit_bytes,json=limitBytes,proto3,oneof" json:"limit_bytes,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *MemoryUse) Reset() {
+	*x = MemoryUse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemoryUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemoryUse) ProtoMessage() {}
+
+func (x *MemoryUse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemoryUse.ProtoReflect.Descriptor instead.
+func (*MemoryUse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *MemoryUse) GetMeanBytes() int64 {
+	if x != nil && x.MeanBytes != nil {
+		return *x.MeanBytes
+	}
+	return 0
+}
+
+func (x *MemoryUse) GetPeakBytes() int64 {
+	if x != nil && x.PeakBytes != nil {
+		return *x.PeakBytes
+	}
+	return 0
+}
+
+func (x *MemoryUse) GetWorkingSetPeakBytes() int64 {
+	if x != nil && x.WorkingSetPeakBytes != nil {
+		return *x.WorkingSetPeakBytes
+	}
+	return 0
+}
+
+func (x *MemoryUse) GetRequestBytes() int64 {
+	if x != nil && x.RequestBytes != nil {
+		return *x.RequestBytes
+	}
+	return 0
+}
+
+func (x *MemoryUse) GetLimitBytes() int64 {
+	if x != nil && x.LimitBytes != nil {
+		return *x.LimitBytes
+	}
+	return 0
+}
+
+type GetTaskMetricsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Attempt       int32                  `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTaskMetricsRequest) Reset() {
+	*x = GetTaskMetricsRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTaskMetricsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTaskMetricsRequest) ProtoMessage() {}
+
+func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTaskMetricsRequest.ProtoReflect.Descriptor instead.
+func (*GetTaskMetricsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *GetTaskMetricsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *GetTaskMetricsRequest) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+type GetTaskMetricsResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	TaskId         string                 `protobuf:"bytes,1,opt,name=task_id,json=taskId,proto3" json:"task_id,omitempty"`
+	State          string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	Attempt        int32                  `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	StartedAt      *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	EndedAt        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	Source         *string                `protobuf:"bytes,6,opt,name=source,proto3,oneof" json:"source,omitempty"`
+	SampleInterval *durationpb.Duration   `protobuf:"bytes,7,opt,name=sample_interval,json=sampleInterval,proto3" json:"sample_interval,omitempty"`
+	Cpu            *CPUUse                `protobuf:"bytes,8,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	Memory         *MemoryUse             `protobuf:"bytes,9,opt,name=memory,proto3" json:"memory,omitempty"`
+	Samples        []*Sample              `protobuf:"bytes,10,rep,name=samples,proto3" json:"samples,omitempty"`
+	Advice         []string               `protobuf:"bytes,11,rep,name=advice,proto3" json:"advice,omitempty"`
+	Note           *string                `protobuf:"bytes,12,opt,name=note,proto3,oneof" json:"note,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *GetTaskMetricsResponse) Reset() {
+	*x = GetTaskMetricsResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTaskMetricsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTaskMetricsResponse) ProtoMessage() {}
+
+func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTaskMetricsResponse.ProtoReflect.Descriptor instead.
+func (*GetTaskMetricsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *GetTaskMetricsResponse) GetTaskId() string {
+	if x != nil {
+		return x.TaskId
+	}
+	return ""
+}
+
+func (x *GetTaskMetricsResponse) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *GetTaskMetricsResponse) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *GetTaskMetricsResponse) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *GetTaskMetricsResponse) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+func (x *GetTaskMetricsResponse) GetSource() string {
+	if x != nil && x.Source != nil {
+		return *x.Source
+	}
+	return ""
+}
+
+func (x *GetTaskMetricsResponse) GetSampleInterval() *durationpb.Duration {
+	if x != nil {
+		return x.SampleInterval
+	}
+	return nil
+}
+
+func (x *GetTaskMetricsResponse) GetCpu() *CPUUse {
+	if x != nil {
+		return x.Cpu
+	}
+	return nil
+}
+
+func (x *GetTaskMetricsResponse) GetMemory() *MemoryUse {
+	if x != nil {
+		return x.Memory
+	}
+	return nil
+}
+
+func (x *GetTaskMetricsResponse) GetSamples() []*Sample {
+	if x != nil {
+		return x.Samples
+	}
+	return nil
+}
+
+func (x *GetTaskMetricsResponse) GetAdvice() []string {
+	if x != nil {
+		return x.Advice
+	}
+	return nil
+}
+
+func (x *GetTaskMetricsResponse) GetNote() string {
+	if x != nil && x.Note != nil {
+		return *x.Note
+	}
+	return ""
+}
+
 type Infrastructure struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1887,7 +2299,7 @@ type Infrastructure struct {
 
 func (x *Infrastructure) Reset() {
 	*x = Infrastructure{}
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +2311,7 @@ func (x *Infrastructure) String() string {
 func (*Infrastructure) ProtoMessage() {}
 
 func (x *Infrastructure) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2324,7 @@ func (x *Infrastructure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Infrastructure.ProtoReflect.Descriptor instead.
 func (*Infrastructure) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Infrastructure) GetName() string {
@@ -2000,7 +2412,7 @@ type ListInfrastructuresRequest struct {
 
 func (x *ListInfrastructuresRequest) Reset() {
 	*x = ListInfrastructuresRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2012,7 +2424,7 @@ func (x *ListInfrastructuresRequest) String() string {
 func (*ListInfrastructuresRequest) ProtoMessage() {}
 
 func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2025,7 +2437,7 @@ func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresRequest.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
 }
 
 type ListInfrastructuresResponse struct {
@@ -2037,7 +2449,7 @@ type ListInfrastructuresResponse struct {
 
 func (x *ListInfrastructuresResponse) Reset() {
 	*x = ListInfrastructuresResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2049,7 +2461,7 @@ func (x *ListInfrastructuresResponse) String() string {
 func (*ListInfrastructuresResponse) ProtoMessage() {}
 
 func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2062,7 +2474,7 @@ func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresResponse.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListInfrastructuresResponse) GetInfrastructures() []*Infrastructure {
@@ -2085,7 +2497,7 @@ type CheckRow struct {
 
 func (x *CheckRow) Reset() {
 	*x = CheckRow{}
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2097,7 +2509,7 @@ func (x *CheckRow) String() string {
 func (*CheckRow) ProtoMessage() {}
 
 func (x *CheckRow) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2110,7 +2522,7 @@ func (x *CheckRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRow.ProtoReflect.Descriptor instead.
 func (*CheckRow) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CheckRow) GetWhat() string {
@@ -2157,7 +2569,7 @@ type CheckInfrastructureRequest struct {
 
 func (x *CheckInfrastructureRequest) Reset() {
 	*x = CheckInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2169,7 +2581,7 @@ func (x *CheckInfrastructureRequest) String() string {
 func (*CheckInfrastructureRequest) ProtoMessage() {}
 
 func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2182,7 +2594,7 @@ func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CheckInfrastructureRequest) GetName() string {
@@ -2207,7 +2619,7 @@ type CheckInfrastructureResponse struct {
 
 func (x *CheckInfrastructureResponse) Reset() {
 	*x = CheckInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2219,7 +2631,7 @@ func (x *CheckInfrastructureResponse) String() string {
 func (*CheckInfrastructureResponse) ProtoMessage() {}
 
 func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2232,7 +2644,7 @@ func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CheckInfrastructureResponse) GetName() string {
@@ -2299,7 +2711,7 @@ type AddInfrastructureRequest struct {
 
 func (x *AddInfrastructureRequest) Reset() {
 	*x = AddInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2311,7 +2723,7 @@ func (x *AddInfrastructureRequest) String() string {
 func (*AddInfrastructureRequest) ProtoMessage() {}
 
 func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2324,7 +2736,7 @@ func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AddInfrastructureRequest) GetName() string {
@@ -2384,7 +2796,7 @@ type AddInfrastructureResponse struct {
 
 func (x *AddInfrastructureResponse) Reset() {
 	*x = AddInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2808,7 @@ func (x *AddInfrastructureResponse) String() string {
 func (*AddInfrastructureResponse) ProtoMessage() {}
 
 func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2821,7 @@ func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 type RemoveInfrastructureRequest struct {
@@ -2422,7 +2834,7 @@ type RemoveInfrastructureRequest struct {
 
 func (x *RemoveInfrastructureRequest) Reset() {
 	*x = RemoveInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2846,7 @@ func (x *RemoveInfrastructureRequest) String() string {
 func (*RemoveInfrastructureRequest) ProtoMessage() {}
 
 func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2859,7 @@ func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *RemoveInfrastructureRequest) GetName() string {
@@ -2472,7 +2884,7 @@ type RemoveInfrastructureResponse struct {
 
 func (x *RemoveInfrastructureResponse) Reset() {
 	*x = RemoveInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2484,7 +2896,7 @@ func (x *RemoveInfrastructureResponse) String() string {
 func (*RemoveInfrastructureResponse) ProtoMessage() {}
 
 func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2497,7 +2909,7 @@ func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 type GetPackageRequest struct {
@@ -2511,7 +2923,7 @@ type GetPackageRequest struct {
 
 func (x *GetPackageRequest) Reset() {
 	*x = GetPackageRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2935,7 @@ func (x *GetPackageRequest) String() string {
 func (*GetPackageRequest) ProtoMessage() {}
 
 func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2948,7 @@ func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageRequest.ProtoReflect.Descriptor instead.
 func (*GetPackageRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetPackageRequest) GetInfrastructure() string {
@@ -2569,7 +2981,7 @@ type GetPackageResponse struct {
 
 func (x *GetPackageResponse) Reset() {
 	*x = GetPackageResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2581,7 +2993,7 @@ func (x *GetPackageResponse) String() string {
 func (*GetPackageResponse) ProtoMessage() {}
 
 func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2594,7 +3006,7 @@ func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageResponse.ProtoReflect.Descriptor instead.
 func (*GetPackageResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetPackageResponse) GetPackage() []byte {
@@ -2620,7 +3032,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2632,7 +3044,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2645,7 +3057,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Token) GetId() string {
@@ -2717,7 +3129,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +3141,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +3154,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CreateTokenRequest) GetKey() string {
@@ -2790,7 +3202,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2802,7 +3214,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2815,7 +3227,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -2840,7 +3252,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2852,7 +3264,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2865,7 +3277,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 type ListTokensResponse struct {
@@ -2877,7 +3289,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2889,7 +3301,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2902,7 +3314,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -2921,7 +3333,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2933,7 +3345,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2946,7 +3358,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RevokeTokenRequest) GetIdOrName() string {
@@ -2964,7 +3376,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2976,7 +3388,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2989,7 +3401,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 var File_berth_v1_berth_proto protoreflect.FileDescriptor
@@ -3066,13 +3478,15 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\bevidence\x18\x03 \x03(\v2\x12.berth.v1.EvidenceR\bevidence\x12\x16\n" +
 	"\x06remedy\x18\x04 \x01(\tR\x06remedy\x12\x1b\n" +
 	"\tremedy_by\x18\x05 \x01(\tR\bremedyBy\x120\n" +
-	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\x84\x01\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xac\x01\n" +
 	"\x05Usage\x12$\n" +
 	"\vcpu_seconds\x18\x01 \x01(\x01H\x00R\n" +
 	"cpuSeconds\x88\x01\x01\x12/\n" +
-	"\x11memory_peak_bytes\x18\x02 \x01(\x03H\x01R\x0fmemoryPeakBytes\x88\x01\x01B\x0e\n" +
+	"\x11memory_peak_bytes\x18\x02 \x01(\x03H\x01R\x0fmemoryPeakBytes\x88\x01\x01\x12\x1b\n" +
+	"\x06source\x18\x03 \x01(\tH\x02R\x06source\x88\x01\x01B\x0e\n" +
 	"\f_cpu_secondsB\x14\n" +
-	"\x12_memory_peak_bytes\"\xfa\x05\n" +
+	"\x12_memory_peak_bytesB\t\n" +
+	"\a_source\"\xfa\x05\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12&\n" +
@@ -3169,7 +3583,61 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x11CancelTaskRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"8\n" +
 	"\x12CancelTaskResponse\x12\"\n" +
-	"\x04task\x18\x01 \x01(\v2\x0e.berth.v1.TaskR\x04task\"\x87\x03\n" +
+	"\x04task\x18\x01 \x01(\v2\x0e.berth.v1.TaskR\x04task\"x\n" +
+	"\x06Sample\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1f\n" +
+	"\vcpu_seconds\x18\x02 \x01(\x01R\n" +
+	"cpuSeconds\x12!\n" +
+	"\fmemory_bytes\x18\x03 \x01(\x03R\vmemoryBytes\"\x8f\x02\n" +
+	"\x06CPUUse\x12\x1d\n" +
+	"\aseconds\x18\x01 \x01(\x01H\x00R\aseconds\x88\x01\x01\x12\x17\n" +
+	"\x04mean\x18\x02 \x01(\x01H\x01R\x04mean\x88\x01\x01\x12\x17\n" +
+	"\x04peak\x18\x03 \x01(\x01H\x02R\x04peak\x88\x01\x01\x12\x1d\n" +
+	"\arequest\x18\x04 \x01(\x01H\x03R\arequest\x88\x01\x01\x12\x19\n" +
+	"\x05limit\x18\x05 \x01(\x01H\x04R\x05limit\x88\x01\x01\x120\n" +
+	"\x11throttled_seconds\x18\x06 \x01(\x01H\x05R\x10throttledSeconds\x88\x01\x01B\n" +
+	"\n" +
+	"\b_secondsB\a\n" +
+	"\x05_meanB\a\n" +
+	"\x05_peakB\n" +
+	"\n" +
+	"\b_requestB\b\n" +
+	"\x06_limitB\x14\n" +
+	"\x12_throttled_seconds\"\xb8\x02\n" +
+	"\tMemoryUse\x12\"\n" +
+	"\n" +
+	"mean_bytes\x18\x01 \x01(\x03H\x00R\tmeanBytes\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"peak_bytes\x18\x02 \x01(\x03H\x01R\tpeakBytes\x88\x01\x01\x128\n" +
+	"\x16working_set_peak_bytes\x18\x03 \x01(\x03H\x02R\x13workingSetPeakBytes\x88\x01\x01\x12(\n" +
+	"\rrequest_bytes\x18\x04 \x01(\x03H\x03R\frequestBytes\x88\x01\x01\x12$\n" +
+	"\vlimit_bytes\x18\x05 \x01(\x03H\x04R\n" +
+	"limitBytes\x88\x01\x01B\r\n" +
+	"\v_mean_bytesB\r\n" +
+	"\v_peak_bytesB\x19\n" +
+	"\x17_working_set_peak_bytesB\x10\n" +
+	"\x0e_request_bytesB\x0e\n" +
+	"\f_limit_bytes\"A\n" +
+	"\x15GetTaskMetricsRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\aattempt\x18\x02 \x01(\x05R\aattempt\"\xf6\x03\n" +
+	"\x16GetTaskMetricsResponse\x12\x17\n" +
+	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x18\n" +
+	"\aattempt\x18\x03 \x01(\x05R\aattempt\x129\n" +
+	"\n" +
+	"started_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x125\n" +
+	"\bended_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x1b\n" +
+	"\x06source\x18\x06 \x01(\tH\x00R\x06source\x88\x01\x01\x12B\n" +
+	"\x0fsample_interval\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0esampleInterval\x12\"\n" +
+	"\x03cpu\x18\b \x01(\v2\x10.berth.v1.CPUUseR\x03cpu\x12+\n" +
+	"\x06memory\x18\t \x01(\v2\x13.berth.v1.MemoryUseR\x06memory\x12*\n" +
+	"\asamples\x18\n" +
+	" \x03(\v2\x10.berth.v1.SampleR\asamples\x12\x16\n" +
+	"\x06advice\x18\v \x03(\tR\x06advice\x12\x17\n" +
+	"\x04note\x18\f \x01(\tH\x01R\x04note\x88\x01\x01B\t\n" +
+	"\a_sourceB\a\n" +
+	"\x05_note\"\x87\x03\n" +
 	"\x0eInfrastructure\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -3255,7 +3723,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x12RevokeTokenRequest\x12\x1c\n" +
 	"\n" +
 	"id_or_name\x18\x01 \x01(\tR\bidOrName\"\x15\n" +
-	"\x13RevokeTokenResponse2\x8c\n" +
+	"\x13RevokeTokenResponse2\xe3\n" +
 	"\n" +
 	"\fBerthService\x127\n" +
 	"\x04Info\x12\x15.berth.v1.InfoRequest\x1a\x16.berth.v1.InfoResponse\"\x00\x12I\n" +
@@ -3266,7 +3734,8 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\tWatchTask\x12\x1a.berth.v1.WatchTaskRequest\x1a\x1b.berth.v1.WatchTaskResponse\"\x000\x01\x12K\n" +
 	"\n" +
 	"TaskEvents\x12\x1b.berth.v1.TaskEventsRequest\x1a\x1c.berth.v1.TaskEventsResponse\"\x000\x01\x12E\n" +
-	"\bTaskLogs\x12\x19.berth.v1.TaskLogsRequest\x1a\x1a.berth.v1.TaskLogsResponse\"\x000\x01\x12I\n" +
+	"\bTaskLogs\x12\x19.berth.v1.TaskLogsRequest\x1a\x1a.berth.v1.TaskLogsResponse\"\x000\x01\x12U\n" +
+	"\x0eGetTaskMetrics\x12\x1f.berth.v1.GetTaskMetricsRequest\x1a .berth.v1.GetTaskMetricsResponse\"\x00\x12I\n" +
 	"\n" +
 	"CancelTask\x12\x1b.berth.v1.CancelTaskRequest\x1a\x1c.berth.v1.CancelTaskResponse\"\x00\x12I\n" +
 	"\n" +
@@ -3292,7 +3761,7 @@ func file_berth_v1_berth_proto_rawDescGZIP() []byte {
 	return file_berth_v1_berth_proto_rawDescData
 }
 
-var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
 var file_berth_v1_berth_proto_goTypes = []any{
 	(*EnvVar)(nil),                       // 0: berth.v1.EnvVar
 	(*TaskSpec)(nil),                     // 1: berth.v1.TaskSpec
@@ -3320,110 +3789,124 @@ var file_berth_v1_berth_proto_goTypes = []any{
 	(*TaskLogsResponse)(nil),             // 23: berth.v1.TaskLogsResponse
 	(*CancelTaskRequest)(nil),            // 24: berth.v1.CancelTaskRequest
 	(*CancelTaskResponse)(nil),           // 25: berth.v1.CancelTaskResponse
-	(*Infrastructure)(nil),               // 26: berth.v1.Infrastructure
-	(*ListInfrastructuresRequest)(nil),   // 27: berth.v1.ListInfrastructuresRequest
-	(*ListInfrastructuresResponse)(nil),  // 28: berth.v1.ListInfrastructuresResponse
-	(*CheckRow)(nil),                     // 29: berth.v1.CheckRow
-	(*CheckInfrastructureRequest)(nil),   // 30: berth.v1.CheckInfrastructureRequest
-	(*CheckInfrastructureResponse)(nil),  // 31: berth.v1.CheckInfrastructureResponse
-	(*AddInfrastructureRequest)(nil),     // 32: berth.v1.AddInfrastructureRequest
-	(*AddInfrastructureResponse)(nil),    // 33: berth.v1.AddInfrastructureResponse
-	(*RemoveInfrastructureRequest)(nil),  // 34: berth.v1.RemoveInfrastructureRequest
-	(*RemoveInfrastructureResponse)(nil), // 35: berth.v1.RemoveInfrastructureResponse
-	(*GetPackageRequest)(nil),            // 36: berth.v1.GetPackageRequest
-	(*GetPackageResponse)(nil),           // 37: berth.v1.GetPackageResponse
-	(*Token)(nil),                        // 38: berth.v1.Token
-	(*CreateTokenRequest)(nil),           // 39: berth.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),          // 40: berth.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),            // 41: berth.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),           // 42: berth.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),           // 43: berth.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),          // 44: berth.v1.RevokeTokenResponse
-	nil,                                  // 45: berth.v1.TaskSpec.LabelsEntry
-	nil,                                  // 46: berth.v1.Call.ArgumentsEntry
-	nil,                                  // 47: berth.v1.ListTasksRequest.LabelsEntry
-	(*durationpb.Duration)(nil),          // 48: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),        // 49: google.protobuf.Timestamp
+	(*Sample)(nil),                       // 26: berth.v1.Sample
+	(*CPUUse)(nil),                       // 27: berth.v1.CPUUse
+	(*MemoryUse)(nil),                    // 28: berth.v1.MemoryUse
+	(*GetTaskMetricsRequest)(nil),        // 29: berth.v1.GetTaskMetricsRequest
+	(*GetTaskMetricsResponse)(nil),       // 30: berth.v1.GetTaskMetricsResponse
+	(*Infrastructure)(nil),               // 31: berth.v1.Infrastructure
+	(*ListInfrastructuresRequest)(nil),   // 32: berth.v1.ListInfrastructuresRequest
+	(*ListInfrastructuresResponse)(nil),  // 33: berth.v1.ListInfrastructuresResponse
+	(*CheckRow)(nil),                     // 34: berth.v1.CheckRow
+	(*CheckInfrastructureRequest)(nil),   // 35: berth.v1.CheckInfrastructureRequest
+	(*CheckInfrastructureResponse)(nil),  // 36: berth.v1.CheckInfrastructureResponse
+	(*AddInfrastructureRequest)(nil),     // 37: berth.v1.AddInfrastructureRequest
+	(*AddInfrastructureResponse)(nil),    // 38: berth.v1.AddInfrastructureResponse
+	(*RemoveInfrastructureRequest)(nil),  // 39: berth.v1.RemoveInfrastructureRequest
+	(*RemoveInfrastructureResponse)(nil), // 40: berth.v1.RemoveInfrastructureResponse
+	(*GetPackageRequest)(nil),            // 41: berth.v1.GetPackageRequest
+	(*GetPackageResponse)(nil),           // 42: berth.v1.GetPackageResponse
+	(*Token)(nil),                        // 43: berth.v1.Token
+	(*CreateTokenRequest)(nil),           // 44: berth.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),          // 45: berth.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),            // 46: berth.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),           // 47: berth.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),           // 48: berth.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),          // 49: berth.v1.RevokeTokenResponse
+	nil,                                  // 50: berth.v1.TaskSpec.LabelsEntry
+	nil,                                  // 51: berth.v1.Call.ArgumentsEntry
+	nil,                                  // 52: berth.v1.ListTasksRequest.LabelsEntry
+	(*durationpb.Duration)(nil),          // 53: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 54: google.protobuf.Timestamp
 }
 var file_berth_v1_berth_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.TaskSpec.env:type_name -> berth.v1.EnvVar
-	48, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
-	45, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
+	53, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
+	50, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
 	2,  // 3: berth.v1.TaskSpec.steps:type_name -> berth.v1.Step
 	3,  // 4: berth.v1.TaskSpec.call:type_name -> berth.v1.Call
 	0,  // 5: berth.v1.Step.env:type_name -> berth.v1.EnvVar
-	48, // 6: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
-	46, // 7: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
-	49, // 8: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
-	49, // 9: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
+	53, // 6: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
+	51, // 7: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
+	54, // 8: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
+	54, // 9: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
 	5,  // 10: berth.v1.Diagnosis.evidence:type_name -> berth.v1.Evidence
-	49, // 11: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
+	54, // 11: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
 	6,  // 12: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
-	49, // 13: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
-	49, // 14: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
-	49, // 15: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
+	54, // 13: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
+	54, // 14: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
+	54, // 15: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
 	7,  // 16: berth.v1.Task.usage:type_name -> berth.v1.Usage
-	49, // 17: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
+	54, // 17: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
 	1,  // 18: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
 	4,  // 19: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
-	49, // 20: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	54, // 20: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
 	1,  // 21: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
 	8,  // 22: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
 	8,  // 23: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
-	47, // 24: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
+	52, // 24: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
 	8,  // 25: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
 	8,  // 26: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
 	9,  // 27: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
-	49, // 28: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
+	54, // 28: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
 	8,  // 29: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
-	49, // 30: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
-	26, // 31: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
-	48, // 32: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
-	29, // 33: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
-	49, // 34: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	49, // 35: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	49, // 36: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
-	49, // 37: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
-	48, // 38: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	38, // 39: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
-	38, // 40: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
-	10, // 41: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
-	12, // 42: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
-	14, // 43: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
-	16, // 44: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
-	18, // 45: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
-	20, // 46: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
-	22, // 47: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
-	24, // 48: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
-	36, // 49: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
-	27, // 50: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
-	30, // 51: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
-	32, // 52: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
-	34, // 53: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
-	39, // 54: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
-	41, // 55: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
-	43, // 56: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
-	11, // 57: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
-	13, // 58: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
-	15, // 59: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
-	17, // 60: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
-	19, // 61: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
-	21, // 62: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
-	23, // 63: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
-	25, // 64: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
-	37, // 65: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
-	28, // 66: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
-	31, // 67: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
-	33, // 68: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
-	35, // 69: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
-	40, // 70: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
-	42, // 71: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
-	44, // 72: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
-	57, // [57:73] is the sub-list for method output_type
-	41, // [41:57] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	54, // 30: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
+	54, // 31: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
+	54, // 32: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
+	53, // 33: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
+	27, // 34: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
+	28, // 35: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
+	26, // 36: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
+	54, // 37: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
+	31, // 38: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
+	53, // 39: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
+	34, // 40: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
+	54, // 41: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	54, // 42: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	54, // 43: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	54, // 44: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	53, // 45: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	43, // 46: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
+	43, // 47: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
+	10, // 48: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
+	12, // 49: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
+	14, // 50: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
+	16, // 51: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
+	18, // 52: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
+	20, // 53: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
+	22, // 54: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
+	29, // 55: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
+	24, // 56: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
+	41, // 57: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
+	32, // 58: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
+	35, // 59: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
+	37, // 60: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
+	39, // 61: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
+	44, // 62: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
+	46, // 63: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
+	48, // 64: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
+	11, // 65: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
+	13, // 66: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
+	15, // 67: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
+	17, // 68: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
+	19, // 69: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
+	21, // 70: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
+	23, // 71: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
+	30, // 72: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
+	25, // 73: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
+	42, // 74: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
+	33, // 75: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
+	36, // 76: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
+	38, // 77: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
+	40, // 78: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
+	45, // 79: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
+	47, // 80: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
+	49, // 81: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
+	65, // [65:82] is the sub-list for method output_type
+	48, // [48:65] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_berth_proto_init() }
@@ -3434,14 +3917,17 @@ func file_berth_v1_berth_proto_init() {
 	file_berth_v1_berth_proto_msgTypes[4].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[7].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[8].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[26].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[27].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[28].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[30].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[31].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_berth_proto_rawDesc), len(file_berth_v1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   48,
+			NumMessages:   53,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

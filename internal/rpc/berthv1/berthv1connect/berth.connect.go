@@ -50,6 +50,9 @@ const (
 	BerthServiceTaskEventsProcedure = "/berth.v1.BerthService/TaskEvents"
 	// BerthServiceTaskLogsProcedure is the fully-qualified name of the BerthService's TaskLogs RPC.
 	BerthServiceTaskLogsProcedure = "/berth.v1.BerthService/TaskLogs"
+	// BerthServiceGetTaskMetricsProcedure is the fully-qualified name of the BerthService's
+	// GetTaskMetrics RPC.
+	BerthServiceGetTaskMetricsProcedure = "/berth.v1.BerthService/GetTaskMetrics"
 	// BerthServiceCancelTaskProcedure is the fully-qualified name of the BerthService's CancelTask RPC.
 	BerthServiceCancelTaskProcedure = "/berth.v1.BerthService/CancelTask"
 	// BerthServiceGetPackageProcedure is the fully-qualified name of the BerthService's GetPackage RPC.
@@ -86,6 +89,7 @@ type BerthServiceClient interface {
 	WatchTask(context.Context, *connect.Request[berthv1.WatchTaskRequest]) (*connect.ServerStreamForClient[berthv1.WatchTaskResponse], error)
 	TaskEvents(context.Context, *connect.Request[berthv1.TaskEventsRequest]) (*connect.ServerStreamForClient[berthv1.TaskEventsResponse], error)
 	TaskLogs(context.Context, *connect.Request[berthv1.TaskLogsRequest]) (*connect.ServerStreamForClient[berthv1.TaskLogsResponse], error)
+	GetTaskMetrics(context.Context, *connect.Request[berthv1.GetTaskMetricsRequest]) (*connect.Response[berthv1.GetTaskMetricsResponse], error)
 	CancelTask(context.Context, *connect.Request[berthv1.CancelTaskRequest]) (*connect.Response[berthv1.CancelTaskResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListInfrastructures(context.Context, *connect.Request[berthv1.ListInfrastructuresRequest]) (*connect.Response[berthv1.ListInfrastructuresResponse], error)
@@ -148,6 +152,12 @@ func NewBerthServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+BerthServiceTaskLogsProcedure,
 			connect.WithSchema(berthServiceMethods.ByName("TaskLogs")),
+			connect.WithClientOptions(opts...),
+		),
+		getTaskMetrics: connect.NewClient[berthv1.GetTaskMetricsRequest, berthv1.GetTaskMetricsResponse](
+			httpClient,
+			baseURL+BerthServiceGetTaskMetricsProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("GetTaskMetrics")),
 			connect.WithClientOptions(opts...),
 		),
 		cancelTask: connect.NewClient[berthv1.CancelTaskRequest, berthv1.CancelTaskResponse](
@@ -216,6 +226,7 @@ type berthServiceClient struct {
 	watchTask            *connect.Client[berthv1.WatchTaskRequest, berthv1.WatchTaskResponse]
 	taskEvents           *connect.Client[berthv1.TaskEventsRequest, berthv1.TaskEventsResponse]
 	taskLogs             *connect.Client[berthv1.TaskLogsRequest, berthv1.TaskLogsResponse]
+	getTaskMetrics       *connect.Client[berthv1.GetTaskMetricsRequest, berthv1.GetTaskMetricsResponse]
 	cancelTask           *connect.Client[berthv1.CancelTaskRequest, berthv1.CancelTaskResponse]
 	getPackage           *connect.Client[berthv1.GetPackageRequest, berthv1.GetPackageResponse]
 	listInfrastructures  *connect.Client[berthv1.ListInfrastructuresRequest, berthv1.ListInfrastructuresResponse]
@@ -260,6 +271,11 @@ func (c *berthServiceClient) TaskEvents(ctx context.Context, req *connect.Reques
 // TaskLogs calls berth.v1.BerthService.TaskLogs.
 func (c *berthServiceClient) TaskLogs(ctx context.Context, req *connect.Request[berthv1.TaskLogsRequest]) (*connect.ServerStreamForClient[berthv1.TaskLogsResponse], error) {
 	return c.taskLogs.CallServerStream(ctx, req)
+}
+
+// GetTaskMetrics calls berth.v1.BerthService.GetTaskMetrics.
+func (c *berthServiceClient) GetTaskMetrics(ctx context.Context, req *connect.Request[berthv1.GetTaskMetricsRequest]) (*connect.Response[berthv1.GetTaskMetricsResponse], error) {
+	return c.getTaskMetrics.CallUnary(ctx, req)
 }
 
 // CancelTask calls berth.v1.BerthService.CancelTask.
@@ -317,6 +333,7 @@ type BerthServiceHandler interface {
 	WatchTask(context.Context, *connect.Request[berthv1.WatchTaskRequest], *connect.ServerStream[berthv1.WatchTaskResponse]) error
 	TaskEvents(context.Context, *connect.Request[berthv1.TaskEventsRequest], *connect.ServerStream[berthv1.TaskEventsResponse]) error
 	TaskLogs(context.Context, *connect.Request[berthv1.TaskLogsRequest], *connect.ServerStream[berthv1.TaskLogsResponse]) error
+	GetTaskMetrics(context.Context, *connect.Request[berthv1.GetTaskMetricsRequest]) (*connect.Response[berthv1.GetTaskMetricsResponse], error)
 	CancelTask(context.Context, *connect.Request[berthv1.CancelTaskRequest]) (*connect.Response[berthv1.CancelTaskResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListInfrastructures(context.Context, *connect.Request[berthv1.ListInfrastructuresRequest]) (*connect.Response[berthv1.ListInfrastructuresResponse], error)
@@ -375,6 +392,12 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 		BerthServiceTaskLogsProcedure,
 		svc.TaskLogs,
 		connect.WithSchema(berthServiceMethods.ByName("TaskLogs")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceGetTaskMetricsHandler := connect.NewUnaryHandler(
+		BerthServiceGetTaskMetricsProcedure,
+		svc.GetTaskMetrics,
+		connect.WithSchema(berthServiceMethods.ByName("GetTaskMetrics")),
 		connect.WithHandlerOptions(opts...),
 	)
 	berthServiceCancelTaskHandler := connect.NewUnaryHandler(
@@ -447,6 +470,8 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 			berthServiceTaskEventsHandler.ServeHTTP(w, r)
 		case BerthServiceTaskLogsProcedure:
 			berthServiceTaskLogsHandler.ServeHTTP(w, r)
+		case BerthServiceGetTaskMetricsProcedure:
+			berthServiceGetTaskMetricsHandler.ServeHTTP(w, r)
 		case BerthServiceCancelTaskProcedure:
 			berthServiceCancelTaskHandler.ServeHTTP(w, r)
 		case BerthServiceGetPackageProcedure:
@@ -500,6 +525,10 @@ func (UnimplementedBerthServiceHandler) TaskEvents(context.Context, *connect.Req
 
 func (UnimplementedBerthServiceHandler) TaskLogs(context.Context, *connect.Request[berthv1.TaskLogsRequest], *connect.ServerStream[berthv1.TaskLogsResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.TaskLogs is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) GetTaskMetrics(context.Context, *connect.Request[berthv1.GetTaskMetricsRequest]) (*connect.Response[berthv1.GetTaskMetricsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.GetTaskMetrics is not implemented"))
 }
 
 func (UnimplementedBerthServiceHandler) CancelTask(context.Context, *connect.Request[berthv1.CancelTaskRequest]) (*connect.Response[berthv1.CancelTaskResponse], error) {
