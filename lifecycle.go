@@ -299,7 +299,7 @@ func (l *Life) end(a *Attempt, o Outcome, now time.Time) []Event {
 	}
 	if o.Usage != nil {
 		a.Usage, a.Outcome.Usage = o.Usage, nil
-		l.Task.Usage = o.Usage.Usage
+		l.Task.Usage = a.Usage.Usage
 	}
 	if o.Reason != "" {
 		l.Task.Reason = &a.Outcome.Reason
