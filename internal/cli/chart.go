@@ -91,7 +91,7 @@ func (c *chart) columns(n int) []float64 {
 	}
 	began := 0
 	for _, p := range c.points {
-		last := int(float64(p.at.Sub(c.from)) / float64(span) * float64(n))
+		last := int(math.Ceil(float64(p.at.Sub(c.from))/float64(span)*float64(n))) - 1
 		last = min(n-1, max(0, last))
 		for i := min(began, last); i <= last; i++ {
 			values[i] = max(values[i], p.value)

@@ -42,7 +42,7 @@ func Run(t *testing.T, h Harness) {
 		name string
 		test func(*testing.T, Harness)
 	}{
-		{"create", create}, {"outcome", outcome}, {"image", image}, {"program", program}, {"delete", deletion}, {"log", log}, {"watch", watch},
+		{"create", create}, {"outcome", outcome}, {"image", image}, {"program", program}, {"delete", deletion}, {"log", log}, {"watch", watch}, {"usage", usage},
 	}
 	for _, group := range groups {
 		t.Run(group.name, func(t *testing.T) { group.test(t, h) })

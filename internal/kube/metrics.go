@@ -38,7 +38,7 @@ type podMetrics struct {
 func (p *podMetrics) reading() (berth.Reading, bool) {
 	for i := range p.Containers {
 		if c := &p.Containers[i]; c.Name == MainContainer && !p.Timestamp.IsZero() {
-			return berth.Reading{Source: berth.UsageFromCluster, At: p.Timestamp, Cores: c.Usage.CPU.AsApproximateFloat64(), MemoryBytes: c.Usage.Memory.Value()}, true
+			return berth.Reading{Source: berth.UsageFromCluster, At: p.Timestamp, Cores: float64(c.Usage.CPU.ScaledValue(resource.Nano)) / 1e9, MemoryBytes: c.Usage.Memory.Value()}, true
 		}
 	}
 	return berth.Reading{}, false
