@@ -15,7 +15,7 @@ if [ -z "${BERTH_E2E_KUBECONFIG:-}" ]; then
   down() { [ -n "$keep" ] || bin/localkube down --name "$name"; }
   trap down EXIT
   trap 'exit 130' INT TERM
-  bin/localkube up --name "$name" --max-pods 250
+  bin/localkube up --name "$name" --max-pods 250 --with metrics
   BERTH_E2E_KUBECONFIG="$PWD/.localkube/$name/kubeconfig"
   export BERTH_E2E_STATE="$PWD/.localkube/$name"
   export BERTH_E2E_KUBECONFIG
