@@ -48,9 +48,11 @@ type Reading struct {
 	At     time.Time
 
 	// CPUSeconds is what was used since the container began. Where the source
-	// tells a rate instead it is nil, and Cores is the mean over a time before At.
+	// tells a rate instead it is nil, and Cores is the mean over Window before At;
+	// zero: over all the time since the reading before.
 	CPUSeconds *float64
 	Cores      float64
+	Window     time.Duration
 
 	// MemoryBytes is the working set: what is used but for file cache that
 	// could be dropped at any time.
@@ -114,10 +116,21 @@ func (m *Meter) Add(r Reading) (s Sample, keep bool) {
 		s.CPUSeconds = max(before.CPUSeconds, *r.CPUSeconds)
 		m.Cores = (s.CPUSeconds - before.CPUSeconds) / passed.Seconds()
 	} else {
-		seen := min(passed, maxUnseen)
+		window := passed
+		if r.Window > 0 {
+			window = min(passed, r.Window)
+		}
+		// Between two windows it used as much as in the two on the average.
+		between, earlier := passed-window, m.Cores
+		if m.Readings == 0 {
+			earlier = r.Cores
+		}
+		if over := passed - maxUnseen; over > 0 {
+			window, between = min(window, maxUnseen), max(0, min(between, maxUnseen-window))
+			m.Unseen += over.Seconds()
+		}
 		m.Cores = r.Cores
-		m.Unseen += (passed - seen).Seconds()
-		s.CPUSeconds = before.CPUSeconds + r.Cores*seen.Seconds()
+		s.CPUSeconds = before.CPUSeconds + r.Cores*window.Seconds() + (earlier+r.Cores)/2*between.Seconds()
 	}
 	s.CPUSeconds = micro(s.CPUSeconds)
 	m.Source, m.Last = r.Source, s

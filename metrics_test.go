@@ -46,6 +46,26 @@ func TestRatesAndCountsBecomeTheSameSeconds(t *testing.T) {
 	}
 }
 
+func TestBetweenTwoWindowsItUsedAsMuchAsInThem(t *testing.T) {
+	window := func(at, cores, seconds float64) Reading {
+		r := rate(at, cores, 100)
+		r.Window = time.Duration(seconds * float64(time.Second))
+		return r
+	}
+	m := metered(window(15, 1, 10), window(30, 2, 10))
+	if want := 15*1 + 5*1.5 + 10*2.0; m.Last.CPUSeconds != want || m.Cores != 2 {
+		t.Errorf("%v CPU seconds, want %v", m.Last.CPUSeconds, want)
+	}
+	m = metered(window(5, 1, 10)) // begun before the task: a window that the program did not fill
+	if m.Last.CPUSeconds != 5 {
+		t.Errorf("%v CPU seconds, want 5", m.Last.CPUSeconds)
+	}
+	m = metered(window(15, 1, 15), window(15+600, 2, 10))
+	if want := 15*1 + 50*1.5 + 10*2.0; m.Last.CPUSeconds != want || m.Unseen != 540 {
+		t.Errorf("after a long time: %v CPU seconds, want %v, %v s unseen", m.Last.CPUSeconds, want, m.Unseen)
+	}
+}
+
 func TestReadingsThatAreNoSample(t *testing.T) {
 	negative := -1.0
 	for name, r := range map[string]Reading{

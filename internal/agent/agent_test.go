@@ -223,3 +223,34 @@ func FuzzMessage(f *testing.F) {
 		}
 	})
 }
+
+func TestUsageIsTakenAsItWasCounted(t *testing.T) {
+	of := func(n int64) *int64 { return &n }
+	cpu, none := 1.5, -1.5
+	source := berth.UsageFromAgent
+	for name, tt := range map[string]struct {
+		told *Usage
+		want *berth.AttemptUsage
+	}{
+		"an agent that counts nothing": {nil, nil},
+		"a kernel that tells nothing":  {&Usage{}, nil},
+		"all of it": {&Usage{CPUSeconds: &cpu, ThrottledSeconds: &cpu, MemoryBytes: of(1), MemoryPeakBytes: of(2)},
+			&berth.AttemptUsage{Usage: berth.Usage{CPUSeconds: &cpu, MemoryPeakBytes: of(2), Source: &source}, ThrottledSeconds: &cpu}},
+		"CPU alone":          {&Usage{CPUSeconds: &cpu}, &berth.AttemptUsage{Usage: berth.Usage{CPUSeconds: &cpu, Source: &source}}},
+		"less than no CPU":   {&Usage{CPUSeconds: &none, MemoryPeakBytes: of(2)}, nil},
+		"less than a byte":   {&Usage{CPUSeconds: &cpu, MemoryPeakBytes: of(-2)}, nil},
+		"throttled backward": {&Usage{CPUSeconds: &cpu, ThrottledSeconds: &none}, nil},
+	} {
+		message, _, err := EncodeMessage(&Completion{Usage: tt.told}, 3<<10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := DecodeMessage(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tt.want, c.Outcome(nil).Usage); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}

@@ -61,12 +61,15 @@ func (c *Completion) Outcome(d *berth.Diagnosis) *berth.Outcome {
 // total puts what an agent counted into the domain's terms; nil when it is
 // nothing, or can't be.
 func (u *Usage) total() *berth.AttemptUsage {
-	if u == nil || u.CPUSeconds == nil && u.MemoryPeakBytes == nil || u.CPUSeconds != nil && *u.CPUSeconds < 0 || u.MemoryPeakBytes != nil && *u.MemoryPeakBytes < 0 {
+	if u == nil || u.CPUSeconds == nil && u.MemoryPeakBytes == nil || below(u.CPUSeconds) || below(u.MemoryPeakBytes) || below(u.ThrottledSeconds) {
 		return nil
 	}
 	source := berth.UsageFromAgent
 	return &berth.AttemptUsage{Usage: berth.Usage{CPUSeconds: u.CPUSeconds, MemoryPeakBytes: u.MemoryPeakBytes, Source: &source}, ThrottledSeconds: u.ThrottledSeconds}
 }
+
+// below reports whether a figure is one that there can't be.
+func below[T int64 | float64](n *T) bool { return n != nil && *n < 0 }
 
 // Fault is a failure that only the agent could see.
 type Fault struct {

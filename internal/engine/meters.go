@@ -18,6 +18,9 @@ const (
 	// agentSilence is after what time the cluster's figures count again for an
 	// attempt whose agent told its own.
 	agentSilence = time.Minute
+
+	// clockSkew is how far a node's clock is believed to be off.
+	clockSkew = time.Hour
 )
 
 // meters measure what the running attempts of one infrastructure use: all of
@@ -193,7 +196,11 @@ func (m *meters) told(pod string, events []agent.Event) {
 			continue
 		}
 		one.toldAt = now
-		one.add(berth.Reading{Source: berth.UsageFromAgent, At: now, CPUSeconds: u.CPUSeconds, MemoryBytes: *u.MemoryBytes, ThrottledSeconds: u.ThrottledSeconds})
+		at := events[i].At // by its node's clock, as the start is
+		if at.Sub(now).Abs() > clockSkew {
+			at = now
+		}
+		one.add(berth.Reading{Source: berth.UsageFromAgent, At: at, CPUSeconds: u.CPUSeconds, MemoryBytes: *u.MemoryBytes, ThrottledSeconds: u.ThrottledSeconds})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/engine"
@@ -24,7 +25,8 @@ type podMetrics struct {
 	Metadata struct {
 		Name string `json:"name"`
 	} `json:"metadata"`
-	Timestamp  time.Time `json:"timestamp"` // end of the time that the rates are of
+	Timestamp  time.Time       `json:"timestamp"` // end of the time that the rates are of
+	Window     metav1.Duration `json:"window"`
 	Containers []struct {
 		Name  string `json:"name"`
 		Usage struct {
@@ -38,7 +40,7 @@ type podMetrics struct {
 func (p *podMetrics) reading() (berth.Reading, bool) {
 	for i := range p.Containers {
 		if c := &p.Containers[i]; c.Name == MainContainer && !p.Timestamp.IsZero() {
-			return berth.Reading{Source: berth.UsageFromCluster, At: p.Timestamp, Cores: float64(c.Usage.CPU.ScaledValue(resource.Nano)) / 1e9, MemoryBytes: c.Usage.Memory.Value()}, true
+			return berth.Reading{Source: berth.UsageFromCluster, At: p.Timestamp, Cores: float64(c.Usage.CPU.ScaledValue(resource.Nano)) / 1e9, Window: p.Window.Duration, MemoryBytes: c.Usage.Memory.Value()}, true
 		}
 	}
 	return berth.Reading{}, false
@@ -72,7 +74,7 @@ func (d *Driver) Usage(ctx context.Context) (map[string]berth.Reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if !d.metered.Load() {
-		granted, err := d.client.allowed(ctx, listMetrics)
+		granted, err := d.client.allowed(ctx, listMetrics, d.client.Namespace, "")
 		if err != nil {
 			return nil, err
 		}
@@ -111,7 +113,7 @@ func noMetricsServer(infrastructure string) string {
 // checkMetrics says whether what tasks use can be read. Nobody has to want that.
 func (c *Client) checkMetrics(ctx context.Context) []berth.CheckRow {
 	row := berth.CheckRow{What: "metrics of tasks", Status: berth.CheckOK}
-	granted, err := c.allowed(ctx, listMetrics)
+	granted, err := c.allowed(ctx, listMetrics, c.Namespace, "")
 	if err == nil && !granted {
 		row.Detail = "off: profile " + string(permissions.Metrics) + " is not granted; only tasks with steps and functions are measured"
 		return []berth.CheckRow{row}

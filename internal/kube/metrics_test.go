@@ -28,7 +28,7 @@ func TestReadingOfPodMetrics(t *testing.T) {
 		none bool
 	}{
 		"the main container counts": {item: `{"timestamp":"2026-01-02T03:04:05Z","window":"15.1s","containers":[{"name":"sidecar","usage":{"cpu":"2","memory":"1Gi"}},{"name":"main","usage":{"cpu":"250m","memory":"64Mi"}}]}`,
-			want: berth.Reading{Source: berth.UsageFromCluster, At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Cores: 0.25, MemoryBytes: 64 << 20}},
+			want: berth.Reading{Source: berth.UsageFromCluster, At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Cores: 0.25, Window: 15100 * time.Millisecond, MemoryBytes: 64 << 20}},
 		"nothing at all used": {item: `{"timestamp":"2026-01-02T03:04:05Z","containers":[{"name":"main","usage":{"cpu":"0","memory":"0"}}]}`,
 			want: berth.Reading{Source: berth.UsageFromCluster, At: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}},
 		"no main container": {item: `{"timestamp":"2026-01-02T03:04:05Z","containers":[{"name":"other","usage":{"cpu":"1","memory":"1"}}]}`, none: true},
@@ -84,7 +84,7 @@ func (s *meteredServer) driver(t *testing.T) *Driver {
 	writeFile(t, path, kubeconfigText(s.clusterYAML(), "{token: first}"), 0o600)
 	infra := configInfra(path)
 	infra.Namespace = "work"
-	client, err := NewClient(infra)
+	client, err := NewClient(infra, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestUsageIsOneListing(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := map[string]berth.Reading{"berth-dc0q6v9ksdubbpqv3e3g-1": {
-			Source: berth.UsageFromCluster, At: time.Date(2026, 11, 21, 13, 58, 49, 0, time.UTC), Cores: 0.312871798, MemoryBytes: 496 << 10,
+			Source: berth.UsageFromCluster, At: time.Date(2026, 11, 21, 13, 58, 49, 0, time.UTC), Cores: 0.312871798, Window: 10007 * time.Millisecond, MemoryBytes: 496 << 10,
 		}}
 		if diff := cmp.Diff(want, readings); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
