@@ -38,7 +38,7 @@ func (a *app) taskMetricsCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.print(metrics, func(w io.Writer) { io.WriteString(w, a.metricsPage(&metrics)) })
+				return a.print(metrics, func(w io.Writer) { fmt.Fprint(w, a.metricsPage(&metrics)) })
 			})
 		},
 	}
@@ -132,7 +132,7 @@ func sourceName(source berth.UsageSource) string {
 const chartHeight = 6
 
 func cpuChart(m *berth.TaskMetrics, width int) *chart {
-	c := &chart{title: "CPU", from: *m.StartedAt, label: func(v float64) string { return berth.FormatCPU(v) }, width: width, height: chartHeight}
+	c := &chart{title: "CPU", from: *m.StartedAt, label: berth.FormatCPU, width: width, height: chartHeight}
 	before := berth.Sample{At: *m.StartedAt}
 	for _, s := range m.Samples {
 		if passed := s.At.Sub(before.At).Seconds(); passed > 0 {

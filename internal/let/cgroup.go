@@ -164,7 +164,7 @@ func (g cgroups) total() *agent.Usage {
 		u.CPUSeconds = &s
 	}
 	if u.MemoryPeakBytes == nil {
-		peak := max(int64(own.Maxrss), int64(children.Maxrss)) << 10 // of KiB
+		peak := max(own.Maxrss, children.Maxrss) << 10 // of KiB
 		u.MemoryPeakBytes = &peak
 	}
 	return u

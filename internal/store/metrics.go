@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,29 +55,35 @@ const metersPage = 500
 // Meters returns the meters of all attempts of tasks, without samples.
 func (s *Store) Meters(ctx context.Context, tasks []string) ([]berth.Metered, error) {
 	var metered []berth.Metered
-	for len(tasks) > 0 {
-		page := tasks[:min(metersPage, len(tasks))]
-		tasks = tasks[len(page):]
-		rows, err := s.read.QueryContext(ctx, "SELECT task_id, attempt, meter FROM meters WHERE task_id IN (?"+strings.Repeat(",?", len(page)-1)+")", anys(page)...)
+	for page := range slices.Chunk(tasks, metersPage) {
+		some, err := s.metersOf(ctx, page)
 		if err != nil {
 			return nil, s.explain("read", err)
 		}
-		for rows.Next() {
-			var m berth.Metered
-			var data []byte
-			if err = rows.Scan(&m.TaskID, &m.Attempt, &data); err == nil {
-				err = json.Unmarshal(data, &m.Meter)
-			}
-			if err != nil {
-				break
-			}
-			metered = append(metered, m)
-		}
-		if err := errors.Join(err, rows.Err(), rows.Close()); err != nil {
-			return nil, s.explain("read", err)
-		}
+		metered = append(metered, some...)
 	}
 	return metered, nil
+}
+
+func (s *Store) metersOf(ctx context.Context, tasks []string) ([]berth.Metered, error) {
+	rows, err := s.read.QueryContext(ctx, "SELECT task_id, attempt, meter FROM meters WHERE task_id IN (?"+strings.Repeat(",?", len(tasks)-1)+")", anys(tasks)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var metered []berth.Metered
+	for rows.Next() {
+		var m berth.Metered
+		var data []byte
+		if err := rows.Scan(&m.TaskID, &m.Attempt, &data); err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(data, &m.Meter); err != nil {
+			return nil, err
+		}
+		metered = append(metered, m)
+	}
+	return metered, rows.Err()
 }
 
 // Metered returns the meter of an attempt with its samples, in order; nil when

@@ -57,24 +57,30 @@ func cpuSeconds(t *testing.T, output string) float64 {
 // role that may do just that.
 func TestMetricsOfTasksWithoutAnAgent(t *testing.T) {
 	s := newSite(t, "metrics")
-	burn := s.start("run", "--name", "burn", "--cpu", "1", "--memory", "256Mi", busybox, "sh", "-c", `timeout 65 sh -c 'while :; do :; done' || true; `+countCPU)
+	burn := s.start("run", "--name", "burn", "--cpu", "1", "--memory", "256Mi", busybox, "sh", "-c", `trap '`+strings.ReplaceAll(countCPU, "'", `'"'"'`)+`; exit' TERM; while :; do :; done`)
 	began := time.Now()
 	const others = 49
 	for i := range others {
-		s.detach("--name", fmt.Sprintf("other-%d", i), busybox, "sleep", "45")
+		s.detach("--name", fmt.Sprintf("other-%d", i), busybox, "sleep", "300")
 	}
 	id := s.byName("burn")
 	if m := s.metrics(id); m.Source == nil && (m.Note == nil || !strings.Contains(*m.Note, "sampled")) {
 		t.Errorf("before the first sample: %+v", m)
 	}
-	r := burn.wait(within(t, 150*time.Second))
-	if r.code != 0 {
+	follow := s.start("task", "metrics", "-f", id) // a page for each sample
+	waitFor(t, "three samples", 180*time.Second, func() bool { return strings.Count(follow.stdout.String(), "Measured by") >= 3 })
+	s.must("task", "cancel", id)
+	r := burn.wait(within(t, 60*time.Second))
+	if r.code != berth.ExitCancelled {
 		t.Fatalf("exit %d\n%s", r.code, r.stderr)
+	}
+	if f := follow.wait(within(t, 30*time.Second)); f.code != 0 || !strings.Contains(f.stdout, "is cancelled") {
+		t.Errorf("metrics -f ended with exit %d\n%s%s", f.code, f.stdout, f.stderr)
 	}
 	took := time.Since(began)
 	asks := s.asksForMetrics()
-	if n, most := len(asks), int(took/berth.SampleInterval)+1; n < 2 || n > most {
-		t.Errorf("%d requests for %d tasks in %s, want 2 to %d", n, others+1, took.Round(time.Second), most)
+	if n, most := len(asks), int(took/berth.SampleInterval)+1; n < 3 || n > most {
+		t.Errorf("%d requests for %d tasks in %s, want 3 to %d", n, others+1, took.Round(time.Second), most)
 	}
 	for _, r := range s.requests() {
 		if r.refused() {
@@ -95,7 +101,7 @@ func TestMetricsOfTasksWithoutAnAgent(t *testing.T) {
 		t.Logf("it used %.1f CPU seconds, and is said to have used %.1f; %d requests in %s", burned, *u.CPUSeconds, len(asks), took.Round(time.Second))
 	}
 	m := s.metrics(id)
-	if len(m.Samples) < 2 || *m.CPU.Request != 1 || *m.Memory.Limit != 256<<20 || *m.CPU.Peak < *m.CPU.Mean {
+	if len(m.Samples) < 3 || *m.CPU.Request != 1 || *m.Memory.Limit != 256<<20 || *m.CPU.Peak < *m.CPU.Mean {
 		t.Errorf("metrics: %s", asJSON(m))
 	}
 	for i := 1; i < len(m.Samples); i++ {
