@@ -118,18 +118,6 @@ func TestMetricsOfTasksWithoutAnAgent(t *testing.T) {
 	if check := s.must("infra", "check"); !strings.Contains(check, "metrics-server answers") {
 		t.Errorf("infra check:\n%s", check)
 	}
-	s.must(append([]string{"task", "cancel"}, s.alive()...)...)
-}
-
-// alive are the ids of tasks that have not ended.
-func (s *site) alive() []string {
-	var ids []string
-	for _, task := range s.tasks() {
-		if !task.State.Terminal() {
-			ids = append(ids, task.ID)
-		}
-	}
-	return ids
 }
 
 func asJSON(value any) string {
@@ -233,5 +221,4 @@ func TestMetricsWithoutTheGrant(t *testing.T) {
 	if check := s.must("infra", "check"); !strings.Contains(check, "profile metrics is not granted") || !strings.Contains(check, "Tasks can run here") {
 		t.Errorf("infra check:\n%s", check)
 	}
-	s.must("task", "cancel", id)
 }
