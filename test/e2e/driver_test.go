@@ -20,7 +20,7 @@ import (
 )
 
 func TestTheKubernetesDriverKeepsItsPromises(t *testing.T) {
-	s := newSite(t)
+	s := newSite(t, "metrics")
 	data, err := os.ReadFile(s.kubeconfig)
 	if err != nil {
 		t.Fatal(err)
