@@ -25,7 +25,8 @@ const (
 
 	// maxUnseen bounds the time without a sample for which an attempt is taken to
 	// have used as much CPU as it did beside it. What goes beyond was not seen.
-	maxUnseen = time.Minute
+	// Some clusters measure once a minute, and have a first sample after two.
+	maxUnseen = 3 * time.Minute
 )
 
 // Usage is what an attempt of a task used; nil values were not measured.

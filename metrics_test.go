@@ -61,7 +61,7 @@ func TestBetweenTwoWindowsItUsedAsMuchAsInThem(t *testing.T) {
 		t.Errorf("%v CPU seconds, want 5", m.Last.CPUSeconds)
 	}
 	m = metered(window(15, 1, 15), window(15+600, 2, 10))
-	if want := 15*1 + 50*1.5 + 10*2.0; m.Last.CPUSeconds != want || m.Unseen != 540 {
+	if want := 15*1 + 170*1.5 + 10*2.0; m.Last.CPUSeconds != want || m.Unseen != 420 {
 		t.Errorf("after a long time: %v CPU seconds, want %v, %v s unseen", m.Last.CPUSeconds, want, m.Unseen)
 	}
 }
@@ -100,7 +100,7 @@ func TestWhatWasUsedNeverGetsLess(t *testing.T) {
 
 func TestTimeThatNobodySawIsNotInvented(t *testing.T) {
 	m := metered(rate(15, 1, 100), rate(15+600, 1, 100))
-	if m.Last.CPUSeconds != 15+60 || m.Unseen != 540 {
+	if m.Last.CPUSeconds != 15+180 || m.Unseen != 420 {
 		t.Errorf("after ten minutes without a reading: %v CPU seconds, %v s unseen", m.Last.CPUSeconds, m.Unseen)
 	}
 	m = metered(count(15, 15, 100), count(15+600, 615, 100))
