@@ -171,7 +171,7 @@ func cpuLine(c *berth.CPUUse) string {
 	part("mean %s", c.Mean, berth.FormatCPU)
 	part("peak %s", c.Peak, berth.FormatCPU)
 	part("throttled %s", c.ThrottledSeconds, cpuSeconds)
-	return "CPU:    " + strings.Join(parts, ", ") + asked(limits(c.Request, c.Limit, berth.FormatCPU)) + "\n"
+	return "CPU:    " + strings.Join(parts, ", ") + "  (" + limits(c.Request, c.Limit, berth.FormatCPU) + ")\n"
 }
 
 func memoryLine(c *berth.MemoryUse) string {
@@ -186,7 +186,7 @@ func memoryLine(c *berth.MemoryUse) string {
 	if c.WorkingSet != nil && c.Peak != nil && *c.WorkingSet != *c.Peak {
 		part("%s of that not file cache", c.WorkingSet)
 	}
-	return "Memory: " + strings.Join(parts, ", ") + asked(limits(c.Request, c.Limit, berth.FormatBytes)) + "\n"
+	return "Memory: " + strings.Join(parts, ", ") + "  (" + limits(c.Request, c.Limit, berth.FormatBytes) + ")\n"
 }
 
 func cpuSeconds(s float64) string {
@@ -205,5 +205,3 @@ func limits[T comparable](request, limit *T, show func(T) string) string {
 	}
 	return "no request and no limit"
 }
-
-func asked(text string) string { return "  (" + text + ")" }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,8 +12,6 @@ import (
 
 	"github.com/berth-run/berth"
 )
-
-var update = flag.Bool("update", false, "write the expected pages anew")
 
 func of[T any](v T) *T { return &v }
 

@@ -38,7 +38,7 @@ type cluster struct {
 	logText     string
 	quota       chan struct{}
 	next        int
-	asked       int // what pods use
+	usageCalls  int
 	readings    func() map[string]berth.Reading
 	usageErr    error
 }
@@ -175,7 +175,7 @@ func (c *cluster) Check(context.Context) (berth.InfrastructureCheck, error) {
 func (c *cluster) Usage(context.Context) (map[string]berth.Reading, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.asked++
+	c.usageCalls++
 	return c.readings(), c.usageErr
 }
 

@@ -37,7 +37,7 @@ func (c *cluster) busy() {
 func (c *cluster) questions() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.asked
+	return c.usageCalls
 }
 
 // running submits a task and lets it run.
