@@ -59,6 +59,20 @@ const (
 	CauseUnknown                      Cause = "Unknown"
 )
 
+// Causes are all causes: the catalogue.
+var Causes = []Cause{
+	CauseInsufficientCPU, CauseInsufficientMemory, CauseInsufficientGPU, CauseInsufficientEphemeralStorage,
+	CauseTooManyPods, CauseNodeSelectorMismatch, CauseTaintNotTolerated, CauseVolumeUnbound, CauseQuotaExceeded,
+	CauseLimitRangeViolated, CausePodSecurityViolated, CauseAdmissionDenied, CauseForbidden, CauseUnauthorized,
+	CauseClusterUnreachable, CauseNamespaceNotFound, CauseNamespaceTerminating, CauseServiceAccountNotFound,
+	CausePriorityClassNotFound, CauseRuntimeClassNotFound, CauseInvalidImageName, CauseImageNotFound,
+	CauseImageUnauthorized, CauseRegistryUnreachable, CauseImageNeverPull, CauseArchitectureMismatch,
+	CauseCommandNotFound, CauseCommandNotExecutable, CauseRunAsNonRootViolated, CauseConfigNotFound, CauseMountFailed,
+	CauseSandboxFailed, CauseInitFailed, CauseOOMKilled, CauseEvicted, CauseNodeLost, CausePreempted,
+	CauseDeletedExternally, CauseTimedOut, CauseStartTimedOut, CauseExitedNonZero, CauseSignalled, CauseResultMissing,
+	CauseResultMalformed, CauseProxyUnreachable, CauseCallbackUnreachable, CauseCancelled, CauseUnknown,
+}
+
 // Evidence is a text taken verbatim from somewhere, for a person to check.
 type Evidence struct {
 	Source string `json:"source"` // such as "pod condition PodScheduled", "event FailedMount"

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,9 +45,9 @@ func (s *site) refused(r result, phrases ...string) {
 	}
 }
 
-// certificate makes a certificate of a CA of its own, valid until a time, and
-// gives it, its key and the CA as PEM.
-func certificate(t *testing.T, until time.Time) (cert, key, ca []byte) {
+// certificate makes a certificate of a CA of its own, valid until a time, for a
+// client or for servers at the addresses, and gives it, its key and the CA as PEM.
+func certificate(t *testing.T, until time.Time, addresses ...string) (cert, key, ca []byte) {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -59,7 +60,10 @@ func certificate(t *testing.T, until time.Time) (cert, key, ca []byte) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "someone", Organization: []string{"elsewhere"}},
 		NotBefore: until.Add(-48 * time.Hour), NotAfter: until, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
+	}
+	for _, address := range addresses {
+		template.IPAddresses = append(template.IPAddresses, net.ParseIP(address))
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	must(err)

@@ -46,6 +46,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "audit:", problem)
 		code = max(code, 1)
 	}
+	if all := summarize(os.Stdout); !all && wholeRun() && code == 0 {
+		fmt.Println("FAIL: a cause that this suite produces was not produced")
+		code = 1
+	}
 	os.Exit(code)
 }
 
@@ -251,3 +255,6 @@ func waitFor(t *testing.T, what string, limit time.Duration, holds func() bool) 
 		<-time.After(50 * time.Millisecond)
 	}
 }
+
+// background outlives a test, for what is put back after it.
+var background = context.Background()
