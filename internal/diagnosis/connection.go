@@ -53,7 +53,7 @@ func (f *errorFacts) connection() *trouble {
 	switch {
 	case credentialPlugin.MatchString(f.text):
 		return nil // see accessRows
-	case proxyTrouble.MatchString(f.text):
+	case proxyTrouble.MatchString(f.text), refusedByProxy(err):
 		return &trouble{why: "the proxy on the way does not let us through"}
 	case errors.As(err, &dns):
 		if dns.IsNotFound {
@@ -92,6 +92,22 @@ func (f *errorFacts) connection() *trouble {
 		return &trouble{why: "the request failed on its way", sent: true}
 	}
 	return nil
+}
+
+// refusedByProxy reports whether an HTTP proxy answered something else than 200
+// to CONNECT: all that Go's transport says of it is the text of the status.
+func refusedByProxy(err error) bool {
+	var address *url.Error
+	if !errors.As(err, &address) || errors.Unwrap(address.Err) != nil {
+		return false
+	}
+	text := address.Err.Error()
+	for code := http.StatusMultipleChoices; code < 600; code++ {
+		if known := http.StatusText(code); known != "" && known == text {
+			return true
+		}
+	}
+	return false
 }
 
 // connectionHit is a hit on what keeps us from the API server.

@@ -54,6 +54,8 @@ func TestInfraCheckTriesTheWaysOfAPod(t *testing.T) {
 	registry, callback := check(1)
 	if registry.Status != berth.CheckOK || callback.Status != berth.CheckFailed || !strings.Contains(callback.Detail, closed) || !strings.Contains(callback.Detail, "refused") || callback.Remedy == "" {
 		t.Errorf("where nothing listens for callbacks: %+v\n%+v", registry, callback)
+	} else {
+		produced(berth.CauseCallbackUnreachable)
 	}
 
 	set("registry: " + o.address + "\ncallback_to: " + o.address + "\n")

@@ -6,13 +6,19 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"os"
+	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	ocireg "github.com/google/go-containerregistry/pkg/registry"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -100,6 +106,9 @@ func (s *site) diagnosed(id string, cause berth.Cause) berth.Task {
 	return task
 }
 
+// noPreflight has berth run store a task that the cluster is known to refuse.
+var noPreflight = []string{}
+
 // diagnosisCase is a task that fails, and how.
 type diagnosisCase struct {
 	name  string
@@ -114,7 +123,7 @@ type diagnosisCase struct {
 func (s *site) fail(cases []diagnosisCase) {
 	runs := make([]*running, len(cases))
 	for i, c := range cases {
-		runs[i] = s.start(append([]string{"run", "--name", fmt.Sprintf("case-%d", i)}, c.args...)...)
+		runs[i] = s.start(slices.Concat([]string{"run", "--name", fmt.Sprintf("case-%d", i)}, noPreflight, c.args)...)
 	}
 	for i, c := range cases {
 		s.t.Run(c.name, func(t *testing.T) {
@@ -190,6 +199,80 @@ func TestDiagnosisOfATaintEndsWithIt(t *testing.T) {
 	if r := run.wait(within(t, 60*time.Second)); r.code != 0 || r.stdout != "after all\n" {
 		t.Errorf("exit %d, output %q\n%s", r.code, r.stdout, r.stderr)
 	}
+	if told := s.diagnoses(s.byName("reserved")); !slices.Equal(told, []string{"Diagnosed TaintNotTolerated", "Cleared TaintNotTolerated"}) {
+		t.Errorf("it was told %q", told)
+	}
+}
+
+// diagnoses are a task's diagnoses in the order in which they came and went.
+func (s *site) diagnoses(id string) []string {
+	s.t.Helper()
+	var events []berth.Event
+	if err := json.Unmarshal([]byte(s.must("task", "events", id, "-o", "json")), &events); err != nil {
+		s.t.Fatal(err)
+	}
+	var told []string
+	for _, e := range events {
+		if cause, _, _ := strings.Cut(e.Message, ":"); e.Type == berth.EventDiagnosed || e.Type == berth.EventCleared {
+			told = append(told, string(e.Type)+" "+cause)
+		}
+	}
+	return told
+}
+
+// What keeps a task from starting changes, and in the end nothing does.
+func TestDiagnosisChangesAsItsCauseDoes(t *testing.T) {
+	s := newSite(t)
+	s.record()
+	label := "e2e.example.org/" + s.namespace
+	s.infra("pod: {node_selector: {" + label + ": here}}\ngrace: {pull_grace: 60s}\n")
+	var there atomic.Bool
+	images := ocireg.New(ocireg.Logger(log.New(io.Discard, "", 0)))
+	address := registry(t, func(w http.ResponseWriter, r *http.Request) {
+		if !there.Load() {
+			answer(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`)(w, r)
+			return
+		}
+		images.ServeHTTP(w, r)
+	})
+	program, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there.Store(true)
+	image := pushProgram(t, address+"/tool:1", runtime.GOARCH, program)
+	there.Store(false)
+	run := s.start("run", "--name", "changes", image, "sleep", "2")
+	id := func() string { return s.byName("changes") }
+	told := func(cause berth.Cause) {
+		t.Helper()
+		waitFor(t, "berth run says "+string(cause), 30*time.Second, func() bool { return strings.Contains(run.stderr.String(), string(cause)) })
+	}
+	told(berth.CauseNodeSelectorMismatch)
+	node := nodeName(t)
+	set := func(value string) {
+		t.Helper()
+		if _, err := admin.CoreV1().Nodes().Patch(background, node, types.MergePatchType, []byte(`{"metadata": {"labels": {"`+label+`": `+value+`}}}`), metav1.PatchOptions{}); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Cleanup(func() { set("null") })
+	set(`"here"`)
+	told(berth.CauseImageNotFound)
+	there.Store(true)
+	if r := run.wait(within(t, 60*time.Second)); r.code != 0 {
+		t.Errorf("exit %d\n%s", r.code, r.stderr)
+	}
+	var causes []string
+	for _, d := range s.diagnoses(id()) {
+		if len(causes) == 0 || causes[len(causes)-1] != d {
+			causes = append(causes, d)
+		}
+	}
+	want := []string{"Diagnosed NodeSelectorMismatch", "Cleared NodeSelectorMismatch", "Diagnosed ImageNotFound", "Cleared ImageNotFound"}
+	if !slices.Equal(causes, want) {
+		t.Errorf("it was told %q, want %q", causes, want)
+	}
 }
 
 func TestDiagnosisOfImages(t *testing.T) {
@@ -221,6 +304,7 @@ func TestDiagnosisOfHowAProgramEnds(t *testing.T) {
 		{"out of memory", []string{"--memory", "24Mi", busybox, "tail", "/dev/zero"}, 137, berth.CauseOOMKilled, []string{"24Mi"}},
 		{"exit code", []string{busybox, "sh", "-c", "echo before; exit 3"}, 3, berth.CauseExitedNonZero, []string{"3"}},
 		{"signal", []string{busybox, "sh", "-c", "sh -c 'kill -SEGV $$'; exit $?"}, 139, berth.CauseSignalled, []string{"SIGSEGV"}},
+		{"local disk", []string{"--ephemeral-storage", "1Mi", busybox, "sh", "-c", "head -c 30000000 /dev/zero > /tmp/much; sleep 60"}, 137, berth.CauseEvicted, []string{"exceeds the total limit of containers 1Mi"}},
 		{"timeout", []string{"--timeout", "2s", busybox, "sh", "-c", forever}, 124, berth.CauseTimedOut, []string{"2s"}},
 	})
 }
@@ -294,6 +378,7 @@ func (s *site) setQuota(hard corev1.ResourceList) {
 
 func TestDiagnosisOfALimitRange(t *testing.T) {
 	s := newSite(t)
+	s.record()
 	_, err := admin.CoreV1().LimitRanges(s.namespace).Create(t.Context(), &corev1.LimitRange{
 		ObjectMeta: metav1.ObjectMeta{Name: "small"},
 		Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{{
@@ -346,6 +431,7 @@ func TestDiagnosisOfAClusterOutOfReachWhileATaskRuns(t *testing.T) {
 
 func TestDiagnosisOfARoleThatLacksCreate(t *testing.T) {
 	s := newSite(t)
+	s.record()
 	s.withoutRight("create", "pods")
 	s.fail([]diagnosisCase{{"create", []string{"--no-preflight", busybox, "true"}, 125, berth.CauseForbidden, []string{"create pods", "namespace " + s.namespace, "system:serviceaccount:" + s.namespace + ":berth"}}})
 }

@@ -216,6 +216,8 @@ esac
 		task, r := o.call("bad", function)
 		if task.State != berth.StateFailed || task.Diagnosis == nil || task.Diagnosis.Cause != want || r.code == 0 {
 			t.Errorf("%s: exit %d, %s, %+v", function, r.code, task.State, task.Diagnosis)
+		} else {
+			produced(want)
 		}
 	}
 	if task, r := o.call("bad", "leaves"); task.State != berth.StateSucceeded || string(task.Result) != "1" || r.took > 15*time.Second {

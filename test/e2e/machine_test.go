@@ -92,9 +92,9 @@ func closedPort(t *testing.T, ip string) string {
 // swallow what it is sent.
 type proxy struct {
 	address string
-	target  string
 
 	mu     sync.Mutex
+	target string
 	down   bool
 	silent bool
 	conns  map[net.Conn]bool
@@ -123,13 +123,16 @@ func newProxy(t *testing.T, target string) *proxy {
 
 func (p *proxy) pass(conn net.Conn) {
 	defer conn.Close()
-	server, err := net.Dial("tcp", p.target)
+	p.mu.Lock()
+	target := p.target
+	p.mu.Unlock()
+	server, err := net.Dial("tcp", target)
 	if err != nil {
 		return
 	}
 	defer server.Close()
 	p.mu.Lock()
-	if p.down {
+	if p.down || p.target != target {
 		p.mu.Unlock()
 		return
 	}
@@ -158,6 +161,15 @@ func (p *proxy) copy(to io.Writer, from io.Reader) {
 			return
 		}
 	}
+}
+
+// redirect has another server answer from now on, and returns the one before.
+func (p *proxy) redirect(target string) (before string) {
+	p.mu.Lock()
+	before, p.target = p.target, target
+	p.mu.Unlock()
+	p.drop()
+	return before
 }
 
 // swallow lets nothing through from now on, and tells nobody.
