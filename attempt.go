@@ -18,6 +18,7 @@ type Attempt struct {
 	EndSeen    time.Time `json:"endSeen,omitzero"` // when the container's own end was seen; an agent tells earlier
 	Node       string    `json:"node,omitempty"`
 	ImageID    string    `json:"imageId,omitempty"`
+	Pulling    bool      `json:"pulling,omitempty"`
 	Pulled     bool      `json:"pulled,omitempty"`
 	Outcome    *Outcome  `json:"outcome,omitempty"` // nil until it is known to have ended
 
@@ -77,6 +78,7 @@ type Observation struct {
 
 	Node      string
 	ImageID   string
+	Pulling   bool      // the node is fetching the image
 	Pulled    bool      // the image is on the node
 	StartedAt time.Time // main container; zero: has not run
 	EndedAt   time.Time // main container
@@ -85,4 +87,5 @@ type Observation struct {
 
 	Diagnosis *Diagnosis // nil while all is well
 	Patience  Patience   // for the diagnosis
+	Waits     string     // what is being done or waited for before the start, in words; empty: nothing to tell
 }

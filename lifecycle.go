@@ -207,9 +207,21 @@ func (l *Life) Observe(o Observation, now time.Time) []Event {
 		a.Removed = true
 		events = append(events, l.vanish(a, o.Diagnosis, now)...)
 	default:
+		if a.StartedAt.IsZero() {
+			l.waits(o.Waits)
+		}
 		events = append(events, l.stall(a, o, now)...)
 	}
 	return events
+}
+
+// waits tells what is being done before the start, or waited for.
+func (l *Life) waits(what string) {
+	if what == "" {
+		l.Task.Reason = nil
+	} else if l.Task.Reason == nil || *l.Task.Reason != what {
+		l.Task.Reason = &what
+	}
 }
 
 func (l *Life) milestones(a *Attempt, o Observation, now time.Time) []Event {
@@ -218,6 +230,10 @@ func (l *Life) milestones(a *Attempt, o Observation, now time.Time) []Event {
 		a.Node = o.Node
 		l.Task.Node = &a.Node
 		events = append(events, l.event(EventScheduled, now, "on node "+o.Node))
+	}
+	if o.Pulling && !a.Pulling && !a.Pulled {
+		a.Pulling = true
+		events = append(events, l.event(EventPulling, now, l.Task.Image))
 	}
 	if o.Pulled && !a.Pulled {
 		a.Pulled = true
@@ -232,7 +248,7 @@ func (l *Life) milestones(a *Attempt, o Observation, now time.Time) []Event {
 			a.StartedAt = a.IntendedAt // the cluster tells whole seconds
 		}
 		l.Task.StartedAt = timePtr(a.StartedAt)
-		l.Task.State = StateRunning
+		l.Task.State, l.Task.Reason = StateRunning, nil
 		events = append(events, l.event(EventStarted, now, "on node "+o.Node))
 	}
 	return events
@@ -291,7 +307,7 @@ func (l *Life) end(a *Attempt, o Outcome, now time.Time) []Event {
 	if a.StartedAt.IsZero() && a.Logs == LogsOpen {
 		a.Logs = LogsComplete // there can't be any
 	}
-	l.Task.ExitCode = o.ExitCode
+	l.Task.ExitCode, l.Task.Reason = o.ExitCode, nil
 	l.Task.Result, a.Outcome.Result = o.Result, nil // kept once: it may be large
 	if len(o.Steps) > 0 {
 		a.Steps, a.Outcome.Steps = o.Steps, nil

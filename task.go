@@ -112,6 +112,9 @@ type Task struct {
 	Spec           TaskSpec        `json:"spec"`
 }
 
+// Waiting reports whether the task's program has not started yet.
+func (t *Task) Waiting() bool { return t.State == StateQueued || t.State == StateLaunching }
+
 // ProcessExitCode is the exit code of a command that stands for this task:
 // the container's own, or one of the Exit constants.
 func (t *Task) ProcessExitCode() int {

@@ -129,7 +129,7 @@ func describe(task berth.Task) string {
 	switch d := task.Diagnosis; {
 	case d != nil:
 		text += ": " + string(d.Cause) + ": " + d.Summary
-	case task.State == berth.StateQueued && task.Reason != nil:
+	case task.Waiting() && task.Reason != nil:
 		text += ": " + *task.Reason
 	}
 	return oneLine(text)

@@ -172,7 +172,7 @@ func taskPage(w io.Writer, t berth.Task) {
 	if t.Stale != nil {
 		field("Out of date", *t.Stale)
 	}
-	if t.State == berth.StateQueued && t.Reason != nil && t.Diagnosis == nil {
+	if t.Waiting() && t.Reason != nil && t.Diagnosis == nil {
 		field("Why", *t.Reason)
 	}
 	if d := t.Diagnosis; d != nil {

@@ -155,6 +155,9 @@ func undiagnosed(task *berth.Task, events []berth.Event, now time.Time) string {
 		}
 		return "It waits to be let through. The first to come is the first to go."
 	case berth.StateLaunching:
+		if task.Reason != nil {
+			return "Nothing is known to be wrong: " + oneLine(*task.Reason) + "."
+		}
 		return "Nothing keeps it from going on: its pod is coming up."
 	}
 	return "Nothing keeps it from going on."

@@ -41,7 +41,7 @@ func taskTable(w io.Writer, tasks []berth.Task, width func() int) {
 func why(t *berth.Task) string {
 	d := t.Diagnosis
 	switch {
-	case d == nil && t.State == berth.StateQueued && t.Reason != nil:
+	case d == nil && t.Waiting() && t.Reason != nil:
 		return oneLine(*t.Reason)
 	case d == nil || t.State == berth.StateCancelled:
 		return ""

@@ -15,7 +15,11 @@ func (texts) Lost(infrastructure string, t *berth.Task) *berth.Diagnosis {
 }
 
 func (texts) StartTimedOut(infrastructure string, t *berth.Task, limit time.Duration) *berth.Diagnosis {
-	return &diagnosis.StartTimedOut(subject(infrastructure, t), limit, time.Now()).Diagnosis
+	last := ""
+	if t.Reason != nil {
+		last = *t.Reason
+	}
+	return &diagnosis.StartTimedOut(subject(infrastructure, t), limit, last, time.Now()).Diagnosis
 }
 
 func subject(infrastructure string, t *berth.Task) diagnosis.Subject {

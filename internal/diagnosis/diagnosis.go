@@ -43,6 +43,7 @@ type Subject struct {
 	Memory         berth.Quantity
 	Command        []string // what was to be run; may be empty
 	ServiceAccount string
+	Quiet          bool   // by our own clock, nothing has happened to the pod for some seconds
 	Profile        string // of create-kubeconfig; a refused verb of no known profile is said to be in this one
 }
 

@@ -52,9 +52,11 @@ func Cancelled(subject Subject, now time.Time) *Finding {
 }
 
 // StartTimedOut says that the program had not started after the limit, when
-// nothing else explains why.
-func StartTimedOut(subject Subject, limit time.Duration, now time.Time) *Finding {
-	return made(1, subject, now, "limit", limit.String())
+// nothing else explains why. What was being done about it last may be empty.
+func StartTimedOut(subject Subject, limit time.Duration, last string, now time.Time) *Finding {
+	f := made(1, subject, now, "limit", limit.String())
+	f.addEvidence([]berth.Evidence{{Source: "what was waited for last", Text: last}})
+	return f
 }
 
 // Lost says that the pod is gone and nobody saw how it ended.

@@ -15,7 +15,7 @@ func TestEngineFindings(t *testing.T) {
 		summary string
 	}{
 		{Cancelled(s, testNow), berth.CauseCancelled, "The task was cancelled."},
-		{StartTimedOut(s, 10*time.Minute, testNow), berth.CauseStartTimedOut, "Pod berth-d3k1-1 had not started its program after 10m0s, and the cluster did not say why."},
+		{StartTimedOut(s, 10*time.Minute, "node-1 is fetching image busybox since 10:00:00Z", testNow), berth.CauseStartTimedOut, "Pod berth-d3k1-1 had not started its program after 10m0s, and the cluster did not say why."},
 		{Lost(s, testNow), berth.CauseDeletedExternally, "Pod berth-d3k1-1 is gone from site-a, and nobody saw how its program ended."},
 		{NodeLost(s, testNow), berth.CauseNodeLost, "Pod berth-d3k1-1 was given up because its node does not answer, so how its program ended is not known."},
 		{Unreachable("DNS is down", s, testNow), berth.CauseClusterUnreachable, "The cluster of infrastructure site-a cannot be reached: DNS is down."},

@@ -99,10 +99,7 @@ var unknownRows = []row{
 				return nil
 			}
 			h := f.withEnding(saw(f.podStatus(), "reason", f.pod.Status.Reason))
-			for _, e := range f.events {
-				h.evidence = append(h.evidence, e.evidence())
-			}
-			return h
+			return f.withEvents(h)
 		},
 		means:   "The pod failed, and nothing that was seen says why.",
 		summary: "Pod {pod} failed, and the cluster does not say why in words that Berth knows.",
@@ -120,10 +117,7 @@ var unknownRows = []row{
 				return nil
 			}
 			h := saw(berth.Evidence{Source: "container status waiting " + word(w.Reason), Text: w.Reason + ": " + w.Message}, "reason", w.Reason)
-			for _, e := range f.events {
-				h.evidence = append(h.evidence, e.evidence())
-			}
-			return h
+			return f.withEvents(h)
 		},
 		means:   "The container waits for something that is not in this table.",
 		summary: "The container of pod {pod} does not start ({reason}).",

@@ -91,6 +91,14 @@ func initFailed(f *podFacts) *hit {
 	return nil
 }
 
+// untaken matches a pod that its node has not looked at.
+func untaken(f *podFacts) *hit {
+	if !f.subject.Quiet || f.pod.Spec.NodeName == "" || f.pod.Status.StartTime != nil || f.main != nil || f.ended() || f.pod.DeletionTimestamp != nil {
+		return nil
+	}
+	return f.withEvents(saw(berth.Evidence{Source: "pod status", Text: f.status()}))
+}
+
 var preparationRows = []row{
 	{
 		cause: berth.CauseConfigNotFound, rank: 400, patience: berth.PatienceConfig,
@@ -132,6 +140,13 @@ var preparationRows = []row{
 		means:   "A container that prepares the pod failed, so the main one never started.",
 		summary: "Container {container}, which prepares the task, failed ({end}), so the task's own program never started.",
 		remedy:  "read that container's output: kubectl -n {namespace} logs {pod} -c {container}",
+		by:      berth.RemedyByEngineer,
+	},
+	{
+		cause: berth.CauseUnknown, rank: 450, onPod: untaken,
+		means:   "The node that was chosen has not taken the pod up for some seconds: its kubelet says nothing.",
+		summary: "{the_node} was given pod {pod} and says nothing about it.",
+		remedy:  "wait if the node is busy; otherwise have it checked whether its kubelet runs and reaches the cluster",
 		by:      berth.RemedyByEngineer,
 	},
 	{

@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"cmp"
+	"fmt"
 	"regexp"
 	"strings"
 
@@ -181,6 +182,13 @@ var schedulingRows = []row{
 		by:      berth.RemedyByEngineer,
 	},
 	{
+		cause: berth.CauseUnknown, rank: 597, onPod: overlooked,
+		means:   "No scheduler has looked at the pod for some seconds.",
+		summary: "No scheduler has looked at pod {pod}, which asks for the one named {scheduler}.",
+		remedy:  "wait if the cluster is busy; otherwise have it checked that a scheduler named {scheduler} runs in it",
+		by:      berth.RemedyByEngineer,
+	},
+	{
 		cause: berth.CauseUnknown, rank: 599, onPod: func(f *podFacts) *hit {
 			if f.scheduling == nil || f.pod.Spec.NodeName != "" || f.ended() {
 				return nil
@@ -192,6 +200,38 @@ var schedulingRows = []row{
 		remedy:  "show the evidence to the cluster's engineer",
 		by:      berth.RemedyByEngineer,
 	},
+}
+
+// overlooked matches a pod that no scheduler has said anything about.
+func overlooked(f *podFacts) *hit {
+	if !f.subject.Quiet || f.pod.Spec.NodeName != "" || f.condition(corev1.PodScheduled) != nil || f.ended() || f.pod.DeletionTimestamp != nil {
+		return nil
+	}
+	h := saw(berth.Evidence{Source: "pod status", Text: f.status()}, "scheduler", cmp.Or(f.pod.Spec.SchedulerName, corev1.DefaultSchedulerName))
+	return f.withEvents(h)
+}
+
+// status is all that the pod's status says where that is little.
+func (f *podFacts) status() string {
+	text := "phase " + cmp.Or(string(f.pod.Status.Phase), "not set")
+	if len(f.pod.Status.Conditions) == 0 {
+		text += ", no conditions"
+	}
+	for _, c := range f.pod.Status.Conditions {
+		text += fmt.Sprintf(", %s=%s", c.Type, c.Status)
+	}
+	if len(f.pod.Status.ContainerStatuses) == 0 {
+		text += ", no container statuses"
+	}
+	return text
+}
+
+// withEvents adds all events to a hit that nothing better explains.
+func (f *podFacts) withEvents(h *hit) *hit {
+	for _, e := range f.events {
+		h.evidence = append(h.evidence, e.evidence())
+	}
+	return h
 }
 
 func gated(f *podFacts) *hit {

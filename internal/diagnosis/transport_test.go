@@ -49,7 +49,9 @@ func transportError(t testing.TB, kind string) error {
 	case "proxy":
 		return get(t, "https://cluster.example:6443", &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: closedPort(t)})})
 	case "barred":
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "this way is barred", http.StatusForbidden) }))
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "this way is barred", http.StatusForbidden)
+		}))
 		defer server.Close()
 		return get(t, "https://cluster.example:6443", &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(server.URL) }})
 	case "unknown-authority":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"log/slog"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -252,9 +253,14 @@ func (e *Engine) Present(task berth.Task) berth.Task {
 	}
 	h := l.health.Load()
 	if h.State == berth.InfraReady || h.State == berth.InfraUnknown {
-		if task.State == berth.StateQueued && task.Diagnosis == nil && task.Reason == nil {
-			reason := l.waiting(&task)
-			task.Reason = &reason
+		if task.Diagnosis == nil && task.Reason == nil {
+			waits := l.waits(&task, h, e.now())
+			if waits == "" && task.State == berth.StateQueued {
+				waits = l.waiting(&task)
+			}
+			if waits != "" {
+				task.Reason = &waits
+			}
 		}
 		return task
 	}
@@ -272,13 +278,22 @@ func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[berth.Task, err
 	return func(yield func(berth.Task, error) bool) {
 		changed, stop := e.hub.watch(id)
 		defer stop()
+		// What a task waits for is told after a while, though nothing changes.
+		quiet := time.NewTimer(quietAfter)
+		defer quiet.Stop()
+		var last berth.Task
 		for {
 			task, err := e.Task(ctx, id)
-			if !yield(task, err) || err != nil || task.State.Terminal() {
-				return
+			if err != nil || !reflect.DeepEqual(task, last) {
+				if !yield(task, err) || err != nil || task.State.Terminal() {
+					return
+				}
+				last = task
 			}
 			select {
 			case <-changed:
+				quiet.Reset(quietAfter)
+			case <-quiet.C:
 			case <-ctx.Done():
 				yield(berth.Task{}, ctx.Err())
 				return

@@ -15,7 +15,10 @@ import (
 const (
 	// stallAfter is how long a pod may not have started before the namespace's
 	// events are watched: where all goes well they are not worth their traffic.
-	stallAfter   = time.Second
+	stallAfter = time.Second
+	// quietAfter is how long nothing may happen to a pod that has not started
+	// before it is told what it waits for.
+	quietAfter   = 3 * time.Second
 	eventsPerPod = 32
 )
 
@@ -25,34 +28,81 @@ type podEvents struct {
 	driver *Driver
 
 	mu       sync.Mutex
-	pods     map[types.UID]*corev1.Pod // not started, as last seen
+	pods     map[types.UID]*pendingPod
 	events   map[types.UID][]corev1.Event
 	seen     bool // events are being watched, or it is not known yet whether they can be
 	asked    bool
 	needed   chan struct{} // closed when the first pod stalls
 	unneeded *sync.Once
+	changed  func(*corev1.Pod) // has a pod looked at again; nil before feed
+}
+
+// pendingPod is a pod that has not started.
+type pendingPod struct {
+	last  *corev1.Pod // as last seen
+	quiet bool        // nothing has happened to it for quietAfter
+	timer *time.Timer // until it is quiet
 }
 
 func newPodEvents(d *Driver) *podEvents {
-	return &podEvents{driver: d, pods: map[types.UID]*corev1.Pod{}, events: map[types.UID][]corev1.Event{}, seen: true, needed: make(chan struct{}), unneeded: &sync.Once{}}
+	return &podEvents{driver: d, pods: map[types.UID]*pendingPod{}, events: map[types.UID][]corev1.Event{}, seen: true, needed: make(chan struct{}), unneeded: &sync.Once{}}
 }
 
 // see takes note of a pod as it is now.
 func (p *podEvents) see(pod *corev1.Pod) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	uid, known := pod.UID, p.pods[pod.UID]
 	if pod.Status.Phase != corev1.PodPending || pod.DeletionTimestamp != nil {
-		delete(p.pods, pod.UID)
+		if known != nil {
+			known.timer.Stop()
+		}
+		delete(p.pods, uid)
 		if pod.Status.Phase == corev1.PodRunning || pod.DeletionTimestamp != nil {
-			delete(p.events, pod.UID)
+			delete(p.events, uid)
 		}
 		return
 	}
-	if _, known := p.pods[pod.UID]; !known && !p.asked {
-		uid := pod.UID
-		time.AfterFunc(max(0, stallAfter-time.Since(pod.CreationTimestamp.Time)), func() { p.stalled(uid) })
+	switch {
+	case known == nil:
+		if !p.asked {
+			time.AfterFunc(max(0, stallAfter-time.Since(pod.CreationTimestamp.Time)), func() { p.stalled(uid) })
+		}
+		p.pods[uid] = &pendingPod{last: pod, timer: time.AfterFunc(quietAfter, func() { p.hush(uid) })}
+	case known.last.ResourceVersion != pod.ResourceVersion:
+		if !known.quiet || known.last.Spec.NodeName != pod.Spec.NodeName {
+			known.stir()
+		}
+		known.last = pod
 	}
-	p.pods[pod.UID] = pod
+}
+
+// stir takes note that something happened to a pod. One that is quiet stays so
+// until it is on a node: what else changes of it is seen by itself.
+func (p *pendingPod) stir() {
+	p.quiet = false
+	p.timer.Reset(quietAfter)
+}
+
+// hush has a pod looked at again that nothing has happened to for a while.
+func (p *podEvents) hush(uid types.UID) {
+	p.mu.Lock()
+	pod, changed := p.pods[uid], p.changed
+	var last *corev1.Pod
+	if pod != nil {
+		pod.quiet, last = true, pod.last
+	}
+	p.mu.Unlock()
+	if pod != nil && changed != nil {
+		changed(last)
+	}
+}
+
+// quiet reports whether nothing has happened to a pod for a while.
+func (p *podEvents) quiet(uid types.UID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pods[uid] != nil && p.pods[uid].quiet
 }
 
 func (p *podEvents) stalled(uid types.UID) {
@@ -68,6 +118,9 @@ func (p *podEvents) stalled(uid types.UID) {
 func (p *podEvents) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, pod := range p.pods {
+		pod.timer.Stop()
+	}
 	clear(p.pods)
 }
 
@@ -80,6 +133,9 @@ func (p *podEvents) of(uid types.UID) ([]corev1.Event, bool) {
 
 // feed watches events once they are needed, and tells of pods that got one.
 func (p *podEvents) feed(ctx context.Context, changed func(*corev1.Pod)) {
+	p.mu.Lock()
+	p.changed = changed
+	p.mu.Unlock()
 	select {
 	case <-ctx.Done():
 		return
@@ -111,7 +167,7 @@ func (p *podEvents) known() []*corev1.Pod {
 	defer p.mu.Unlock()
 	var pods []*corev1.Pod
 	for _, pod := range p.pods {
-		pods = append(pods, pod)
+		pods = append(pods, pod.last)
 	}
 	return pods
 }
@@ -156,7 +212,8 @@ func (p *podEvents) take(e *corev1.Event, changed func(*corev1.Pod)) {
 	p.mu.Lock()
 	pod := p.pods[e.InvolvedObject.UID]
 	if pod != nil {
-		kept := p.events[pod.UID]
+		uid := e.InvolvedObject.UID
+		kept := p.events[uid]
 		for i := range kept {
 			if kept[i].UID == e.UID { // a repeated one is the same object, counted up
 				kept = append(kept[:i:i], kept[i+1:]...)
@@ -166,10 +223,17 @@ func (p *podEvents) take(e *corev1.Event, changed func(*corev1.Pod)) {
 		if len(kept) >= eventsPerPod {
 			kept = kept[1:]
 		}
-		p.events[pod.UID] = append(kept[:len(kept):len(kept)], *e)
+		p.events[uid] = append(kept[:len(kept):len(kept)], *e)
+		if !pod.quiet {
+			pod.stir()
+		}
+	}
+	var last *corev1.Pod
+	if pod != nil {
+		last = pod.last
 	}
 	p.mu.Unlock()
-	if pod != nil {
-		changed(pod)
+	if last != nil {
+		changed(last)
 	}
 }

@@ -41,7 +41,9 @@ func (d *Driver) observe(pod *corev1.Pod, gone bool) berth.Observation {
 		}
 	}
 	events, eventsSeen := d.events.of(pod.UID)
-	finding := diagnosis.Pod(said, MainContainer, events, eventsSeen, d.subject(pod), time.Now())
+	subject := d.subject(pod)
+	subject.Quiet = d.events.quiet(pod.UID)
+	finding := diagnosis.Pod(said, MainContainer, events, eventsSeen, subject, time.Now())
 	o.Outcome, o.EndedAt = outcome(pod, main, finding, gone)
 	if withAgent && o.Outcome != nil && !o.Outcome.Unknown && main != nil && main.State.Terminated != nil && !o.Outcome.NeverStarted {
 		c, wait := d.completion(pod, main.State.Terminated, nonce, gone)
@@ -49,10 +51,14 @@ func (d *Driver) observe(pod *corev1.Pod, gone bool) berth.Observation {
 			o.Outcome, o.EndedAt = nil, time.Time{}
 			return o
 		}
-		o.Outcome = diagnosis.AgentOutcome(c, int(main.State.Terminated.ExitCode), finding, d.subject(pod), time.Now())
+		o.Outcome = diagnosis.AgentOutcome(c, int(main.State.Terminated.ExitCode), finding, subject, time.Now())
 	}
 	if finding != nil && o.Outcome == nil {
 		o.Diagnosis, o.Patience = &finding.Diagnosis, finding.Patience
+	}
+	if finding == nil && !gone {
+		progress := diagnosis.ProgressOf(pod, MainContainer, events, eventsSeen, subject)
+		o.Pulling, o.Waits = progress.Pulling, progress.Text
 	}
 	return o
 }
@@ -89,7 +95,7 @@ func outcome(pod *corev1.Pod, main *corev1.ContainerStatus, finding *diagnosis.F
 	}
 	started := main != nil && main.State.Running != nil
 	switch {
-	case started && !gone && pod.Status.Reason == "DeadlineExceeded":
+	case started && !gone && (pod.Status.Reason == "DeadlineExceeded" || pod.Status.Reason == "Evicted"):
 		return nil, time.Time{} // the kubelet says so first, and then ends the container, which may still have something to say
 	case pod.Status.Phase == corev1.PodFailed:
 		out.NeverStarted = !started

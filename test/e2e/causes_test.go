@@ -202,7 +202,7 @@ func TestDiagnosisOfANodeThatIsFullAndThenStops(t *testing.T) {
 	s := newSite(t)
 	s.record()
 	node := newSimulatedNode(t, s.namespace)
-	s.infra("pod: {node_selector: {" + simulatedLabel + ": " + node.name + "}, tolerations: [{key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 1}]}\n")
+	s.infra("pod: {node_selector: {" + simulatedLabel + ": " + node.name + "}, tolerations: [{key: " + simulatedLabel + ", operator: Exists}, {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 1}]}\n")
 	runs := s.start("run", "--name", "runs", busybox, "true")
 	node.run()
 	waits := s.start("run", "--name", "waits", busybox, "true")

@@ -14,7 +14,8 @@ import (
 )
 
 // simulatedNode is a node without a machine: the test is its kubelet. It has
-// room for one pod, and a label of its own name to be chosen by.
+// room for one pod, a label of its own name to be chosen by, and a taint that keeps
+// other tests' pods off it.
 type simulatedNode struct {
 	t    *testing.T
 	name string
@@ -26,6 +27,7 @@ func newSimulatedNode(t *testing.T, name string) *simulatedNode {
 	t.Helper()
 	n := &simulatedNode{t, name}
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{simulatedLabel: name}}}
+	node.Spec.Taints = []corev1.Taint{{Key: simulatedLabel, Effect: corev1.TaintEffectNoSchedule}}
 	if _, err := admin.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +40,7 @@ func newSimulatedNode(t *testing.T, name string) *simulatedNode {
 	n.report(corev1.ConditionTrue, "KubeletReady")
 	waitFor(t, "the node is open", 30*time.Second, func() bool {
 		now, err := admin.CoreV1().Nodes().Get(t.Context(), name, metav1.GetOptions{})
-		return err == nil && len(now.Spec.Taints) == 0
+		return err == nil && len(now.Spec.Taints) == 1
 	})
 	return n
 }

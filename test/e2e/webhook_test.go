@@ -125,7 +125,7 @@ func (s *site) refusePods(label, value string, client admissionregistrationv1.We
 		ObjectMeta: metav1.ObjectMeta{Name: s.namespace + "-" + name},
 		Webhooks: []admissionregistrationv1.ValidatingWebhook{{
 			Name: name + ".example.org", ClientConfig: client, Rules: rules, NamespaceSelector: namespace, ObjectSelector: object,
-			SideEffects: &none, FailurePolicy: &fail, AdmissionReviewVersions: []string{"v1"}, TimeoutSeconds: new(int32(2)),
+			SideEffects: &none, FailurePolicy: &fail, AdmissionReviewVersions: []string{"v1"}, TimeoutSeconds: new(int32(20)),
 		}},
 	}
 	hooks := admin.AdmissionregistrationV1().ValidatingWebhookConfigurations()
