@@ -2,6 +2,7 @@ package berth
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -138,6 +139,14 @@ func (d *Diagnosis) Same(other *Diagnosis) bool {
 		return d == other
 	}
 	return d.Cause == other.Cause && d.Summary == other.Summary && d.Remedy == other.Remedy
+}
+
+// lacksSourceOf reports whether another diagnosis has evidence from where this
+// one has none. That a text of the same source changed, as a count does, is no news.
+func (d *Diagnosis) lacksSourceOf(other *Diagnosis) bool {
+	return slices.ContainsFunc(other.Evidence, func(e Evidence) bool {
+		return !slices.ContainsFunc(d.Evidence, func(own Evidence) bool { return own.Source == e.Source })
+	})
 }
 
 // Patience is how long a stalled attempt may stay as it is before it fails.

@@ -2,6 +2,7 @@ package berth_test
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -305,6 +306,56 @@ func TestADiagnosisIsToldOnceAndCleared(t *testing.T) {
 	want := [][]berth.EventType{{berth.EventScheduled, berth.EventDiagnosed}, nil, {berth.EventCleared}}
 	if diff := cmp.Diff(want, [][]berth.EventType{first, again, cleared}); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Events that could not be read, say, are found out about after the first diagnosis.
+func TestEvidenceFromANewSourceIsKeptAndNotToldAgain(t *testing.T) {
+	l := launched(nil)
+	o := observation(l)
+	stalled := func(evidence ...berth.Evidence) []berth.Event {
+		o.Diagnosis = diagnosis(berth.CauseInsufficientCPU)
+		o.Diagnosis.Evidence = evidence
+		return l.Observe(o, at(5*time.Second))
+	}
+	condition := berth.Evidence{Source: "pod condition PodScheduled", Text: "1 Insufficient cpu"}
+	stalled(condition)
+	before := l.Task.Diagnosis
+	if events := stalled(berth.Evidence{Source: condition.Source, Text: "2 Insufficient cpu"}); len(events) != 0 || l.Task.Diagnosis != before {
+		t.Errorf("another text of the same source: %v, %+v", events, l.Task.Diagnosis)
+	}
+	if events := stalled(condition, berth.Evidence{Source: "berth", Text: "events may not be read"}); len(events) != 0 || len(l.Task.Diagnosis.Evidence) != 2 || len(before.Evidence) != 1 {
+		t.Errorf("another source: %v, %+v", events, l.Task.Diagnosis)
+	}
+}
+
+func TestWhatIsWaitedForIsToldUntilTheProgramRuns(t *testing.T) {
+	l := launched(nil)
+	o := observation(l)
+	o.Pulling, o.Waits = true, "node n1 is fetching image busybox"
+	if events := types(l.Observe(o, at(3*time.Second))); !slices.Contains(events, berth.EventPulling) || l.Task.Reason == nil || *l.Task.Reason != o.Waits {
+		t.Errorf("%v, %v", events, l.Task.Reason)
+	}
+	if events := l.Observe(o, at(4*time.Second)); len(events) != 0 {
+		t.Errorf("told twice: %v", events)
+	}
+	l.Observe(running(l), at(5*time.Second))
+	if l.Task.Reason != nil {
+		t.Errorf("it runs: %s", *l.Task.Reason)
+	}
+	l.Observe(exited(l, 0), at(6*time.Second))
+	if *l.Task.Reason != "Completed" {
+		t.Errorf("it ended: %s", *l.Task.Reason)
+	}
+}
+
+func TestOurOwnDeletionOfACancelledPodIsNotBlamedOnOthers(t *testing.T) {
+	l := launched(nil)
+	l.Cancel(at(3 * time.Second))
+	o := observation(l)
+	o.Diagnosis = diagnosis(berth.CauseDeletedExternally)
+	if events := l.Observe(o, at(4*time.Second)); slices.Contains(types(events), berth.EventDiagnosed) || l.Task.Diagnosis != nil {
+		t.Errorf("%v, %+v", types(events), l.Task.Diagnosis)
 	}
 }
 

@@ -50,7 +50,12 @@ func (l *Life) Diagnose(d *Diagnosis, now time.Time) []Event {
 	if d == nil {
 		return l.clear(now)
 	}
-	if l.Task.Diagnosis.Same(d) {
+	if old := l.Task.Diagnosis; old.Same(d) {
+		if old.lacksSourceOf(d) {
+			more := *old
+			more.Evidence = d.Evidence
+			l.Task.Diagnosis = &more // what is told stays the same, and more is known of it
+		}
 		return nil
 	}
 	shown := *d

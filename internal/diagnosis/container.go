@@ -27,9 +27,10 @@ var (
 // container.
 func (f *podFacts) starting() (berth.Evidence, string, bool) {
 	if t := f.terminated(); t != nil {
-		e := berth.Evidence{Source: "container status terminated " + word(t.Reason), Text: t.Message}
-		own := slices.Contains(startReasons, t.Reason) || execFailed.MatchString(t.Message)
-		return e, t.Message, own && t.Message != ""
+		text := plain(t.Message)
+		e := berth.Evidence{Source: "container status terminated " + word(t.Reason), Text: text}
+		own := slices.Contains(startReasons, t.Reason) || execFailed.MatchString(text)
+		return e, text, own && text != ""
 	}
 	if s, ok := f.waiting(startReasons...); ok {
 		return s.evidence(), s.message, true

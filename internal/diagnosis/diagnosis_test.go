@@ -24,25 +24,6 @@ var update = flag.Bool("update", false, "write docs/diagnosis.md and testdata/fi
 // notYet are causes whose part of Berth does not exist yet.
 var notYet = []berth.Cause{berth.CauseProxyUnreachable}
 
-func TestEachFixtureIsNamedByItsOwnCause(t *testing.T) {
-	confusion := map[[2]berth.Cause][]string{}
-	for _, f := range fixtures(t) {
-		t.Run(f.name, func(t *testing.T) {
-			var got berth.Cause
-			if finding := f.find(t); finding != nil {
-				got = finding.Cause
-			}
-			if got != f.cause() {
-				confusion[[2]berth.Cause{f.cause(), got}] = append(confusion[[2]berth.Cause{f.cause(), got}], f.name)
-				t.Errorf("is taken for %q", got)
-			}
-		})
-	}
-	for pair, names := range confusion {
-		t.Errorf("%q is taken for %q by %v", pair[0], pair[1], names)
-	}
-}
-
 // The texts of all fixtures on one page, to be read by a person.
 func TestFindingsReadAsBefore(t *testing.T) {
 	var page strings.Builder
@@ -150,12 +131,8 @@ func TestEveryRowIsComplete(t *testing.T) {
 	ranks := map[int]berth.Cause{}
 	seen := map[int]bool{}
 	for _, f := range fixtures(t) {
-		if finding := f.find(t); finding != nil {
-			for i := range table {
-				if r := &table[i]; r.cause == finding.Cause && matches(finding.Summary, r.summary) {
-					seen[r.rank] = true
-				}
-			}
+		for _, r := range f.rows(t) {
+			seen[r.rank] = true
 		}
 	}
 	for i := range table {
@@ -178,6 +155,19 @@ func TestEveryRowIsComplete(t *testing.T) {
 			t.Errorf("%s has no fixture", at)
 		}
 	}
+}
+
+// rows are those of the table that wrote the finding of a fixture.
+func (f fixture) rows(t *testing.T) []*row {
+	t.Helper()
+	finding := f.find(t)
+	var found []*row
+	for i := range table {
+		if r := &table[i]; finding != nil && r.cause == finding.Cause && matches(finding.Summary, r.summary) {
+			found = append(found, r)
+		}
+	}
+	return found
 }
 
 // matches reports whether a summary was written from a template.

@@ -24,7 +24,8 @@ const docsHead = `# Why a task does not start, or failed
 ` + "`start_timeout`, `pull_grace` and `config_grace`" + ` are set in infra.yml (` + "`grace:`" + `; 10m, 30s and 60s if it says nothing); *none* fails at once.
 **Retried** is what Berth tries again by itself as long as the program had not started, three times, whatever the task's ` + "`--retries`" + ` says;
 everything else only by ` + "`--retries`" + `. Where a cluster says several things at once, the one that stands first here is the cause,
-and the others stay in the evidence.
+and the others stay in the evidence. **Known from** is where the words come from that it is told by: a real cluster of that version, recorded in
+Berth's own tests; or *sources*: the source code of Kubernetes, or what others published.
 
 `
 
@@ -54,14 +55,15 @@ var docsSections = []struct {
 func TestDocsAreFresh(t *testing.T) {
 	var page strings.Builder
 	page.WriteString(docsHead)
+	from := origins(t)
 	count := 0
 	for _, section := range docsSections {
 		rows := slices.Clone(section.rows())
 		slices.SortFunc(rows, func(a, b row) int { return a.rank - b.rank })
 		count += len(rows)
-		fmt.Fprintf(&page, "## %s\n\n| cause | what it means | what to do | who | waits | retried |\n| --- | --- | --- | --- | --- | --- |\n", section.title)
+		fmt.Fprintf(&page, "## %s\n\n| cause | what it means | what to do | who | waits | retried | known from |\n| --- | --- | --- | --- | --- | --- | --- |\n", section.title)
 		for _, r := range rows {
-			fmt.Fprintf(&page, "| `%s` | %s | %s | %s | %s | %s |\n", r.cause, cell(r.means), cell(r.remedy), r.by, waits(r, section.ended), retried(r))
+			fmt.Fprintf(&page, "| `%s` | %s | %s | %s | %s | %s | %s |\n", r.cause, cell(r.means), cell(r.remedy), r.by, waits(r, section.ended), retried(r), from[r.rank])
 		}
 		page.WriteString("\n")
 	}
@@ -69,6 +71,39 @@ func TestDocsAreFresh(t *testing.T) {
 		t.Errorf("the page has %d rows, the table %d", count, len(table))
 	}
 	golden(t, "../../docs/diagnosis.md", strings.TrimRight(page.String(), "\n")+"\n")
+}
+
+// origins says of each row, by its rank, where its fixtures are from.
+func origins(t *testing.T) map[int]string {
+	t.Helper()
+	const sources, ourselves = "sources", "Berth itself"
+	from := map[int]string{}
+	add := func(rank int, recorded bool, version string) {
+		if recorded {
+			from[rank] = version
+		} else if from[rank] == "" {
+			from[rank] = sources
+		}
+	}
+	for _, f := range fixtures(t) {
+		for _, r := range f.rows(t) {
+			version, _, _ := strings.Cut(f.Kubernetes, ",")
+			if f.Transport != "" {
+				add(r.rank, true, "real connections")
+			} else {
+				add(r.rank, f.Origin == "recorded", "Kubernetes "+strings.TrimPrefix(version, "v"))
+			}
+		}
+	}
+	for _, f := range dockerFixtures(t) {
+		add(f.Rank, f.Origin == "recorded", "Docker Engine 20.10")
+	}
+	for i := range table {
+		if r := &table[i]; from[r.rank] == "" && r.onPod == nil && r.onError == nil && r.onDocker == nil {
+			from[r.rank] = ourselves
+		}
+	}
+	return from
 }
 
 // cell writes a text of the table for Markdown: {cpu} becomes *cpu*.

@@ -20,6 +20,9 @@ var (
 	lowOn           = regexp.MustCompile(`low on resource: ([^\s.]+)|had condition: \[?([^\].]+)`)
 )
 
+// message is what the pod's own status says.
+func (f *podFacts) message() string { return plain(f.pod.Status.Message) }
+
 // podStatus is what the pod's own status says as evidence.
 func (f *podFacts) podStatus() berth.Evidence {
 	text := f.pod.Status.Reason
@@ -120,7 +123,7 @@ var endingRows = []row{
 	{
 		cause: berth.CauseNodeLost, rank: 105, infrastructure: true,
 		onPod: func(f *podFacts) *hit {
-			shutdown := f.reason("Terminated", "Shutdown", "NodeShutdown") && (f.pod.Status.Reason == "NodeShutdown" || shutdownText.MatchString(f.pod.Status.Message))
+			shutdown := f.reason("Terminated", "Shutdown", "NodeShutdown") && (f.pod.Status.Reason == "NodeShutdown" || shutdownText.MatchString(f.message()))
 			if !shutdown || !f.failed() {
 				return nil
 			}
@@ -147,10 +150,10 @@ var endingRows = []row{
 	{
 		cause: berth.CauseEvicted, rank: 120,
 		onPod: func(f *podFacts) *hit {
-			if !f.reason("Evicted") || !ownLimit.MatchString(f.pod.Status.Message) {
+			if !f.reason("Evicted") || !ownLimit.MatchString(f.message()) {
 				return nil
 			}
-			return f.withEnding(saw(f.podStatus(), "storage_now", now(f.storage()), "what", strings.TrimRight(f.pod.Status.Message, ". ")))
+			return f.withEnding(saw(f.podStatus(), "storage_now", now(f.storage()), "what", strings.TrimRight(f.message(), ". ")))
 		},
 		means:   "The task wrote more to local disk than its own limit, so the node ended it.",
 		summary: "{the_node} ended the task because it wrote more to local disk than it may: {what}.",
@@ -164,7 +167,7 @@ var endingRows = []row{
 				return nil
 			}
 			resource := "something"
-			if m := lowOn.FindStringSubmatch(f.pod.Status.Message); m != nil {
+			if m := lowOn.FindStringSubmatch(f.message()); m != nil {
 				resource = cmp.Or(m[1], m[2])
 			}
 			return f.withEnding(saw(f.podStatus(), "resource", resource))

@@ -31,6 +31,7 @@ func newErrorFacts(err error, verb, resource string, subject Subject) *errorFact
 		s := status.Status()
 		f.status, f.text = &s, cmp.Or(s.Message, f.text)
 	}
+	f.text = plain(f.text)
 	switch verb {
 	case "create", "update", "patch", "delete", "deletecollection":
 		f.changes = true

@@ -81,7 +81,7 @@ func tidy(events []corev1.Event, pod *corev1.Pod) []event {
 				at = other
 			}
 		}
-		out = append(out, event{e.Reason, e.Message, at})
+		out = append(out, event{e.Reason, plain(e.Message), at})
 	}
 	slices.SortFunc(out, func(a, b event) int {
 		return cmp.Or(b.at.Compare(a.at), strings.Compare(a.reason, b.reason), strings.Compare(a.message, b.message))
@@ -185,7 +185,7 @@ func (f *podFacts) waiting(reasons ...string) (stuck, bool) {
 	}
 	for _, s := range statuses {
 		if w := s.State.Waiting; w != nil && slices.Contains(reasons, w.Reason) {
-			return stuck{s.Name, f.imageOf(s), w.Reason, w.Message}, true
+			return stuck{s.Name, f.imageOf(s), w.Reason, plain(w.Message)}, true
 		}
 	}
 	return stuck{}, false

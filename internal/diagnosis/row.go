@@ -103,9 +103,12 @@ func (r *row) final() bool {
 	return refusal && r.cause != berth.CauseUnknown && (r.retry == RetryNone || r.retry == RetryForbidden)
 }
 
-// addEvidence appends what is not there already.
+// addEvidence appends what is not there already, as long as a person can read it.
 func (f *Finding) addEvidence(evidence []berth.Evidence) {
 	for _, e := range evidence {
+		if len(f.Evidence) >= maxEvidence-1 { // one is left for what could not be seen
+			return
+		}
 		if e.Text = clean(e.Text); e.Text != "" && !slices.Contains(f.Evidence, e) {
 			f.Evidence = append(f.Evidence, e)
 		}

@@ -63,6 +63,7 @@ func parseReasons(text string) (fit, nodes int, reasons []nodeReason) {
 			text = ""
 		}
 		part = strings.TrimRight(strings.TrimSpace(part), ".")
+		part = strings.TrimSuffix(part, ". not found") // 1.34 says it twice of a claim
 		r := nodeReason{nodes, part}
 		if c := counted.FindStringSubmatch(part); c != nil {
 			n, _ := strconv.Atoi(c[1])

@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	maxText = 2000     // bytes of one piece of evidence
-	maxRead = 64 << 10 // bytes that are looked at
-	maxWord = 400      // bytes of what is put into a sentence
+	maxText     = 2000     // bytes of one piece of evidence
+	maxRead     = 64 << 10 // bytes that are looked at
+	maxEvidence = 40       // pieces of evidence of a finding
+	maxWord     = 400      // bytes of what is put into a sentence
 )
 
 var (
@@ -41,12 +42,17 @@ func word(s string) string {
 	return cleanTo(strings.Join(strings.Fields(clean(s)), " "), maxWord)
 }
 
-func cleanTo(s string, limit int) string {
-	beyond := max(len(s)-maxRead, 0)
-	s = strings.ToValidUTF8(s[:len(s)-beyond], "\uFFFD")
+// plain is text that others wrote without what a terminal would act upon or not
+// show, as matchers look at it: whole, but for what is beyond maxRead.
+func plain(s string) string {
+	s = s[:min(len(s), maxRead)]
+	if !slices.ContainsFunc([]byte(s), func(b byte) bool { return b < ' ' && b != '\n' && b != '\t' || b >= 0x7f }) {
+		return s
+	}
+	s = strings.ToValidUTF8(s, "\uFFFD")
 	s = strings.ReplaceAll(s, "\r\n", "\n")
 	s = escapes.ReplaceAllString(s, "")
-	s = strings.Map(func(r rune) rune {
+	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t':
 			return r
@@ -57,6 +63,11 @@ func cleanTo(s string, limit int) string {
 		}
 		return r
 	}, s)
+}
+
+func cleanTo(s string, limit int) string {
+	beyond := max(len(s)-maxRead, 0)
+	s = plain(s)
 	lower := strings.ToLower(s)
 	for _, secret := range secrets {
 		if !slices.ContainsFunc(secret.needs, func(need string) bool { return strings.Contains(lower, need) }) {

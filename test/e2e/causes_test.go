@@ -30,6 +30,10 @@ import (
 	"github.com/berth-run/berth"
 )
 
+// missingSecretVolume is a patch that has a pod mount a Secret that isn't there.
+const missingSecretVolume = `[{"op": "add", "path": "/spec/volumes", "value": [{"name": "certificates", "secret": {"secretName": "company-ca"}}]},
+	{"op": "add", "path": "/spec/containers/0/volumeMounts", "value": [{"name": "certificates", "mountPath": "/certificates"}]}]`
+
 // A cluster's webhooks put into pods what Berth never asked for.
 func TestDiagnosisOfPodsThatAWebhookAlters(t *testing.T) {
 	s := newSite(t)
@@ -41,11 +45,10 @@ func TestDiagnosisOfPodsThatAWebhookAlters(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = runtimes.Delete(background, s.namespace, metav1.DeleteOptions{}) })
 	s.alterPods(map[string]string{
-		"claim":  `[{"op": "add", "path": "/spec/volumes", "value": [{"name": "data", "persistentVolumeClaim": {"claimName": "results"}}]}]`,
-		"config": `[{"op": "add", "path": "/spec/containers/0/envFrom", "value": [{"configMapRef": {"name": "settings"}}]}]`,
-		"secret": `[{"op": "add", "path": "/spec/containers/0/env", "value": [{"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "database", "key": "password"}}}]}]`,
-		"mount": `[{"op": "add", "path": "/spec/volumes", "value": [{"name": "certificates", "secret": {"secretName": "company-ca"}}]},
-			{"op": "add", "path": "/spec/containers/0/volumeMounts", "value": [{"name": "certificates", "mountPath": "/certificates"}]}]`,
+		"claim":    `[{"op": "add", "path": "/spec/volumes", "value": [{"name": "data", "persistentVolumeClaim": {"claimName": "results"}}]}]`,
+		"config":   `[{"op": "add", "path": "/spec/containers/0/envFrom", "value": [{"configMapRef": {"name": "settings"}}]}]`,
+		"secret":   `[{"op": "add", "path": "/spec/containers/0/env", "value": [{"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "database", "key": "password"}}}]}]`,
+		"mount":    missingSecretVolume,
 		"init":     `[{"op": "add", "path": "/spec/initContainers", "value": [{"name": "prepare", "image": "` + busybox + `", "command": ["sh", "-c", "exit 3"]}]}]`,
 		"runtime":  `[{"op": "add", "path": "/spec/runtimeClassName", "value": "` + s.namespace + `"}]`,
 		"name":     `[{"op": "replace", "path": "/spec/containers/0/image", "value": "registry.example/Tools/x:1"}]`,

@@ -129,7 +129,7 @@ func (s *site) fail(cases []diagnosisCase) {
 		s.t.Run(c.name, func(t *testing.T) {
 			s := &site{t: t, dir: s.dir, namespace: s.namespace}
 			runs[i].t = t
-			r := runs[i].wait(within(t, 60*time.Second))
+			r := runs[i].wait(within(t, 120*time.Second))
 			if r.code != c.code || !strings.Contains(r.stderr, string(c.cause)) {
 				t.Errorf("exit %d, want %d\n%s", r.code, c.code, r.stderr)
 			}
@@ -304,7 +304,7 @@ func TestDiagnosisOfHowAProgramEnds(t *testing.T) {
 		{"out of memory", []string{"--memory", "24Mi", busybox, "tail", "/dev/zero"}, 137, berth.CauseOOMKilled, []string{"24Mi"}},
 		{"exit code", []string{busybox, "sh", "-c", "echo before; exit 3"}, 3, berth.CauseExitedNonZero, []string{"3"}},
 		{"signal", []string{busybox, "sh", "-c", "sh -c 'kill -SEGV $$'; exit $?"}, 139, berth.CauseSignalled, []string{"SIGSEGV"}},
-		{"local disk", []string{"--ephemeral-storage", "1Mi", busybox, "sh", "-c", "head -c 30000000 /dev/zero > /tmp/much; sleep 60"}, 137, berth.CauseEvicted, []string{"exceeds the total limit of containers 1Mi"}},
+		{"local disk", []string{"--ephemeral-storage", "1Mi", busybox, "sh", "-c", "head -c 30000000 /dev/zero > /tmp/much; sleep 300"}, 137, berth.CauseEvicted, []string{"exceeds the total limit of containers 1Mi"}},
 		{"timeout", []string{"--timeout", "2s", busybox, "sh", "-c", forever}, 124, berth.CauseTimedOut, []string{"2s"}},
 	})
 }
@@ -434,6 +434,28 @@ func TestDiagnosisOfARoleThatLacksCreate(t *testing.T) {
 	s.record()
 	s.withoutRight("create", "pods")
 	s.fail([]diagnosisCase{{"create", []string{"--no-preflight", busybox, "true"}, 125, berth.CauseForbidden, []string{"create pods", "namespace " + s.namespace, "system:serviceaccount:" + s.namespace + ":berth"}}})
+}
+
+// What only events tell can't be told without the right to read them: it is
+// said that this is missing, and the pod's own status still says the rest.
+func TestDiagnosisWithoutTheRightToReadEvents(t *testing.T) {
+	s := newSite(t)
+	for _, verb := range []string{"list", "watch"} {
+		s.withoutRight(verb, "events")
+	}
+	s.infra(impatient)
+	s.alterPods(map[string]string{"mount": missingSecretVolume})
+	empty := registry(t, answer(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`))
+	s.fail([]diagnosisCase{
+		{"no node", []string{"--cpu", "512", busybox, "true"}, 125, berth.CauseInsufficientCPU, []string{"512 CPU"}},
+		{"no image", []string{empty + "/tool:1", "true"}, 125, berth.CauseImageNotFound, []string{empty + "/tool:1"}},
+		{"told by events alone", []string{"--label", alterLabel + "=mount", busybox, "true"}, 125, berth.CauseStartTimedOut, []string{"after 6s"}},
+	})
+	for name, words := range map[string]string{"case-0": "may not list events in namespace " + s.namespace, "case-1": "may not list events in namespace " + s.namespace, "case-2": "which this kubeconfig may not list"} {
+		if page := strings.Join(strings.Fields(s.must("task", "explain", s.byName(name))), " "); !strings.Contains(page, words) {
+			t.Errorf("%s: what could not be seen is not said:\n%s", name, page)
+		}
+	}
 }
 
 // without is a rule's verbs without one, if the rule is for that resource.

@@ -46,7 +46,7 @@ func TestNoTaskWaitsInSilence(t *testing.T) {
 		{"scheduler", []string{"--label", alterLabel + "=scheduler", busybox, "true"}, "No scheduler has looked at pod", berth.CauseUnknown},
 		{"node", []string{"--label", alterLabel + "=node", busybox, "true"}, "Node " + node.name + " was given pod", berth.CauseUnknown},
 		{"slow", append(append([]string{}, noPreflight...), "--label", "answer=late", busybox, "true"), "has been asked to create pod", ""},
-		{"queued", []string{busybox, "true"}, "limits: max_pods of here in infra.yml allows 4 tasks at once", ""},
+		{"queued", []string{busybox, "true"}, "4 of at most 4 tasks run on here (limits: max_pods), 1 queued", ""},
 	}
 	runs := make([]*running, len(cases))
 	for i, c := range cases {

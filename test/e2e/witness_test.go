@@ -132,7 +132,8 @@ func (w *witness) compare(task berth.Task) {
 		if cause == berth.CauseUnknown || task.State == berth.StateSucceeded || task.State == berth.StateCancelled {
 			continue // what is only quiet is not shown at a certain moment
 		}
-		if task.FinishedAt != nil && seen.first.After(*task.FinishedAt) {
+		own := task.Diagnosis != nil && task.Diagnosis.Cause == cause
+		if !own && task.FinishedAt != nil && seen.first.After(*task.FinishedAt) {
 			delete(w.shown[task.ID], cause) // of the pod's own deletion
 			continue
 		}
