@@ -11,7 +11,7 @@ import (
 
 const (
 	maxText     = 2000     // bytes of one piece of evidence
-	maxRead     = 64 << 10 // bytes that are looked at
+	maxRead     = 16 << 10 // bytes that are looked at
 	maxEvidence = 40       // pieces of evidence of a finding
 	maxWord     = 400      // bytes of what is put into a sentence
 )
