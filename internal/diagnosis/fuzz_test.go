@@ -87,7 +87,7 @@ func FuzzPod(f *testing.F) {
 func FuzzError(f *testing.F) {
 	for _, one := range fixtures(f) {
 		if one.Status != nil {
-			f.Add(one.Status.Message, int32(one.Status.Code), string(one.Status.Reason), one.Request.Verb, one.Request.Resource)
+			f.Add(one.Status.Message, one.Status.Code, string(one.Status.Reason), one.Request.Verb, one.Request.Resource)
 		}
 	}
 	f.Add("\x1b]0;owned\x07exceeded quota: a, requested: cpu=1, used: cpu=, limited: cpu=x", int32(403), "Forbidden", "create", "pods")

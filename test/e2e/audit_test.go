@@ -125,7 +125,12 @@ var untested = []permissions.Profile{permissions.Clusters, permissions.Proxy}
 
 // wholeRun reports whether all tests of the package are run.
 func wholeRun() bool {
-	return flag.Lookup("test.run").Value.String() == "" && flag.Lookup("test.skip").Value.String() == ""
+	for _, name := range []string{"test.run", "test.skip", "test.list"} {
+		if flag.Lookup(name).Value.String() != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // audit prints what was done with each profile, and returns what is wrong.

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"flag"
 	"fmt"
 	"io"
 	"slices"
@@ -77,14 +76,4 @@ func summarize(w io.Writer) bool {
 		fmt.Fprintf(w, "not produced: %s\n", strings.Join(missing, ", "))
 	}
 	return len(missing) == 0
-}
-
-// wholeRun reports whether no flag leaves tests out.
-func wholeRun() bool {
-	for _, name := range []string{"test.run", "test.skip"} {
-		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
-			return false
-		}
-	}
-	return flag.Lookup("test.list").Value.String() == ""
 }

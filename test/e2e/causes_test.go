@@ -156,21 +156,6 @@ func TestDiagnosisOfAWebhookThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// enforce sets the namespace's level of Pod Security, and waits until it holds.
-func (s *site) enforce(level string) {
-	s.t.Helper()
-	patch := `{"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "` + level + `"}}}`
-	if _, err := admin.CoreV1().Namespaces().Patch(s.t.Context(), s.namespace, types.MergePatchType, []byte(patch), metav1.PatchOptions{}); err != nil {
-		s.t.Fatal(err)
-	}
-	waitFor(s.t, "the level holds", 30*time.Second, func() bool {
-		pod := s.probePod("probe", "privileged")
-		pod.Spec.HostNetwork = true
-		_, err := admin.CoreV1().Pods(s.namespace).Create(s.t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-		return err != nil
-	})
-}
-
 func TestDiagnosisOfNamespacesThatAreNotThere(t *testing.T) {
 	s := newSite(t)
 	entry := func(namespace string) {
