@@ -36,6 +36,8 @@ func TestTheMainContainerDecidesHowAnAttemptEnded(t *testing.T) {
 		{name: "its time is over, and it has not been ended yet", state: running, phase: corev1.PodFailed, reason: "DeadlineExceeded", node: "n"},
 		{name: "its time is over, and it was ended", state: exited(137, "Error"), phase: corev1.PodFailed, reason: "DeadlineExceeded", node: "n", ended: true},
 		{name: "its time was over, and the pod is gone", state: running, phase: corev1.PodFailed, reason: "DeadlineExceeded", node: "n", gone: true, ended: true},
+		{name: "evicted, and it has not been ended yet", state: running, phase: corev1.PodFailed, reason: "Evicted", node: "n"},
+		{name: "evicted, and it was ended", state: exited(137, "Error"), phase: corev1.PodFailed, reason: "Evicted", node: "n", ended: true},
 		{name: "the kubelet lost it", state: exited(137, "ContainerStatusUnknown"), phase: corev1.PodFailed, node: "n", ended: true, unknown: true},
 		{name: "gone while it ran", state: running, phase: corev1.PodRunning, node: "n", gone: true},
 		{name: "deleted before it had a node", state: waiting, phase: corev1.PodPending, gone: true, ended: true, neverStarted: true, byCluster: true},
