@@ -205,7 +205,7 @@ func TestAPodWithVeryMuchToSayIsDiagnosedSoon(t *testing.T) {
 			}
 			began := time.Now()
 			got := much.find(t)
-			if took := time.Since(began); took > time.Second {
+			if took := time.Since(began); took > 5*time.Second { // it takes some 200 ms; what grows with the square takes minutes
 				t.Errorf("it took %s", took)
 			}
 			if got == nil || got.Cause != f.cause() || len(got.Evidence) > maxEvidence {
