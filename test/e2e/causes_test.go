@@ -69,6 +69,9 @@ func TestDiagnosisOfPodsThatAWebhookAlters(t *testing.T) {
 		{"a bad name of an image", altered("name"), 125, berth.CauseInvalidImageName, []string{"registry.example/Tools/x:1"}},
 		{"a gate", altered("gate"), 125, berth.CauseUnknown, []string{"example.org/queue"}},
 		{"a sandbox that the runtime refuses", altered("sysctl"), 125, berth.CauseSandboxFailed, []string{"Node " + nodeName(t)}},
+	})
+	s.infra("") // a node that is busy may take its time to say no
+	s.fail([]diagnosisCase{
 		{"a node that turns it away", altered("cpu-node", "--cpu", "512"), 125, berth.CauseInsufficientCPU, []string{"turned the task away", "512 CPU"}},
 	})
 }
