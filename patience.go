@@ -20,9 +20,6 @@ func (l *Life) stall(a *Attempt, o Observation, now time.Time) []Event {
 	if l.Task.Diagnosis == nil || l.Task.Diagnosis.Cause != o.Diagnosis.Cause || a.StallFrom.IsZero() {
 		a.StallFrom = now.UTC()
 	}
-	if l.Task.CancelledAt != nil && o.Diagnosis.Cause == CauseDeletedExternally {
-		return nil // it was us
-	}
 	a.Patience = o.Patience
 	events := l.Diagnose(o.Diagnosis, now)
 	if o.Patience == PatienceNone && a.StartedAt.IsZero() {

@@ -108,7 +108,7 @@ func (s *site) diagnosed(id string, cause berth.Cause) berth.Task {
 }
 
 // noPreflight has berth run store a task that the cluster is known to refuse.
-var noPreflight = []string{}
+var noPreflight = []string{"--no-preflight"}
 
 // diagnosisCase is a task that fails, and how.
 type diagnosisCase struct {
@@ -389,7 +389,7 @@ func TestDiagnosisOfALimitRange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.fail([]diagnosisCase{{"CPU", []string{"--no-preflight", "--cpu", "2", busybox, "true"}, 125, berth.CauseLimitRangeViolated, []string{"500m", "2"}}})
+	s.fail([]diagnosisCase{{"CPU", []string{"--cpu", "2", busybox, "true"}, 125, berth.CauseLimitRangeViolated, []string{"500m", "2"}}})
 }
 
 func TestDiagnosisOfPodSecurityRestricted(t *testing.T) {
@@ -434,7 +434,7 @@ func TestDiagnosisOfARoleThatLacksCreate(t *testing.T) {
 	s := newSite(t)
 	s.record()
 	s.withoutRight("create", "pods")
-	s.fail([]diagnosisCase{{"create", []string{"--no-preflight", busybox, "true"}, 125, berth.CauseForbidden, []string{"create pods", "namespace " + s.namespace, "system:serviceaccount:" + s.namespace + ":berth"}}})
+	s.fail([]diagnosisCase{{"create", []string{busybox, "true"}, 125, berth.CauseForbidden, []string{"create pods", "namespace " + s.namespace, "system:serviceaccount:" + s.namespace + ":berth"}}})
 }
 
 // What only events tell can't be told without the right to read them: it is
