@@ -85,21 +85,33 @@ type Service interface {
 	Close() error
 }
 
+// LogStream is what a program wrote a line to.
+type LogStream string
+
+const (
+	LogUnknown LogStream = "" // a cluster mixes both where no agent runs
+	LogStdout  LogStream = "stdout"
+	LogStderr  LogStream = "stderr"
+)
+
 // LogQuery selects output of a task.
 type LogQuery struct {
-	Attempt    int   // 0: the last
-	Offset     int64 // in bytes of the stored log: where a cut read goes on
-	Follow     bool
-	Tail       int // the last lines only; 0: all
-	Step       int // output of that step only, from 1 on; 0: all
-	Since      time.Time
-	Timestamps bool // each line begins with its RFC 3339 time in nanoseconds
+	Attempt    int       // 0: the last
+	Offset     int64     // in bytes of the stored log: where a cut read goes on
+	Follow     bool      // until the log is complete
+	Tail       int       // the last lines only, of those that are selected; 0: all
+	Step       int       // output of that step only, from 1 on; 0: all
+	Stream     LogStream // output to that stream only; where it is unknown it counts as stdout
+	Since      time.Time // lines of that time and later ones
+	Grep       string    // lines that match this regular expression (RE2) only; CodeInvalid where it is none
+	Timestamps bool      // each line begins with its RFC 3339 time in nanoseconds
 }
 
-// LogChunk is a piece of output.
+// LogChunk is a piece of output, or says that output is missing.
 type LogChunk struct {
 	Attempt int
-	Data    []byte // whole lines but for the end of output that has no newline
-	Offset  int64  // of the stored log after this chunk
-	Gap     string // not empty: output is missing here, and why
+	Stream  LogStream // that all of Data was written to
+	Data    []byte    // whole lines, but for the end of output that has no newline, and lines longer than 1 MiB, which come in pieces
+	Offset  int64     // of the stored log after this chunk
+	Gap     string    // not empty: output is missing here; from when to when, and why
 }

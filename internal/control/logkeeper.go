@@ -27,8 +27,8 @@ type countingWriter struct {
 	bytes *atomic.Int64
 }
 
-func (w countingWriter) Copy(r io.Reader) error {
-	return w.LogWriter.Copy(countingReader{r, w.bytes})
+func (w countingWriter) Copy(r io.Reader, rotates bool) error {
+	return w.LogWriter.Copy(countingReader{r, w.bytes}, rotates)
 }
 
 type countingReader struct {

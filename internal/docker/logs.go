@@ -59,6 +59,9 @@ type logStream struct {
 	source io.Closer
 }
 
+// WholeLog says that Berth's containers have one log file.
+func (l *logStream) WholeLog() {}
+
 func (l *logStream) Close() error {
 	err := l.source.Close()
 	_ = l.PipeReader.Close()

@@ -200,11 +200,16 @@ type LogStore interface {
 
 // LogWriter appends the output of one attempt; see package logs.
 type LogWriter interface {
-	Copy(r io.Reader) error
+	Copy(r io.Reader, rotates bool) error
 	Last() time.Time
 	Gap(why string) error
+	Seal() error
 	Close() error
 }
+
+// WholeLog is a log stream, of [Driver.Logs], that never goes over to another
+// file: an Engine of Docker gives all that there is.
+type WholeLog interface{ WholeLog() }
 
 // Store keeps lives and events; see package store.
 type Store interface {

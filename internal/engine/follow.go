@@ -87,6 +87,17 @@ func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id strin
 		w, err = l.engine.logs.Append(id, number)
 	}
 	defer w.Close()
+	state := l.copyAll(ctx, driver, f, w, pod)
+	if state != berth.LogsOpen {
+		if err := w.Seal(); err != nil {
+			l.engine.log.Error("a log stays as it is, uncompressed", "task", id, "error", err)
+		}
+	}
+	return state
+}
+
+// copyAll is copyLog with a writer.
+func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWriter, pod string) berth.LogState {
 	var deadline time.Time // set at the first failure after the end
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		endedBefore := isClosed(f.ended)
@@ -207,21 +218,22 @@ func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWr
 		return err
 	}
 	defer func() { stream.Close() }()
+	_, whole := stream.(WholeLog)
 	if follow {
 		stream = counted{stream, &f.read}
 	}
 	if f.nonce != "" {
 		stream = agent.Filter(stream, f.nonce)
 	}
-	return w.Copy(stream)
+	return w.Copy(stream, !whole)
 }
 
 func incomplete(w LogWriter, why string, since time.Time) berth.LogState {
 	from := "its beginning"
 	if !since.IsZero() {
-		from = since.Format(time.RFC3339Nano)
+		from = since.UTC().Format(time.RFC3339Nano)
 	}
-	_ = w.Gap("output from " + from + " on could not be read: " + why)
+	_ = w.Gap("output from " + from + " to its end could not be read: " + why)
 	return berth.LogsIncomplete
 }
 

@@ -15,8 +15,10 @@ import (
 // those are left out. It may also be of another file than the one before, which
 // a kubelet began meanwhile: then all of it is new, and where the stream before
 // broke, a gap is noted, as nobody can have the rest of its file any more.
-func (w *Writer) Copy(r io.Reader) error {
+// Rotates says that the stream may go over from one file to another.
+func (w *Writer) Copy(r io.Reader, rotates bool) error {
 	var seam *seam // nil once all that comes is new
+	w.pace.opened = w.pace.clock()
 	if w.last.time != "" {
 		seam = newSeam(w.last)
 	} else if err := w.dropPartial(); err != nil {
@@ -24,18 +26,19 @@ func (w *Writer) Copy(r io.Reader) error {
 	}
 	whole := w.whole
 	w.whole = false
+	came := false
 	lines := newLineReader(r)
 	for inside := false; ; { // of a line that comes in pieces
 		batch, readErr := lines.next()
 		if readErr != nil && !errors.Is(readErr, io.EOF) {
 			return &StreamError{readErr} // what is left is half a line: it comes again
 		}
+		came = came || len(batch) > 0
+		w.pace.read += int64(len(batch))
 		if seam == nil && !inside && allStamped(batch) {
-			if err := w.write(batch); err != nil {
+			if err := w.writeBatch(batch, rotates); err != nil {
 				return err
 			}
-			w.noteEnd(batch)
-			w.partial = nil
 			batch = nil
 		}
 		var out []byte
@@ -78,12 +81,84 @@ func (w *Writer) Copy(r io.Reader) error {
 			if err := w.write(out); err != nil {
 				return err
 			}
+			w.pace.arrived = w.pace.clock()
+		}
+		if err := w.sealFull(); err != nil {
+			return err
 		}
 		if readErr != nil {
-			w.whole = true
+			w.ended(seam, whole, came)
 			return nil
 		}
 	}
+}
+
+// writeBatch writes whole lines, with a gap where a file may have been left out
+// between two of them.
+func (w *Writer) writeBatch(batch []byte, rotates bool) error {
+	arrived, now := w.pace.arrived, w.pace.clock()
+	if rotates && w.pace.read >= rotatable && w.last.time != "" {
+		from := w.Last()
+		if last := lastStamp(batch); last.Sub(from) >= shortCycle {
+			for at, next := 0, 0; next < len(batch); {
+				end := next + bytes.IndexByte(batch[next:], '\n') + 1
+				l := parseLine(batch[next:end])
+				to := parseStamp(l.stamp)
+				if w.pace.skipped(from, to, arrived) {
+					if err := w.writeLines(batch[at:next]); err != nil {
+						return err
+					}
+					if err := w.Gap(rotatedGap(from, to)); err != nil {
+						return err
+					}
+					at = next
+				}
+				if next = end; next == len(batch) {
+					batch = batch[at:]
+					break
+				}
+				from, arrived = to, now
+			}
+		}
+	}
+	w.pace.arrived = now
+	return w.writeLines(batch)
+}
+
+func (w *Writer) writeLines(batch []byte) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	if err := w.write(batch); err != nil {
+		return err
+	}
+	w.noteEnd(batch)
+	w.partial = nil
+	return nil
+}
+
+// lastStamp is the time of a batch's last line.
+func lastStamp(batch []byte) time.Time {
+	l := parseLine(batch[bytes.LastIndexByte(batch[:len(batch)-1], '\n')+1:])
+	return parseStamp(l.stamp)
+}
+
+func rotatedGap(from, to time.Time) string {
+	return fmt.Sprintf("output between %s and %s may be missing: the log was rotated before it could be read", displayed(from), displayed(to))
+}
+
+// ended takes in that a stream is over. One that had nothing at all, not even
+// the last line that is stored, was of a newer file: what is left of the file
+// before is missing, if there was more of it.
+func (w *Writer) ended(seam *seam, whole, came bool) {
+	w.whole = true
+	if seam == nil || came {
+		w.unjoined = false
+		return
+	}
+	last := w.Last()
+	w.whole = whole
+	w.unjoined = !whole || w.pace.behind(last, w.pace.arrived, w.pace.arrived)
 }
 
 // add notes a line, or a piece of one, that is about to be written.
@@ -113,20 +188,20 @@ func (w *Writer) join(s *seam, whole bool, fresh *[]byte) error {
 	switch {
 	case s.kind == same:
 		return w.dropPartial()
-	case !whole:
+	case !whole || w.pace.behind(w.Last(), s.first, w.pace.arrived):
 		if err := w.dropPartial(); err != nil {
 			return err
 		}
-		return w.Gap("the log was rotated while it could not be read, and may lack output here")
+		return w.Gap(rotatedGap(w.Last(), s.first))
 	case len(w.partial) > 0 && len(*fresh) > 0:
 		// The runtime ends a file in the middle of a line, and begins the next
 		// one with what is left of it.
-		_, content := split(*fresh)
+		l := parseLine(*fresh)
 		begun := w.partial
 		if err := w.dropPartial(); err != nil {
 			return err
 		}
-		*fresh = slices.Concat(begun, content)
+		*fresh = slices.Concat(begun, l.content)
 	}
 	return nil
 }
@@ -137,12 +212,9 @@ func (w *Writer) dropPartial() error {
 	if len(w.partial) == 0 {
 		return nil
 	}
-	end, err := w.file.Seek(-int64(len(w.partial)), io.SeekEnd)
-	if err == nil {
-		err = w.file.Truncate(end)
-	}
+	w.size -= int64(len(w.partial))
 	w.partial = nil
-	return err
+	return w.plain.truncate(w.size)
 }
 
 // seam finds what is new in a stream that was opened once more. It comes of
@@ -154,8 +226,9 @@ type seam struct {
 	last   position // the lines to be left out are taken from it
 	at     time.Time
 	kind   kind
-	held   []byte // while nothing is known
-	skip   bool   // the line whose pieces come
+	first  time.Time // of the stream's first line
+	held   []byte    // while nothing is known
+	skip   bool      // the line whose pieces come
 	joined bool
 	over   bool // all that comes now is new
 }
@@ -192,8 +265,12 @@ func (s *seam) line(line []byte, piece bool) []byte {
 		}
 		return line
 	}
-	stamp, content := split(line)
+	parsed := parseLine(line)
+	stamp, content := string(parsed.stamp), parsed.content
 	s.skip = false
+	if s.first.IsZero() {
+		s.first = parseStamp(parsed.stamp)
+	}
 	if stored, ok := s.stored(stamp, content); ok {
 		s.last.lines[stored]--
 		s.kind, s.held, s.skip = same, nil, true
@@ -259,8 +336,7 @@ func (w *Writer) noteEnd(batch []byte) {
 	var last []byte
 	for start > 0 {
 		at := bytes.LastIndexByte(batch[:start-1], '\n') + 1
-		line := batch[at:start]
-		stamp := line[:bytes.IndexAny(line, " !")]
+		stamp := parseLine(batch[at:start]).stamp
 		if last == nil {
 			last = stamp
 		} else if !bytes.Equal(stamp, last) {

@@ -1,33 +1,41 @@
-// Package logs keeps the output of attempts in files of the data directory,
-// one file an attempt, so that logs outlive pods. It stores lines as the
-// cluster gives them, each with its time, and gives them to readers, live.
+// Package logs keeps the output of attempts in files of the data directory, so
+// that logs outlive pods. It stores lines as the cluster gives them, each with
+// its time, and gives them to readers, live.
 //
-// A file holds lines "TIME CONTENT\n" with TIME in RFC 3339 with nanoseconds.
-// A line that begins with '!' is Berth's own: "!gap TEXT\n" says that output
-// is missing at that place. So is one with '!' behind its time: "TIME!step N\n"
-// says that what follows is output of step N, 0 being none. Only the very last line may lack its newline.
+// A log is a sequence of lines "TIME CONTENT\n" with TIME in RFC 3339 with
+// nanoseconds. In place of the space '>' says that a line is of stdout and '^'
+// that it is of stderr, where that is known. A line that begins with '!' is
+// Berth's own: "!gap TEXT\n" says that output is missing at that place. So is
+// one with '!' behind its time: "TIME!step N\n" says that what follows is output
+// of step N, 0 being none. Only the very last line may lack its newline. Places
+// in it are told by offsets, in bytes from its beginning, and stay what they are.
+//
+// On disk the newest part is plain, in TASK.ATTEMPT.log. What is older is sealed:
+// compressed with zstd in blocks of a mebibyte, in TASK.ATTEMPT.log.zst, each
+// behind an entry that says what is in it, which together are the index. A log
+// that is complete is sealed as a whole. Logs of earlier versions are plain.
 package logs
 
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/berth-run/berth"
 )
 
-const gapMark = "!gap "
-
 // Store is a directory of logs.
 type Store struct {
-	dir string
+	dir   string
+	codec *codec
+
+	testSeal func(sealing) error // tests end a seal between its steps
 
 	mu      sync.Mutex
 	changed map[string]chan struct{} // closed when a file grows or is complete
@@ -38,8 +46,14 @@ func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, berth.Errorf(berth.CodeForbidden, "cannot make the directory for logs: %w", err)
 	}
-	return &Store{dir: dir, changed: map[string]chan struct{}{}}, nil
+	codec, err := newCodec()
+	if err != nil {
+		return nil, berth.Errorf(berth.CodeInternal, "cannot compress logs: %w", err)
+	}
+	return &Store{dir: dir, codec: codec, changed: map[string]chan struct{}{}}, nil
 }
+
+func (s *Store) sealedPath(task string, attempt int) string { return s.path(task, attempt) + ".zst" }
 
 func (s *Store) path(task string, attempt int) string {
 	// Two characters of the id that vary keep directories small.
@@ -75,10 +89,16 @@ type Writer struct {
 	store   *Store
 	task    string
 	attempt int
-	file    *os.File
+	plain   *plain
+	sealed  *sealed // nil until something is
+	size    int64   // of the log
+	sealAt  int64   // the size at which the next part is sealed
 	last    position
 	partial []byte // the last line, while it has no newline
 	whole   bool   // the last stream was read to its end
+	pace    pace
+
+	unjoined bool // the last stream didn't have what is stored, and nothing else
 }
 
 // position is the end of what is stored: the time of the last line, and every
@@ -91,71 +111,140 @@ type position struct {
 // Append opens a log for appending; what a killed process left of a line is cut off.
 func (s *Store) Append(task string, attempt int) (*Writer, error) {
 	path := s.path(task, attempt)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, berth.Errorf(berth.CodeExhausted, "cannot keep the log of task %s: %w", task, err)
+	w := &Writer{store: s, task: task, attempt: attempt}
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = w.open(path)
 	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = w.recover()
+	}
 	if err != nil {
+		w.Close()
 		return nil, berth.Errorf(berth.CodeExhausted, "cannot keep the log of task %s: %w", task, err)
-	}
-	w := &Writer{store: s, task: task, attempt: attempt, file: file}
-	if err := w.recover(); err != nil {
-		file.Close()
-		return nil, err
 	}
 	return w, nil
 }
 
-// recover reads the end of the file: where to go on, and what was the last.
+// open opens both parts and makes them one behind the other, whatever a
+// process that was killed while it sealed has left.
+func (w *Writer) open(path string) error {
+	var err error
+	if w.sealed, err = openSealed(w.store.sealedPath(w.task, w.attempt), os.O_RDWR); err != nil {
+		return err
+	}
+	if w.plain, err = openPlain(path, os.O_RDWR); err != nil {
+		return err
+	}
+	if w.sealed == nil {
+		if w.plain == nil {
+			w.plain, err = openPlain(path, os.O_RDWR|os.O_CREATE)
+		}
+		return err
+	}
+	if w.plain != nil {
+		return w.cutSealed(w.plain.base)
+	}
+	// It was complete. Its last line comes again if it goes on.
+	from := len(w.sealed.blocks) - 1
+	for from > 0 && (w.sealed.blocks[from].size == 0 || w.sealed.blocks[from].flags&flagInside != 0) {
+		from--
+	}
+	if from >= 0 {
+		if err = w.unseal(from); !errors.Is(err, errDamaged) {
+			return err
+		}
+	}
+	w.plain, err = newPlain(path, w.sealed.end(), nil)
+	return err
+}
+
+// recover reads the end of the log: where to go on, and what was the last.
 func (w *Writer) recover() error {
-	size, err := w.file.Seek(0, io.SeekEnd)
+	end, err := w.plain.end()
 	if err != nil {
 		return err
 	}
 	// Lines of one time are few; a tail is enough to know them.
-	start := max(0, size-4<<20)
-	data := make([]byte, size-start)
-	if _, err := w.file.ReadAt(data, start); err != nil && !errors.Is(err, io.EOF) {
+	start := max(w.plain.base, end-4<<20)
+	data := make([]byte, end-start)
+	if _, err := w.plain.readAt(data, start); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	end := bytes.LastIndexByte(data, '\n') + 1
-	if int64(end)+start < size {
-		if err := w.file.Truncate(start + int64(end)); err != nil {
+	if w.sealed != nil && len(w.sealed.blocks) > 0 && len(data) < blockSize {
+		before, err := w.sealed.read(&w.sealed.blocks[len(w.sealed.blocks)-1], w.store.codec)
+		if err != nil && !errors.Is(err, errDamaged) {
 			return err
 		}
-		if _, err := w.file.Seek(start+int64(end), io.SeekStart); err != nil {
-			return err
-		}
+		start -= int64(len(before))
+		data = append(before, data...)
 	}
-	for line := range bytes.Lines(data[:end]) {
+	w.size = start + int64(bytes.LastIndexByte(data, '\n')+1)
+	if w.size < w.plain.base { // the beginning of a long line is sealed
+		w.size = w.plain.base
+	}
+	if err := w.plain.truncate(w.size); err != nil {
+		return err
+	}
+	for line := range bytes.Lines(data[:max(0, w.size-start)]) {
 		w.note(line)
 	}
+	w.sealAt = w.plain.base + sealAt
 	return nil
 }
 
-func (w *Writer) note(line []byte) {
-	stamp, content := split(line)
-	if stamp == "" {
+func (w *Writer) note(text []byte) {
+	l := parseLine(text)
+	if l.sep == 0 {
 		return
 	}
-	if stamp != w.last.time {
-		w.last = position{time: stamp, lines: map[string]int{}}
+	if string(l.stamp) != w.last.time {
+		w.last = position{time: string(l.stamp), lines: map[string]int{}}
 	}
-	w.last.lines[string(content)]++
+	w.last.lines[string(l.content)]++
 }
 
 // Last returns the time of the last line, zero when there is none.
-func (w *Writer) Last() time.Time {
-	t, _ := time.Parse(time.RFC3339Nano, w.last.time)
-	return t
-}
+func (w *Writer) Last() time.Time { return parseStamp([]byte(w.last.time)) }
 
 func (w *Writer) write(data []byte) error {
-	if _, err := w.file.Write(data); err != nil {
+	if n, err := w.plain.file.Write(data); err != nil {
+		if n > 0 {
+			_ = w.plain.truncate(w.size) // it comes again
+		}
 		return berth.Errorf(berth.CodeExhausted, "cannot keep the log of task %s: %w", w.task, err)
 	}
+	w.size += int64(len(data))
 	w.store.Notify(w.task, w.attempt)
 	return nil
+}
+
+// sealFull seals what is plain where that is long. What fails is tried again
+// when there is as much once more: nothing is lost meanwhile.
+func (w *Writer) sealFull() error {
+	if w.size < w.sealAt {
+		return nil
+	}
+	err := w.seal(false)
+	w.sealAt = w.size + sealAt
+	if err != nil && berth.CodeOf(err) != berth.CodeExhausted {
+		return err
+	}
+	return nil
+}
+
+// Seal says that the log is complete. Its writer is of no more use.
+func (w *Writer) Seal() error {
+	if w.unjoined {
+		w.unjoined = false
+		if err := w.Gap("output from " + displayed(w.Last()) + " to its end may be missing: the log was rotated before it could be read"); err != nil {
+			return err
+		}
+	}
+	if w.plain == nil || w.size <= small && (w.sealed == nil || len(w.sealed.blocks) == 0) {
+		return nil
+	}
+	return w.seal(true)
 }
 
 // StreamError is a failure of the stream that was copied from, not of the store.
@@ -166,45 +255,19 @@ func (e *StreamError) Unwrap() error { return e.Err }
 
 // Gap notes that output is missing here, and why.
 func (w *Writer) Gap(why string) error {
-	text := bytes.ReplaceAll([]byte(why), []byte("\n"), []byte(" "))
-	_, err := fmt.Fprintf(w.file, "%s%s\n", gapMark, text)
-	w.store.Notify(w.task, w.attempt)
-	return err
-}
-
-// Close closes the file.
-func (w *Writer) Close() error { return w.file.Close() }
-
-// split parts a line into its time and its content (with the newline).
-func split(line []byte) (stamp string, content []byte) {
-	if !stamped(line) {
-		return "", line
+	if len(w.partial) > 0 {
+		// What is left of a line whose end nobody has.
+		if err := w.write([]byte("\n")); err != nil {
+			return err
+		}
+		w.partial = nil
 	}
-	i := bytes.IndexAny(line, " !")
-	return string(line[:i]), line[i+1:]
+	return w.write([]byte(gapMark + strings.Join(strings.Fields(why), " ") + "\n"))
 }
 
-// stamped reports whether a line begins with a time.
-func stamped(line []byte) bool {
-	i := bytes.IndexAny(line[:min(len(line), len(time.RFC3339Nano)+1)], " !")
-	return i >= len("2006-01-02T15:04:05Z") && line[0] >= '0' && line[0] <= '9' && line[10] == 'T'
-}
-
-// compareStamps orders two times in RFC 3339 in UTC, whose fractions may have
-// lost trailing zeros.
-func compareStamps(a, b string) int {
-	ta, errA := time.Parse(time.RFC3339Nano, a)
-	tb, errB := time.Parse(time.RFC3339Nano, b)
-	if errA != nil || errB != nil {
-		return 0
-	}
-	return ta.Compare(tb)
-}
-
-// Remove deletes what is kept of an attempt.
-func (s *Store) Remove(task string, attempt int) error {
-	if err := os.Remove(s.path(task, attempt)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+// Close closes the files.
+func (w *Writer) Close() error {
+	w.plain.close()
+	w.sealed.close()
 	return nil
 }

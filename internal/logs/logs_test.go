@@ -65,7 +65,7 @@ func appendTo(t *testing.T, s *Store, streams ...io.Reader) *Writer {
 	t.Cleanup(func() { w.Close() })
 	for _, r := range streams {
 		var broken *StreamError
-		if err := w.Copy(r); err != nil && !errors.As(err, &broken) {
+		if err := w.Copy(r, true); err != nil && !errors.As(err, &broken) {
 			t.Fatal(err)
 		}
 	}
@@ -99,7 +99,7 @@ func TestEqualLinesOfOneTimeAreKept(t *testing.T) {
 func TestAWriterGoesOnWhereAKilledOneStopped(t *testing.T) {
 	s := newStore(t)
 	w := appendTo(t, s, strings.NewReader(lines(0, 5)))
-	if _, err := w.file.WriteString(stamp(5) + " li"); err != nil { // killed in the middle of a write
+	if _, err := w.plain.file.WriteString(stamp(5) + " li"); err != nil { // killed in the middle of a write
 		t.Fatal(err)
 	}
 	w.Close()
@@ -176,7 +176,7 @@ func TestAReaderFollowsUntilTheLogIsComplete(t *testing.T) {
 	}()
 	w := appendTo(t, s)
 	for i := range 100 {
-		if err := w.Copy(strings.NewReader(lines(i, i+1))); err != nil {
+		if err := w.Copy(strings.NewReader(lines(i, i+1)), true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -204,7 +204,7 @@ func TestWhatTheKubeletSaysInsteadOfALogIsNotOutput(t *testing.T) {
 	s := newStore(t)
 	w := appendTo(t, s, strings.NewReader(lines(0, 2)))
 	var broken *StreamError
-	if err := w.Copy(strings.NewReader("unable to retrieve container logs for containerd://1234")); !errors.As(err, &broken) {
+	if err := w.Copy(strings.NewReader("unable to retrieve container logs for containerd://1234"), true); !errors.As(err, &broken) {
 		t.Errorf("copied: %v", err)
 	}
 	if got := read(t, s, berth.LogQuery{}); got != contents(0, 2) {
@@ -220,7 +220,7 @@ func FuzzCopy(f *testing.F) {
 		cut = max(0, min(cut, len(data)))
 		w := appendTo(t, s, io.MultiReader(strings.NewReader(string(data[:cut])), iotest.ErrReader(io.ErrUnexpectedEOF)))
 		var broken *StreamError
-		if err := w.Copy(strings.NewReader(string(data))); err != nil && !errors.As(err, &broken) {
+		if err := w.Copy(strings.NewReader(string(data)), true); err != nil && !errors.As(err, &broken) {
 			t.Fatal(err)
 		}
 		read(t, s, berth.LogQuery{Follow: true})

@@ -3,39 +3,38 @@ package logs
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io"
-	"io/fs"
 	"iter"
-	"os"
-	"strconv"
-	"strings"
+	"regexp"
+	"time"
 
 	"github.com/berth-run/berth"
 )
 
 // Read yields what is stored of an attempt's log from an offset on. With
 // query.Follow it goes on until done says that no more will come; done is
-// asked before each look at the file, so nothing is missed in between.
+// asked before each look at the files, so nothing is missed in between.
 func (s *Store) Read(ctx context.Context, task string, attempt int, query berth.LogQuery, done func() bool) iter.Seq2[berth.LogChunk, error] {
 	return func(yield func(berth.LogChunk, error) bool) {
-		r := &reader{path: s.path(task, attempt), attempt: attempt, query: query, offset: query.Offset}
-		defer r.close()
-		if query.Step > 0 {
-			r.offset, query.Tail = 0, 0 // what step it is at the offset is known from the beginning
+		r, err := newReader(s.source(task, attempt), attempt, query)
+		if err != nil {
+			yield(berth.LogChunk{}, err)
+			return
 		}
-		if query.Tail > 0 && query.Offset == 0 {
-			offset, err := r.tail(query.Tail)
-			if err != nil {
-				yield(berth.LogChunk{}, err)
-				return
-			}
-			r.offset = offset
+		defer r.source.close()
+		if err := r.begin(); err != nil {
+			yield(berth.LogChunk{}, err)
+			return
 		}
 		for {
 			changed := s.Changed(task, attempt)
 			last := !query.Follow || done()
-			if !r.drain(last, yield) || last {
+			if !r.drain(last, yield) {
+				return
+			}
+			if last {
+				if why := s.removed(task, attempt); why != "" && !r.source.exists() {
+					yield(berth.LogChunk{Attempt: attempt, Gap: why, Offset: r.offset}, nil)
+				}
 				return
 			}
 			select {
@@ -48,151 +47,185 @@ func (s *Store) Read(ctx context.Context, task string, attempt int, query berth.
 	}
 }
 
+// reader selects lines of a source.
 type reader struct {
-	path    string
+	source  *source
 	attempt int
 	query   berth.LogQuery
-	offset  int64
-	step    int // that the line at offset is of
-	file    *os.File
-	buf     []byte
+	since   []byte // query.Since as lines have it
+	grep    *regexp.Regexp
+
+	offset int64  // up to where all is given
+	carry  []byte // what came behind it: the beginning of a line
+	step   int    // that the line at offset is of
+	inside bool   // offset is in the middle of a long line
+	shown  bool   // whether that line is selected
+	stream berth.LogStream
 }
 
-func (r *reader) close() {
-	if r.file != nil {
-		r.file.Close()
+func newReader(s *source, attempt int, query berth.LogQuery) (*reader, error) {
+	r := &reader{source: s, attempt: attempt, query: query, offset: query.Offset}
+	if !query.Since.IsZero() {
+		r.since = []byte(query.Since.UTC().Format(time.RFC3339Nano))
 	}
+	if query.Grep != "" {
+		var err error
+		if r.grep, err = regexp.Compile(query.Grep); err != nil {
+			return nil, berth.Errorf(berth.CodeInvalid, "the pattern %q is not a regular expression: %w", query.Grep, err)
+		}
+	}
+	return r, nil
 }
 
-func (r *reader) open() (bool, error) {
-	if r.file != nil {
-		return true, nil
+// begin finds out where to begin.
+func (r *reader) begin() error {
+	if err := r.source.refresh(); err != nil {
+		return err
 	}
-	file, err := os.Open(r.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	var err error
+	switch {
+	case r.query.Step > 0:
+		// What step it is at the offset is known from where its block begins.
+		r.offset, r.step = r.source.blockStart(r.query.Offset)
+	case r.query.Tail > 0 && r.query.Offset == 0:
+		r.offset, err = r.tail(r.query.Tail)
+	case r.query.Offset > 0:
+		err = r.intoLine()
 	}
-	if err != nil {
-		return false, berth.Errorf(berth.CodeInternal, "cannot read a stored log: %w", err)
-	}
-	r.file = file
-	return true, nil
+	return err
 }
 
-// drain yields all that the file has now. A last line without its newline is
-// given only at the end, as it may be half written.
+// unwanted reports whether a block has nothing that is selected.
+func (r *reader) unwanted(b *block) bool {
+	if r.query.Since.IsZero() || b.last.IsZero() || !b.last.Before(r.query.Since) || len(r.carry) > 0 || r.inside {
+		return false
+	}
+	r.step = b.after
+	return true
+}
+
+// maxPiece is how long a line may be and be given as one.
+const maxPiece = 1 << 20
+
+// drain yields all that there is now. A last line without its newline is given
+// only at the end, as it may be half written.
 func (r *reader) drain(last bool, yield func(berth.LogChunk, error) bool) bool {
-	ok, err := r.open()
-	if err != nil {
-		return yield(berth.LogChunk{}, err)
-	}
-	if !ok {
-		return true
-	}
-	if r.buf == nil {
-		r.buf = make([]byte, 256<<10)
-	}
 	for {
-		buf := r.buf
-		n, err := r.file.ReadAt(buf, r.offset)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return yield(berth.LogChunk{}, berth.Errorf(berth.CodeInternal, "cannot read a stored log: %w", err))
-		}
-		atEnd := errors.Is(err, io.EOF)
-		data := buf[:n]
-		if end := bytes.LastIndexByte(data, '\n') + 1; end < n {
-			switch {
-			case end > 0:
-				data = data[:end]
-			case atEnd && !last:
-				return true
-			case !atEnd:
-				r.buf = make([]byte, 2*len(buf)) // a line longer than the buffer
-				continue
-			}
-		}
-		if len(data) == 0 {
-			return true
-		}
-		r.offset += int64(len(data))
-		if !r.emit(data, r.offset-int64(len(data)), yield) {
+		p, err := r.source.next(r.offset+int64(len(r.carry)), r.unwanted)
+		if err != nil {
+			yield(berth.LogChunk{}, err)
 			return false
 		}
-		if atEnd && len(data) == n {
+		if p.gap != "" {
+			if !r.emit(r.carry, yield) {
+				return false
+			}
+			r.carry, r.offset, r.inside = nil, p.at, false
+			if !yield(berth.LogChunk{Attempt: r.attempt, Gap: p.gap, Offset: r.offset}, nil) {
+				return false
+			}
+			continue
+		}
+		if len(p.data) == 0 {
+			if !last || len(r.carry) == 0 {
+				return true
+			}
+			rest := r.carry
+			r.carry = nil
+			return r.emit(rest, yield)
+		}
+		if len(r.carry) == 0 {
+			r.offset = p.at // blocks may have been passed over
+		}
+		data := p.data
+		if len(r.carry) > 0 {
+			data = append(r.carry, data...)
+			r.carry = nil
+		}
+		end := bytes.LastIndexByte(data, '\n') + 1
+		if len(data)-end > maxPiece {
+			end = len(data)
+		}
+		rest := data[end:]
+		if end > 0 && !r.emit(data[:end], yield) {
+			return false
+		}
+		r.carry = bytes.Clone(rest)
+	}
+}
+
+// emit yields what is selected of whole lines, or pieces of a long one, which
+// begin at r.offset; a chunk is of one stream.
+func (r *reader) emit(data []byte, yield func(berth.LogChunk, error) bool) bool {
+	var out []byte
+	flush := func() bool {
+		if len(out) == 0 {
 			return true
 		}
+		chunk := berth.LogChunk{Attempt: r.attempt, Stream: r.stream, Data: out, Offset: r.offset}
+		out = nil
+		return yield(chunk, nil)
 	}
-}
-
-// emit yields a batch of lines, which begins at an offset, as the query wants
-// them, parted at gaps.
-func (r *reader) emit(data []byte, at int64, yield func(berth.LogChunk, error) bool) bool {
-	var out []byte
-	for line := range bytes.Lines(data) {
-		if gap, ok := bytes.CutPrefix(line, []byte(gapMark)); ok {
-			at += int64(len(line))
-			if len(out) > 0 && !yield(berth.LogChunk{Attempt: r.attempt, Data: out, Offset: r.offset}, nil) {
+	for text := range bytes.Lines(data) {
+		here := r.offset
+		ends := text[len(text)-1] == '\n'
+		if r.inside {
+			if r.inside = !ends; r.shown {
+				out = append(out, text...)
+			}
+			r.offset += int64(len(text))
+			continue
+		}
+		l := parseLine(text)
+		if gap, ok := l.gap(); ok {
+			if !flush() {
 				return false
 			}
-			out = nil
-			if !yield(berth.LogChunk{Attempt: r.attempt, Gap: strings.TrimSpace(string(gap)), Offset: r.offset}, nil) {
+			r.offset += int64(len(text))
+			if here >= r.query.Offset && !yield(berth.LogChunk{Attempt: r.attempt, Gap: gap, Offset: r.offset}, nil) {
 				return false
 			}
 			continue
 		}
-		here := at
-		at += int64(len(line))
-		stamp, content := split(line)
-		if stamp != "" && line[len(stamp)] == '!' {
-			if n, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(string(content), "step "))); err == nil {
-				r.step = n
-			}
-			continue
+		if n, ok := l.step(); ok {
+			r.step = n
 		}
-		if r.query.Step > 0 && (r.step != r.query.Step || here < r.query.Offset) {
-			continue
-		}
-		if !r.query.Since.IsZero() && stamp != "" && compareStamps(stamp, r.query.Since.UTC().Format("2006-01-02T15:04:05.999999999Z07:00")) < 0 {
-			continue
-		}
-		if r.query.Timestamps {
-			content = line
-		}
-		out = append(out, content...)
-	}
-	return len(out) == 0 || yield(berth.LogChunk{Attempt: r.attempt, Data: out, Offset: r.offset}, nil)
-}
-
-// tail returns the offset of the last n lines, looking from the end.
-func (r *reader) tail(n int) (int64, error) {
-	ok, err := r.open()
-	if err != nil || !ok {
-		return 0, err
-	}
-	end, err := r.file.Seek(0, io.SeekEnd)
-	if err != nil {
-		return 0, berth.Errorf(berth.CodeInternal, "cannot read a stored log: %w", err)
-	}
-	buf := make([]byte, 64<<10)
-	first := true
-	for end > 0 {
-		start := max(0, end-int64(len(buf)))
-		piece := buf[:end-start]
-		if _, err := r.file.ReadAt(piece, start); err != nil && !errors.Is(err, io.EOF) {
-			return 0, berth.Errorf(berth.CodeInternal, "cannot read a stored log: %w", err)
-		}
-		if first && len(piece) > 0 && piece[len(piece)-1] == '\n' {
-			piece = piece[:len(piece)-1]
-		}
-		first = false
-		for i := len(piece) - 1; i >= 0; i-- {
-			if piece[i] == '\n' {
-				if n--; n == 0 {
-					return start + int64(i) + 1, nil
+		r.inside = !ends
+		if r.shown = here >= r.query.Offset && r.selects(&l); r.shown {
+			if stream := l.stream(); stream != r.stream {
+				if !flush() {
+					return false
 				}
+				r.stream = stream
 			}
+			if r.query.Timestamps && l.sep != 0 {
+				out = append(append(out, l.stamp...), ' ')
+			}
+			out = append(out, l.content...)
 		}
-		end = start
+		r.offset += int64(len(text))
 	}
-	return 0, nil
+	return flush()
+}
+
+// selects reports whether a line is output that the query wants. Gaps are told
+// whatever it wants.
+func (r *reader) selects(l *line) bool {
+	if !l.output() || r.query.Step > 0 && r.step != r.query.Step {
+		return false
+	}
+	switch r.query.Stream {
+	case berth.LogStdout:
+		if l.sep == sepStderr {
+			return false
+		}
+	case berth.LogStderr:
+		if l.sep != sepStderr {
+			return false
+		}
+	}
+	if r.since != nil && l.sep != 0 && parseStamp(l.stamp).Before(r.query.Since) {
+		return false
+	}
+	return r.grep == nil || r.grep.Match(bytes.TrimSuffix(l.content, []byte("\n")))
 }

@@ -31,7 +31,7 @@ func TestANewFileThatBeginsLaterIsToldAtOnce(t *testing.T) {
 	followed, feed := io.Pipe()
 	w := appendTo(t, s, strings.NewReader(at(100)+" one\n"))
 	done := make(chan error)
-	go func() { done <- w.Copy(followed) }()
+	go func() { done <- w.Copy(followed, true) }()
 	changed := s.Changed("task", 1)
 	if _, err := io.WriteString(feed, at(200)+" two\n"); err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func TestALogThatIsRotatedWhileItCouldNotBeReadHasAGap(t *testing.T) {
 	s := newStore(t)
 	broken := io.MultiReader(strings.NewReader(at(100)+" one\n"+at(200)+" tw"), iotest.ErrReader(errors.New("cut")))
 	appendTo(t, s, broken, strings.NewReader(at(900)+" nine\n"))
-	if got, want := read(t, s, berth.LogQuery{}), "one\n<the log was rotated while it could not be read, and may lack output here>nine\n"; got != want {
+	if got, want := read(t, s, berth.LogQuery{}), "one\n<output between 2026-01-02T03:04:05.0001Z and 2026-01-02T03:04:05.0009Z may be missing: the log was rotated before it could be read>nine\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
