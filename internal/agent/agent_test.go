@@ -161,7 +161,7 @@ func TestFilterHidesFramesAndKeepsAllElse(t *testing.T) {
 		"no newline at the end":          {"a\nb", "a\nb"},
 		"what looks like a mark of ours": {"!step 3\n", "!step 3\n"},
 	} {
-		filtered, err := io.ReadAll(Filter(io.NopCloser(strings.NewReader(logOf(tt.output))), nonce))
+		filtered, err := io.ReadAll(Filter(io.NopCloser(strings.NewReader(logOf(tt.output))), nonce, false))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,11 +180,34 @@ func TestFilterHidesFramesAndKeepsAllElse(t *testing.T) {
 	}
 }
 
+func TestFilterTellsTheStreamsApart(t *testing.T) {
+	const stamp = "2026-01-02T03:04:05Z"
+	err := string(StderrMark(nonce))
+	for name, tt := range map[string]struct {
+		log   string
+		known bool
+		want  string
+	}{
+		"where the agent marks them": {stamp + " " + string(StreamsFrame(nonce)) + stamp + " a\n" + stamp + " " + err + "b\n", false, stamp + "!streams\n" + stamp + ">a\n" + stamp + "^b\n"},
+		"in a log that goes on":      {stamp + " a\n" + stamp + " " + err + "b\n", true, stamp + ">a\n" + stamp + "^b\n"},
+		"that begins anew":           {stamp + " " + string(StreamsFrame(nonce)) + stamp + " a\n", true, stamp + ">a\n"},
+		"an agent of before":         {stamp + " a\n", false, stamp + " a\n"},
+		"a driver that knows them":   {stamp + "^a\n" + stamp + ">" + err + "b\n" + stamp + ">c\n", false, stamp + "^a\n" + stamp + "^b\n" + stamp + ">c\n"},
+		"a mark in the middle":       {stamp + " a" + err + "b\n", true, stamp + ">a" + err + "b\n"},
+		"a frame of a driver's":      {stamp + ">" + string(StepFrame(nonce, 2)), false, stamp + "!step 2\n"},
+	} {
+		got, readErr := io.ReadAll(Filter(io.NopCloser(strings.NewReader(tt.log)), nonce, tt.known))
+		if readErr != nil || string(got) != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
 func FuzzFilter(f *testing.F) {
 	f.Add([]byte("2026-01-02T03:04:05Z a\n2026-01-02T03:04:05Z \n2026-01-02T03:04:05Z " + string(StepFrame(nonce, 3))))
 	f.Add([]byte("no time\n\n \n"))
 	f.Fuzz(func(t *testing.T, log []byte) {
-		got, err := io.ReadAll(Filter(io.NopCloser(bytes.NewReader(log)), nonce))
+		got, err := io.ReadAll(Filter(io.NopCloser(bytes.NewReader(log)), nonce, false))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -41,10 +41,14 @@ func eachLine(r io.Reader, fn func([]byte), pause func() error) error {
 // program can write: its lines have a space behind the time. The agent begins
 // a new line before each frame, as it can't know whether the program ended its
 // last one; where that made an empty line, it goes too.
-func Filter(r io.ReadCloser, nonce string) io.ReadCloser {
+//
+// Where the agent marks the lines of stderr, they become "TIME^CONTENT" and those
+// of stdout "TIME>CONTENT". That it does is the log's first line, which becomes
+// "TIME!streams"; streams says that it was there, in a log that goes on.
+func Filter(r io.ReadCloser, nonce string, streams bool) io.ReadCloser {
 	pr, pw := io.Pipe()
 	go func() {
-		f := filterer{nonce: nonce, begins: true, out: bufio.NewWriterSize(pw, bufferSize)}
+		f := filterer{nonce: nonce, stderr: StderrMark(nonce), streams: streams, begins: true, out: bufio.NewWriterSize(pw, bufferSize)}
 		err := eachLine(r, f.line, func() error { return f.out.Flush() })
 		f.release()
 		if flushErr := f.out.Flush(); err == nil {
@@ -57,16 +61,18 @@ func Filter(r io.ReadCloser, nonce string) io.ReadCloser {
 
 // filterer filters line by line.
 type filterer struct {
-	nonce  string
-	out    *bufio.Writer
-	begins bool   // the next piece is the beginning of a line
-	empty  []byte // an empty line that is held back
+	nonce   string
+	stderr  []byte // mark of its lines
+	streams bool   // they have it
+	out     *bufio.Writer
+	begins  bool   // the next piece is the beginning of a line
+	empty   []byte // an empty line that is held back
 }
 
 func (f *filterer) line(line []byte) {
 	begins := f.begins
 	f.begins = line[len(line)-1] == '\n'
-	stamp, content, ok := bytes.Cut(line, []byte(" "))
+	stamp, sep, content, ok := cutLine(line)
 	if !ok || !begins {
 		f.release()
 		_, _ = f.out.Write(line)
@@ -76,10 +82,22 @@ func (f *filterer) line(line []byte) {
 		f.empty = f.empty[:0]
 		if n, good := StepNumber(value); kind == FrameStep && good {
 			fmt.Fprintf(f.out, "%s!step %d\n", stamp, n)
+		} else if kind == FrameStreams && !f.streams {
+			f.streams = true
+			fmt.Fprintf(f.out, "%s!streams\n", stamp)
 		}
 		return
 	}
 	f.release()
+	if rest, marked := bytes.CutPrefix(content, f.stderr); marked {
+		_, _ = f.out.Write(stamp)
+		_ = f.out.WriteByte('^')
+		_, _ = f.out.Write(rest)
+		return
+	}
+	if sep == ' ' && f.streams {
+		line[len(stamp)] = '>'
+	}
 	if len(content) == 1 && content[0] == '\n' {
 		f.empty = append(f.empty[:0], line...)
 		return

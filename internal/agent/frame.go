@@ -15,6 +15,7 @@ import (
 //
 //	\x1eberth NONCE result BASE64    a piece of a completion
 //	\x1eberth NONCE step NUMBER      what follows is of that step (0: of none)
+//	\x1eberth NONCE streams 1        what is of stderr is marked: see StderrMark
 //
 // The nonce is of the pod, so that a program does not make one by accident.
 const frameMark = "\x1eberth "
@@ -25,6 +26,8 @@ type FrameKind string
 const (
 	FrameResult FrameKind = "result"
 	FrameStep   FrameKind = "step"
+
+	FrameStreams FrameKind = "streams"
 )
 
 // frameSize keeps a frame's line below 4096 bytes, which a pipe takes whole however many write into it.
@@ -44,6 +47,27 @@ func Frames(nonce string, block []byte) []byte {
 // StepFrame marks where the output of a step begins.
 func StepFrame(nonce string, number int) []byte {
 	return fmt.Appendf(nil, "%s%s %s %d\n", frameMark, nonce, FrameStep, number)
+}
+
+// StreamsFrame is the first line of a log whose lines of stderr are marked.
+func StreamsFrame(nonce string) []byte {
+	return fmt.Appendf(nil, "%s%s %s 1\n", frameMark, nonce, FrameStreams)
+}
+
+// StderrMark begins each line of stderr, where an order says so. A part of the
+// nonce is enough to tell it from what a program writes by accident.
+func StderrMark(nonce string) []byte {
+	return []byte("\x1e" + nonce[:min(len(nonce), 12)] + "2")
+}
+
+// cutLine parts a line of a log into its time, what parts it from the rest, and
+// the rest. A driver that knows the streams has '>' (stdout) and '^' (stderr) in
+// place of the space.
+func cutLine(line []byte) (stamp []byte, sep byte, content []byte, ok bool) {
+	if i := bytes.IndexAny(line[:min(len(line), 40)], " >^"); i >= 0 {
+		return line[:i], line[i], line[i+1:], true
+	}
+	return nil, 0, nil, false
 }
 
 // ParseFrame reads a line of a log as a frame of that nonce.
@@ -105,7 +129,7 @@ func (c *Collector) Completion(b *Block) (*Completion, error) {
 func ReadBlock(r io.Reader, nonce string, b *Block) (*Completion, error) {
 	c := NewCollector(nonce)
 	if err := eachLine(r, func(line []byte) {
-		if _, content, ok := bytes.Cut(line, []byte(" ")); ok {
+		if _, _, content, ok := cutLine(line); ok {
 			c.Add(content)
 		}
 	}, func() error { return nil }); err != nil {

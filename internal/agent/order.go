@@ -43,7 +43,8 @@ type Order struct {
 	Call  *Call        `json:"call,omitempty"`
 	Probe *Probe       `json:"probe,omitempty"`
 
-	Nonce    string    `json:"nonce"` // of frames in the log; see Frame
+	Nonce    string    `json:"nonce"`             // of frames in the log; see Frame
+	Streams  bool      `json:"streams,omitempty"` // mark what is of stderr in the log
 	Message  Message   `json:"message"`
 	Callback *Callback `json:"callback,omitempty"`
 }

@@ -34,6 +34,7 @@ func (a *agents) Nonce(pod string) string { return a.keys.Nonce(pod) }
 // last moment, and go to the driver alone.
 func (a *agents) Prepare(ctx context.Context, infra berth.InfrastructureConfig, order engine.Order) (*engine.Agent, error) {
 	out := &engine.Agent{Order: agent.Order{
+		Streams: true,
 		Version: agent.Version, Task: order.TaskID, Attempt: order.Attempt, Pod: order.Pod, Nonce: a.keys.Nonce(order.Pod),
 		Steps: order.Spec.Steps,
 	}}

@@ -202,6 +202,7 @@ type LogStore interface {
 type LogWriter interface {
 	Copy(r io.Reader, rotates bool) error
 	Last() time.Time
+	Streams() bool // the log began with what says that stderr is marked in it
 	Gap(why string) error
 	Seal() error
 	Close() error

@@ -223,7 +223,7 @@ func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWr
 		stream = counted{stream, &f.read}
 	}
 	if f.nonce != "" {
-		stream = agent.Filter(stream, f.nonce)
+		stream = agent.Filter(stream, f.nonce, w.Streams())
 	}
 	return w.Copy(stream, !whole)
 }

@@ -31,10 +31,10 @@ func runCall(order *agent.Order, environ []string, p *processes, r *reporter) *a
 	}
 	defer os.RemoveAll(c.folder)
 	var err error
-	if c.log, err = newLogOutput(c.secrets); err != nil {
+	if c.stderr, err = newOutlet(r.log.stderr, c.secrets); err != nil {
 		return &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}}
 	}
-	defer c.log.close()
+	defer c.stderr.close()
 	r.tell(agent.Event{Type: berth.EventInitialized, Message: "function " + c.function.Name})
 	done := c.initialize()
 	if done == nil {
@@ -60,7 +60,7 @@ type call struct {
 	function *berth.Function
 	folder   string // of input and output files
 	secrets  secrets
-	log      *logOutput
+	stderr   *outlet
 }
 
 // prepare puts the arguments in place.
@@ -124,8 +124,16 @@ func workFolder() (string, error) {
 
 // initialize runs the lines of the package that come before each call.
 func (c *call) initialize() *agent.Completion {
+	if len(c.pkg.Initialize) == 0 {
+		return nil
+	}
+	stdout, err := newOutlet(c.reporter.log.stdout, c.secrets)
+	if err != nil {
+		return &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}}
+	}
+	defer stdout.close()
 	for _, line := range c.pkg.Initialize {
-		started, fault, code := c.start([]string{"sh", "-ec", line}, c.initOutput())
+		started, fault, code := c.start([]string{"sh", "-ec", line}, stdout.file)
 		if fault == nil {
 			code = exitCode(<-started.ended)
 		}
@@ -140,24 +148,16 @@ func (c *call) initialize() *agent.Completion {
 	return nil
 }
 
-// initOutput is where stdout of initialize lines goes.
-func (c *call) initOutput() *os.File {
-	if len(c.secrets) == 0 {
-		return os.Stdout
-	}
-	return c.log.file
-}
-
 func (c *call) start(words []string, stdout *os.File) (*program, *agent.Fault, int) {
 	nothing, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}, exitAgent
 	}
 	defer nothing.Close()
-	started, err := c.processes.start(words, c.pkg.WorkDir, c.environ, []*os.File{nothing, stdout, c.log.file})
+	started, err := c.processes.start(words, c.pkg.WorkDir, c.environ, []*os.File{nothing, stdout, c.stderr.file})
 	var cannot *startError
 	if errors.As(err, &cannot) {
-		fmt.Fprintln(os.Stderr, "berthlet: "+cannot.text)
+		fmt.Fprintln(c.reporter.log.stderr, "berthlet: "+cannot.text)
 		return nil, &agent.Fault{Cause: cannot.cause, Summary: "The program of the package can't be run: " + cannot.text + ".", Remedy: "correct entrypoint or files in container.yml, and build it again"}, cannot.code
 	}
 	if err != nil {
@@ -185,7 +185,7 @@ func (c *call) run() *agent.Completion {
 		return &agent.Completion{ExitCode: code, Fault: fault}
 	}
 	c.reporter.tell(agent.Event{Type: berth.EventStarted})
-	log := &redactor{to: os.Stdout, secrets: c.secrets}
+	log := &redactor{to: c.reporter.log.stdout, secrets: c.secrets}
 	capture := NewCapture(c.function, log)
 	copied := make(chan error, 1)
 	output := &drain{file: reader}
@@ -212,6 +212,7 @@ func (c *call) run() *agent.Completion {
 	}
 	_ = capture.Close() // its error was that of the copy
 	_ = log.Close()
+	c.reporter.log.stdout.flush()
 	if broken && !errors.Is(err, errTooLarge) {
 		// The log is gone, which says nothing about the result.
 		return &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: fmt.Sprintf("The program's log can't be written, and it was ended: %v.", err)}}
@@ -241,7 +242,8 @@ func (c *call) complete(code int, captured []byte) *agent.Completion {
 	if code != 0 {
 		// What was to be its result may say why.
 		if c.function.Capture != berth.CaptureMarked && c.function.Capture != berth.CapturePrefixed {
-			_, _ = os.Stdout.Write(c.secrets.remove(captured))
+			_, _ = c.reporter.log.stdout.Write(c.secrets.remove(captured))
+			c.reporter.log.stdout.flush()
 		}
 		return &agent.Completion{ExitCode: code, Deferred: code == 128+int(syscall.SIGKILL)}
 	}

@@ -37,6 +37,21 @@ func (d *drain) finish() {
 	_ = d.file.SetReadDeadline(time.Now()) // a read that waits looks again
 }
 
+// over reports whether the reading was finished.
+func (d *drain) over() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.finished
+}
+
+// again goes on after a finish.
+func (d *drain) again() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.finished = false
+	_ = d.file.SetReadDeadline(time.Time{})
+}
+
 func (d *drain) Read(p []byte) (int, error) {
 	d.mu.Lock()
 	finished := d.finished

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"os"
 	"slices"
 	"strings"
-	"time"
 )
 
 // redacted stands for a secret in a log.
@@ -86,47 +84,4 @@ func (r *redactor) Close() error {
 	_, err := r.to.Write(r.held)
 	r.held = nil
 	return err
-}
-
-// logOutput is where the programs of a call write what is not its result:
-// stderr, and through a redactor where the call has secrets.
-type logOutput struct {
-	file   *os.File
-	output *drain // nil without secrets
-	done   chan struct{}
-}
-
-func newLogOutput(s secrets) (*logOutput, error) {
-	if len(s) == 0 {
-		return &logOutput{file: os.Stderr}, nil
-	}
-	reader, writer, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	l := &logOutput{file: writer, output: &drain{file: reader}, done: make(chan struct{})}
-	go func() {
-		defer close(l.done)
-		defer reader.Close() // where the log is gone, programs see a closed stderr as they would without this
-		to := &redactor{to: os.Stderr, secrets: s}
-		if _, err := io.Copy(to, l.output); err == nil {
-			_ = to.Close()
-		}
-	}()
-	return l, nil
-}
-
-// close returns once what was written is in the log. What programs left behind
-// may hold the pipe open, and is not waited for.
-func (l *logOutput) close() {
-	if l.output == nil {
-		return
-	}
-	l.file.Close()
-	select {
-	case <-l.done:
-	case <-time.After(leftover):
-		l.output.finish()
-		<-l.done
-	}
 }

@@ -15,10 +15,11 @@ import (
 type reporter struct {
 	order    *agent.Order
 	callback *callback // nil where there is none
+	log      *containerLog
 }
 
 func newReporter(order *agent.Order) *reporter {
-	return &reporter{order: order, callback: newCallback(order)}
+	return &reporter{order: order, callback: newCallback(order), log: newLog(order)}
 }
 
 func (r *reporter) tell(e agent.Event) {
@@ -41,7 +42,7 @@ func (r *reporter) tellStep(t berth.EventType, i int, status berth.StepStatus) {
 
 // mark writes into the log whose output comes next.
 func (r *reporter) mark(step int) {
-	_, _ = os.Stdout.Write(append([]byte("\n"), agent.StepFrame(r.order.Nonce, step)...))
+	r.log.frame(agent.StepFrame(r.order.Nonce, step))
 }
 
 // complete reports the end: with the container first, which always works, then
@@ -58,7 +59,7 @@ func (r *reporter) complete(c *agent.Completion) {
 		// What a step left running may write too: a pipe takes a frame whole, but
 		// not all of them at once.
 		for frame := range bytes.Lines(agent.Frames(r.order.Nonce, block)) {
-			_, _ = os.Stdout.Write(append([]byte("\n"), frame...))
+			r.log.frame(frame)
 		}
 		// Not created anew: a runtime mounts this very file.
 		file, err := os.OpenFile(r.order.Message.Path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)

@@ -18,6 +18,16 @@ func runSteps(order *agent.Order, environ []string, p *processes, r *reporter) *
 	for i := range order.Steps {
 		c.Steps = append(c.Steps, berth.StepStatus{Name: order.Steps[i].Name, State: berth.StepPending})
 	}
+	stdout, err := newOutlet(r.log.stdout, nil)
+	if err != nil {
+		return &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}}
+	}
+	defer stdout.close()
+	stderr, err := newOutlet(r.log.stderr, nil)
+	if err != nil {
+		return &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}}
+	}
+	defer stderr.close()
 	for i := range order.Steps {
 		step, status := &order.Steps[i], &c.Steps[i]
 		if c.ExitCode != 0 || c.Fault != nil || p.stopped() {
@@ -28,7 +38,9 @@ func runSteps(order *agent.Order, environ []string, p *processes, r *reporter) *
 		status.State, status.StartedAt = berth.StepRunning, &now
 		r.tellStep(berth.EventStepStarted, i, *status)
 		r.mark(i + 1)
-		code, fault := runStep(step, environ, p)
+		code, fault := runStep(step, environ, p, stdout.file, stderr.file)
+		stdout.settle() // what it wrote is of this step, also where what it left behind goes on writing
+		stderr.settle()
 		ended := time.Now().UTC()
 		status.State, status.FinishedAt, status.ExitCode = berth.StepSucceeded, &ended, &code
 		if code != 0 {
@@ -50,8 +62,8 @@ func runSteps(order *agent.Order, environ []string, p *processes, r *reporter) *
 	return c
 }
 
-// runStep runs one step with the container's own output.
-func runStep(step *berth.Step, environ []string, p *processes) (int, *agent.Fault) {
+// runStep runs one step.
+func runStep(step *berth.Step, environ []string, p *processes, stdout, stderr *os.File) (int, *agent.Fault) {
 	words := step.Command
 	if step.Run != "" {
 		words = []string{"sh", "-ec", step.Run}
@@ -69,7 +81,7 @@ func runStep(step *berth.Step, environ []string, p *processes) (int, *agent.Faul
 		return exitAgent, &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}
 	}
 	defer nothing.Close()
-	started, err := p.start(words, dir, env, []*os.File{nothing, os.Stdout, os.Stderr})
+	started, err := p.start(words, dir, env, []*os.File{nothing, stdout, stderr})
 	var cannot *startError
 	if errors.As(err, &cannot) {
 		fault := &agent.Fault{Cause: cannot.cause, Summary: cannot.text}
@@ -77,7 +89,7 @@ func runStep(step *berth.Step, environ []string, p *processes) (int, *agent.Faul
 			fault.Summary = "the image has no shell (sh), which a step with run needs"
 			fault.Remedy = "write the step as command: [PROGRAM, ARG...], or use an image with a shell"
 		}
-		fmt.Fprintln(os.Stderr, "berthlet: "+fault.Summary)
+		fmt.Fprintln(stderr, "berthlet: "+fault.Summary)
 		return cannot.code, fault
 	}
 	if err != nil {

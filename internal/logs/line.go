@@ -21,6 +21,8 @@ const (
 	gapMark  = "!gap "  // output is missing here
 	baseMark = "!base " // the first line of a plain part: the offset of what follows
 	stepMark = "step "
+
+	streamsMark = "streams" // the first line of a log whose lines of stderr are marked
 )
 
 // line is a stored line, taken apart.

@@ -207,6 +207,23 @@ func (w *Writer) note(text []byte) {
 // Last returns the time of the last line, zero when there is none.
 func (w *Writer) Last() time.Time { return parseStamp([]byte(w.last.time)) }
 
+// Streams reports whether the log begins with a line that says that its lines
+// of stderr are marked as such.
+func (w *Writer) Streams() bool {
+	s := w.store.source(w.task, w.attempt)
+	defer s.close()
+	if s.refresh() != nil {
+		return false
+	}
+	p, err := s.next(0, nil)
+	if err != nil {
+		return false
+	}
+	text, _, _ := bytes.Cut(p.data, []byte("\n"))
+	l := parseLine(text)
+	return l.sep == sepMark && string(l.content) == streamsMark
+}
+
 func (w *Writer) write(data []byte) error {
 	if n, err := w.plain.file.Write(data); err != nil {
 		if n > 0 {

@@ -135,9 +135,9 @@ func (c *Client) TaskEvents(ctx context.Context, id string, after int64, follow 
 }
 
 func (c *Client) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter.Seq2[berth.LogChunk, error] {
-	request := &pb.TaskLogsRequest{Id: id, Attempt: int32(q.Attempt), Offset: q.Offset, Follow: q.Follow, Tail: int32(q.Tail), Since: fromTime(q.Since), Timestamps: q.Timestamps, Step: int32(q.Step)}
+	request := &pb.TaskLogsRequest{Id: id, Attempt: int32(q.Attempt), Offset: q.Offset, Follow: q.Follow, Tail: int32(q.Tail), Since: fromTime(q.Since), Timestamps: q.Timestamps, Step: int32(q.Step), Stream: string(q.Stream), Grep: q.Grep}
 	return receive(ctx, c.rpc.TaskLogs, request, func(m *pb.TaskLogsResponse) berth.LogChunk {
-		return berth.LogChunk{Attempt: int(m.GetAttempt()), Data: m.GetData(), Offset: m.GetOffset(), Gap: m.GetGap()}
+		return berth.LogChunk{Attempt: int(m.GetAttempt()), Data: m.GetData(), Offset: m.GetOffset(), Gap: m.GetGap(), Stream: berth.LogStream(m.GetStream())}
 	})
 }
 

@@ -75,9 +75,10 @@ func (s *server) TaskLogs(ctx context.Context, r *connect.Request[pb.TaskLogsReq
 	query := berth.LogQuery{
 		Attempt: int(r.Msg.GetAttempt()), Offset: r.Msg.GetOffset(), Follow: r.Msg.GetFollow(), Tail: int(r.Msg.GetTail()),
 		Since: toTime(r.Msg.GetSince()), Timestamps: r.Msg.GetTimestamps(), Step: int(r.Msg.GetStep()),
+		Stream: berth.LogStream(r.Msg.GetStream()), Grep: r.Msg.GetGrep(),
 	}
 	return relay(s.service.TaskLogs(ctx, r.Msg.GetId(), query), stream, func(c berth.LogChunk) *pb.TaskLogsResponse {
-		return &pb.TaskLogsResponse{Attempt: int32(c.Attempt), Data: c.Data, Offset: c.Offset, Gap: c.Gap}
+		return &pb.TaskLogsResponse{Attempt: int32(c.Attempt), Data: c.Data, Offset: c.Offset, Gap: c.Gap, Stream: string(c.Stream)}
 	})
 }
 

@@ -1630,6 +1630,8 @@ type TaskLogsRequest struct {
 	Since         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
 	Timestamps    bool                   `protobuf:"varint,7,opt,name=timestamps,proto3" json:"timestamps,omitempty"`
 	Step          int32                  `protobuf:"varint,8,opt,name=step,proto3" json:"step,omitempty"`
+	Stream        string                 `protobuf:"bytes,9,opt,name=stream,proto3" json:"stream,omitempty"` // stdout or stderr; empty: both
+	Grep          string                 `protobuf:"bytes,10,opt,name=grep,proto3" json:"grep,omitempty"`    // RE2
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1720,12 +1722,27 @@ func (x *TaskLogsRequest) GetStep() int32 {
 	return 0
 }
 
+func (x *TaskLogsRequest) GetStream() string {
+	if x != nil {
+		return x.Stream
+	}
+	return ""
+}
+
+func (x *TaskLogsRequest) GetGrep() string {
+	if x != nil {
+		return x.Grep
+	}
+	return ""
+}
+
 type TaskLogsResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Attempt       int32                  `protobuf:"varint,1,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	Offset        int64                  `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
 	Gap           string                 `protobuf:"bytes,4,opt,name=gap,proto3" json:"gap,omitempty"`
+	Stream        string                 `protobuf:"bytes,5,opt,name=stream,proto3" json:"stream,omitempty"` // that all of data was written to; empty where nobody can tell
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1784,6 +1801,13 @@ func (x *TaskLogsResponse) GetOffset() int64 {
 func (x *TaskLogsResponse) GetGap() string {
 	if x != nil {
 		return x.Gap
+	}
+	return ""
+}
+
+func (x *TaskLogsResponse) GetStream() string {
+	if x != nil {
+		return x.Stream
 	}
 	return ""
 }
@@ -3563,7 +3587,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x05after\x18\x02 \x01(\x03R\x05after\x12\x16\n" +
 	"\x06follow\x18\x03 \x01(\bR\x06follow\";\n" +
 	"\x12TaskEventsResponse\x12%\n" +
-	"\x05event\x18\x01 \x01(\v2\x0f.berth.v1.EventR\x05event\"\xe5\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x0f.berth.v1.EventR\x05event\"\x91\x02\n" +
 	"\x0fTaskLogsRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\x05R\aattempt\x12\x16\n" +
@@ -3574,12 +3598,16 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\n" +
 	"timestamps\x18\a \x01(\bR\n" +
 	"timestamps\x12\x12\n" +
-	"\x04step\x18\b \x01(\x05R\x04step\"j\n" +
+	"\x04step\x18\b \x01(\x05R\x04step\x12\x16\n" +
+	"\x06stream\x18\t \x01(\tR\x06stream\x12\x12\n" +
+	"\x04grep\x18\n" +
+	" \x01(\tR\x04grep\"\x82\x01\n" +
 	"\x10TaskLogsResponse\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\x05R\aattempt\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x10\n" +
-	"\x03gap\x18\x04 \x01(\tR\x03gap\"#\n" +
+	"\x03gap\x18\x04 \x01(\tR\x03gap\x12\x16\n" +
+	"\x06stream\x18\x05 \x01(\tR\x06stream\"#\n" +
 	"\x11CancelTaskRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"8\n" +
 	"\x12CancelTaskResponse\x12\"\n" +
