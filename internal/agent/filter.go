@@ -72,7 +72,7 @@ type filterer struct {
 func (f *filterer) line(line []byte) {
 	begins := f.begins
 	f.begins = line[len(line)-1] == '\n'
-	stamp, sep, content, ok := cutLine(line)
+	stamp, sep, content, ok := CutLine(line)
 	if !ok || !begins {
 		f.release()
 		_, _ = f.out.Write(line)

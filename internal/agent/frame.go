@@ -60,10 +60,10 @@ func StderrMark(nonce string) []byte {
 	return []byte("\x1e" + nonce[:min(len(nonce), 12)] + "2")
 }
 
-// cutLine parts a line of a log into its time, what parts it from the rest, and
+// CutLine parts a line of a log into its time, what parts it from the rest, and
 // the rest. A driver that knows the streams has '>' (stdout) and '^' (stderr) in
 // place of the space.
-func cutLine(line []byte) (stamp []byte, sep byte, content []byte, ok bool) {
+func CutLine(line []byte) (stamp []byte, sep byte, content []byte, ok bool) {
 	if i := bytes.IndexAny(line[:min(len(line), 40)], " >^"); i >= 0 {
 		return line[:i], line[i], line[i+1:], true
 	}
@@ -129,7 +129,7 @@ func (c *Collector) Completion(b *Block) (*Completion, error) {
 func ReadBlock(r io.Reader, nonce string, b *Block) (*Completion, error) {
 	c := NewCollector(nonce)
 	if err := eachLine(r, func(line []byte) {
-		if _, _, content, ok := cutLine(line); ok {
+		if _, _, content, ok := CutLine(line); ok {
 			c.Add(content)
 		}
 	}, func() error { return nil }); err != nil {

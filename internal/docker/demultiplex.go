@@ -10,7 +10,8 @@ import (
 // maxFrame bounds a frame: an Engine parts lines at 16 KiB.
 const maxFrame = 16 << 20
 
-// demultiplexer writes the frames of an Engine's log as lines "TIME content\n".
+// demultiplexer writes the frames of an Engine's log as lines "TIME>content\n"
+// where they are of stdout, and "TIME^content\n" where they are of stderr.
 // A frame is a line, or a part of one, which then ends without a newline; each
 // has a time, and of the parts of a line only the first has it in the output.
 // Where the other stream writes in between, the line goes on as another.
@@ -56,7 +57,12 @@ func (d *demultiplexer) copy(r io.Reader) error {
 
 // take writes one frame.
 func (d *demultiplexer) take(stream byte, line []byte) error {
-	stamp, content, _ := bytes.Cut(line, []byte(" "))
+	stamp, content, timed := bytes.Cut(line, []byte(" "))
+	if timed && stream == 1 {
+		line[len(stamp)] = '>'
+	} else if timed {
+		line[len(stamp)] = '^'
+	}
 	if bytes.Equal(stamp, d.stamp) {
 		if d.again > 0 {
 			d.again--

@@ -31,13 +31,13 @@ func TestFramesBecomeLines(t *testing.T) {
 		want   string
 	}{
 		"nothing":                {nil, ""},
-		"lines of both":          {[]string{"T1 a\n", "!T2 b\n", "T3 \n"}, "T1 a\nT2 b\nT3 \n"},
-		"a line in parts":        {[]string{"T1 aaa", "T1 bbb", "T1 c\n", "T2 d\n"}, "T1 aaabbbc\nT2 d\n"},
-		"no newline at the end":  {[]string{"T1 a\n", "T2 b"}, "T1 a\nT2 b"},
-		"the other between":      {[]string{"T1 aaa", "!T2 x\n", "T1 bbb\n"}, "T1 aaa\nT2 x\nT1 bbb\n"},
-		"parts of both":          {[]string{"T1 a", "!T2 x", "T1 b\n", "!T2 y\n"}, "T1 a\nT2 x\nT1 b\nT2 y\n"},
-		"spaces in the content":  {[]string{"T1  a  b \n"}, "T1  a  b \n"},
-		"a part that is a space": {[]string{"T1 a", "T1  ", "T1 b\n"}, "T1 a b\n"},
+		"lines of both":          {[]string{"T1 a\n", "!T2 b\n", "T3 \n"}, "T1>a\nT2^b\nT3>\n"},
+		"a line in parts":        {[]string{"T1 aaa", "T1 bbb", "T1 c\n", "T2 d\n"}, "T1>aaabbbc\nT2>d\n"},
+		"no newline at the end":  {[]string{"T1 a\n", "T2 b"}, "T1>a\nT2>b"},
+		"the other between":      {[]string{"T1 aaa", "!T2 x\n", "T1 bbb\n"}, "T1>aaa\nT2^x\nT1>bbb\n"},
+		"parts of both":          {[]string{"T1 a", "!T2 x", "T1 b\n", "!T2 y\n"}, "T1>a\nT2^x\nT1>b\nT2^y\n"},
+		"spaces in the content":  {[]string{"T1  a  b \n"}, "T1> a  b \n"},
+		"a part that is a space": {[]string{"T1 a", "T1  ", "T1 b\n"}, "T1>a b\n"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -59,7 +59,7 @@ func TestWhatWasReadTwiceIsWrittenOnce(t *testing.T) {
 	if err := d.copy(framed("T2 b\n", "T2 c\n", "T2 d\n", "T3 e")); err != nil {
 		t.Fatal(err)
 	}
-	if want := "T1 a\nT2 b\nT2 c\nT2 d\nT3 e"; out.String() != want {
+	if want := "T1>a\nT2>b\nT2>c\nT2>d\nT3>e"; out.String() != want {
 		t.Errorf("%q, want %q", out.String(), want)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/moby/moby/client"
 )
 
-// Logs opens the log of a container, each line with its time. Its lines are in
-// the order in which they were written, stdout and stderr as one.
+// Logs opens the log of a container, each line with its time and its stream, in
+// the order in which they were written.
 func (d *Driver) Logs(ctx context.Context, pod string, since time.Time, follow bool) (io.ReadCloser, error) {
 	stream, err := d.openLog(ctx, pod, since, follow)
 	if err != nil {

@@ -111,8 +111,8 @@ func (d *Driver) firstWords(ctx context.Context, id string) string {
 	}
 	var words strings.Builder
 	for line := range strings.Lines(text.String()) {
-		_, content, _ := strings.Cut(line, " ")
-		words.WriteString(content)
+		_, _, content, _ := agent.CutLine([]byte(line))
+		words.Write(content)
 	}
 	return strings.TrimSpace(words.String())
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/berth-run/berth/internal/agent"
 	"github.com/berth-run/berth/internal/engine"
 )
 
@@ -43,8 +44,8 @@ func parse(t *testing.T, raw string) (times []time.Time, text string) {
 	t.Helper()
 	var out strings.Builder
 	for line := range strings.Lines(raw) {
-		stamp, content, ok := strings.Cut(line, " ")
-		at, err := time.Parse(time.RFC3339Nano, stamp)
+		stamp, _, content, ok := agent.CutLine([]byte(line))
+		at, err := time.Parse(time.RFC3339Nano, string(stamp))
 		if !ok || err != nil {
 			t.Fatalf("a line begins without a time: %.100q", line)
 		}
@@ -52,7 +53,7 @@ func parse(t *testing.T, raw string) (times []time.Time, text string) {
 			t.Errorf("the time %s is not UTC", stamp)
 		}
 		times = append(times, at)
-		out.WriteString(content)
+		out.Write(content)
 	}
 	return times, out.String()
 }

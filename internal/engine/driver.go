@@ -52,7 +52,8 @@ type Driver interface {
 	Delete(ctx context.Context, pod, uid string, grace time.Duration) (Deletion, error)
 
 	// Logs opens the log of a pod's main container from a time on, each line
-	// with its time.
+	// with its time and a space: or '>' where it is known to be of stdout, and
+	// '^' where it is of stderr. See also [WholeLog].
 	Logs(ctx context.Context, pod string, since time.Time, follow bool) (io.ReadCloser, error)
 
 	// Usage tells, by pod, what the main containers of the instance's running

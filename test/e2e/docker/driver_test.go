@@ -112,8 +112,8 @@ func logOf(t *testing.T, d *docker.Driver, pod string) string {
 	}
 	var text strings.Builder
 	for line := range strings.Lines(string(data)) {
-		_, content, _ := strings.Cut(line, " ")
-		text.WriteString(content)
+		_, _, content, _ := agent.CutLine([]byte(line))
+		text.Write(content)
 	}
 	return text.String()
 }
