@@ -28,7 +28,7 @@ type live struct {
 }
 
 func terminalWidth(w io.Writer) func() int {
-	file, ok := w.(*os.File)
+	file, ok := trusted(w).(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) || os.Getenv("TERM") == "dumb" {
 		return nil
 	}
@@ -51,7 +51,7 @@ func textWidth(w io.Writer) int {
 }
 
 func (a *app) newLive() *live {
-	l := &live{out: a.stderr, width: terminalWidth(a.stderr), quietRun: terminalWidth(a.stdout) != nil, began: time.Now(), stop: make(chan struct{}), done: make(chan struct{})}
+	l := &live{out: trusted(a.stderr), width: terminalWidth(a.stderr), quietRun: terminalWidth(a.stdout) != nil, began: time.Now(), stop: make(chan struct{}), done: make(chan struct{})}
 	go l.tick()
 	return l
 }

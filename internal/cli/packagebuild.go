@@ -91,12 +91,12 @@ func (a *app) pushProgress() (updates chan<- v1.Update, finish func()) {
 				more = false
 			}
 			if more && width != nil && u.Error == nil && u.Total > 0 {
-				fmt.Fprintf(a.stderr, "\r\x1b[Kberth: stored %s of %s", size(u.Complete), size(u.Total))
+				fmt.Fprintf(trusted(a.stderr), "\r\x1b[Kberth: stored %s of %s", size(u.Complete), size(u.Total))
 				drawn = true
 			}
 		}
 		if drawn {
-			fmt.Fprint(a.stderr, "\r\x1b[K")
+			fmt.Fprint(trusted(a.stderr), "\r\x1b[K")
 		}
 	}()
 	return sent, func() {

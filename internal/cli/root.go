@@ -27,11 +27,13 @@ type app struct {
 	remote         remoteFlags
 	output         string
 	verbose        bool
+	raw            bool // logs go to a terminal as they are
 }
 
 // Main runs a command line and returns the exit code of the process.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	a := &app{stdin: stdin}
+	a.stdout, a.stderr = &guard{Writer: stdout, raw: &a.raw}, &guard{Writer: stderr, raw: &a.raw}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -45,7 +47,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	case errors.As(err, &code):
 		return int(code)
 	}
-	fmt.Fprintln(stderr, "berth: "+clean(err.Error()))
+	fmt.Fprintln(a.stderr, "berth: "+clean(err.Error()))
 	return berth.ExitNone
 }
 
@@ -96,6 +98,11 @@ func (a *app) outputFlag(cmd *cobra.Command) {
 		}
 		return nil
 	}
+}
+
+// rawFlag adds --raw to a verb that shows what programs print.
+func (a *app) rawFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&a.raw, "raw", false, "show output on a terminal as it is, with escape sequences; a file or pipe gets it so anyway")
 }
 
 // logger tells the operator what happens; without -v only what went wrong.

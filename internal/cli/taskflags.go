@@ -36,6 +36,7 @@ func (a *app) resourceFlags(cmd *cobra.Command, f *runFlags) {
 	flags.BoolVarP(&f.detach, "detach", "d", false, "print the task's id and return once its pod's creation was tried")
 	flags.BoolVar(&f.noPreflight, "no-preflight", false, "submit without asking the cluster before whether it would take the task")
 	a.outputFlag(cmd)
+	a.rawFlag(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("on", a.completeInfrastructures)
 }
 
