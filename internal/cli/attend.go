@@ -107,7 +107,11 @@ func (a *app) copyLogs(ctx context.Context, service berth.Service, id string, vi
 			case chunk.Gap != "":
 				view.say("%s", chunk.Gap)
 			default:
-				if err := view.write(to, chunk.Data); err != nil {
+				out := to
+				if chunk.Stream == berth.LogStderr {
+					out = a.stderr
+				}
+				if err := view.write(out, chunk.Data); err != nil {
 					return err
 				}
 			}

@@ -59,15 +59,9 @@ func (a *app) taskListCommand() *cobra.Command {
 				}
 				q.States = append(q.States, berth.TaskState(state))
 			}
-			for _, pair := range labels {
-				key, value, found := strings.Cut(pair, "=")
-				if !found {
-					return fmt.Errorf("--label %s: write KEY=VALUE", pair)
-				}
-				if q.Labels == nil {
-					q.Labels = map[string]string{}
-				}
-				q.Labels[key] = value
+			var err error
+			if q.Labels, err = readLabels(labels); err != nil {
+				return err
 			}
 			if q.Limit < 1 {
 				return fmt.Errorf("--limit %d: use 1 or more", q.Limit)

@@ -1,0 +1,348 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/berth-run/berth"
+)
+
+// maxLogs is how many logs are shown at once.
+const maxLogs = 50
+
+// joinEvery is how often it is asked for tasks that have got a label.
+const joinEvery = time.Second
+
+// showLogs shows the logs of several tasks, each line behind its task.
+func (a *app) showLogs(ctx context.Context, service berth.Service, ids []string, labels map[string]string, q berth.LogQuery) error {
+	find := func() ([]berth.Task, error) { return labelled(ctx, service, labels) }
+	if len(labels) == 0 {
+		find = func() ([]berth.Task, error) { return named(ctx, service, ids) }
+	}
+	tasks, err := find()
+	if err != nil {
+		return err
+	}
+	if len(tasks) == 0 && !q.Follow {
+		fmt.Fprintln(a.stderr, "berth: no task has that label")
+		return nil
+	}
+	p := newPrefixes(a.stdout, tasks)
+	if !q.Follow {
+		if len(tasks) > maxLogs {
+			return fmt.Errorf("more than %d tasks have that label: at most %[1]d logs are shown at once; name tasks by their ids, or give each group of them a label of its own", maxLogs)
+		}
+		return a.mergeLogs(ctx, service, tasks, q, p)
+	}
+	if len(labels) == 0 {
+		find = nil
+	}
+	return a.followLogs(ctx, service, tasks, q, p, find)
+}
+
+// named returns tasks by their ids, each once.
+func named(ctx context.Context, service berth.Service, ids []string) ([]berth.Task, error) {
+	var tasks []berth.Task
+	for i, id := range ids {
+		if slices.Contains(ids[:i], id) {
+			continue
+		}
+		task, err := service.Task(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		tasks = append(tasks, task)
+	}
+	return tasks, nil
+}
+
+// labelled returns the newest tasks with labels, the oldest of them first: one
+// more than may be shown, where there are so many.
+func labelled(ctx context.Context, service berth.Service, labels map[string]string) ([]berth.Task, error) {
+	page, err := service.Tasks(ctx, berth.TaskQuery{Labels: labels, Limit: maxLogs + 1})
+	slices.Reverse(page.Tasks)
+	return page.Tasks, err
+}
+
+// prefixes are what the lines of each task begin with.
+type prefixes struct {
+	coloured bool
+	shown    bool // on a terminal
+	width    int
+	names    map[string]string // by task
+	taken    map[string]bool
+}
+
+var prefixColours = []string{"36", "33", "32", "35", "34", "31"}
+
+func newPrefixes(out io.Writer, tasks []berth.Task) *prefixes {
+	p := &prefixes{names: map[string]string{}, taken: map[string]bool{}, shown: isTerminal(out)}
+	p.coloured = p.shown && os.Getenv("NO_COLOR") == ""
+	count := map[string]int{}
+	for i := range tasks {
+		if tasks[i].Name != nil {
+			count[*tasks[i].Name]++
+		}
+	}
+	for name, n := range count {
+		p.taken[name] = n > 1 // which of them is meant nobody could tell
+	}
+	for i := range tasks {
+		p.add(&tasks[i])
+	}
+	return p
+}
+
+// add chooses the name of a task, or its id where others have that name.
+func (p *prefixes) add(task *berth.Task) {
+	name := task.ID
+	if task.Name != nil && !p.taken[*task.Name] {
+		name = oneLine(*task.Name)
+		p.taken[*task.Name] = true
+	}
+	p.names[task.ID] = name
+	p.width = max(p.width, len([]rune(name)))
+}
+
+// line is a line, whole, behind its task. On a terminal what a carriage return
+// would write over is left out.
+func (p *prefixes) line(task string, text []byte, raw bool) []byte {
+	text = bytes.TrimSuffix(text, []byte("\n"))
+	if p.shown && !raw {
+		text = bytes.TrimRight(text, "\r")
+		text = text[bytes.LastIndexByte(text, '\r')+1:]
+		var s sanitizer
+		text = append(bytes.Clone(s.clean(text)), s.rest()...)
+	}
+	name := p.names[task]
+	prefix := "[" + name + "] " + strings.Repeat(" ", p.width-len([]rune(name)))
+	if p.coloured {
+		sum := 0
+		for _, r := range task {
+			sum += int(r)
+		}
+		prefix = "\x1b[" + prefixColours[sum%len(prefixColours)] + "m" + prefix + "\x1b[0m"
+	}
+	return slices.Concat([]byte(prefix), text, []byte("\n"))
+}
+
+// writeLine writes a line to the stream that it is of.
+func (a *app) writeLine(p *prefixes, task string, l logLine) error {
+	if l.gap != "" {
+		fmt.Fprintf(a.stderr, "berth: [%s] %s\n", p.names[task], oneLine(l.gap))
+		return nil
+	}
+	to := a.stdout
+	if l.stream == berth.LogStderr {
+		to = a.stderr
+	}
+	_, err := trusted(to).Write(p.line(task, l.text, a.raw))
+	return err
+}
+
+// logLine is a line of a log, or a gap in it.
+type logLine struct {
+	at     time.Time
+	stream berth.LogStream
+	text   []byte
+	gap    string
+}
+
+// logLines yields the lines of a log, each whole, with their times.
+func logLines(ctx context.Context, service berth.Service, id string, q berth.LogQuery) iter.Seq2[logLine, error] {
+	shown := q.Timestamps
+	q.Timestamps = true
+	return func(yield func(logLine, error) bool) {
+		var last logLine
+		give := func(text []byte, stream berth.LogStream) bool {
+			l := logLine{at: last.at, stream: stream, text: text}
+			if stamp, content, ok := bytes.Cut(text, []byte(" ")); ok {
+				if at, err := time.Parse(time.RFC3339Nano, string(stamp)); err == nil {
+					l.at = at
+					if !shown {
+						l.text = content
+					}
+				}
+			}
+			last = l
+			return yield(l, nil)
+		}
+		var begun []byte // a line that comes in pieces
+		var stream berth.LogStream
+		for chunk, err := range service.TaskLogs(ctx, id, q) {
+			if err != nil {
+				yield(logLine{}, err)
+				return
+			}
+			if len(begun) > 0 && (chunk.Gap != "" || chunk.Stream != stream) {
+				if !give(begun, stream) {
+					return
+				}
+				begun = nil
+			}
+			if chunk.Gap != "" {
+				if !yield(logLine{at: last.at, gap: chunk.Gap}, nil) {
+					return
+				}
+				continue
+			}
+			stream = chunk.Stream
+			for text := range bytes.Lines(chunk.Data) {
+				begun = append(begun, text...)
+				if text[len(text)-1] == '\n' || len(begun) > maxPrefixed {
+					if !give(begun, stream) {
+						return
+					}
+					begun = nil
+				}
+			}
+		}
+		if len(begun) > 0 {
+			give(begun, stream)
+		}
+	}
+}
+
+// maxPrefixed is how long a line may be and be shown as one behind its task.
+const maxPrefixed = 4 << 20
+
+// mergeLogs shows what is there of several logs, by the times of the lines.
+func (a *app) mergeLogs(ctx context.Context, service berth.Service, tasks []berth.Task, q berth.LogQuery, p *prefixes) error {
+	type head struct {
+		task string
+		line logLine
+		next func() (logLine, error, bool)
+	}
+	var heads []*head
+	for i := range tasks {
+		next, stop := iter.Pull2(logLines(ctx, service, tasks[i].ID, q))
+		defer stop()
+		line, err, ok := next()
+		if err != nil {
+			return err
+		}
+		if ok {
+			heads = append(heads, &head{tasks[i].ID, line, next})
+		}
+	}
+	if len(heads) == 0 {
+		fmt.Fprintln(a.stderr, "berth: none of these tasks has output that was asked for")
+	}
+	for len(heads) > 0 {
+		first := 0
+		for i, h := range heads {
+			if h.line.at.Before(heads[first].line.at) {
+				first = i
+			}
+		}
+		h := heads[first]
+		if err := a.writeLine(p, h.task, h.line); err != nil {
+			return err
+		}
+		var err error
+		var ok bool
+		if h.line, err, ok = h.next(); err != nil {
+			return err
+		} else if !ok {
+			heads = slices.Delete(heads, first, first+1)
+		}
+	}
+	return nil
+}
+
+// followLogs shows several logs as their lines come, until all have ended. With
+// find, tasks that it finds later are joined; where too many are followed at
+// once they wait for others to end.
+func (a *app) followLogs(ctx context.Context, service berth.Service, tasks []berth.Task, q berth.LogQuery, p *prefixes, find func() ([]berth.Task, error)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var mu sync.Mutex // of p and of what is written
+	ended := make(chan error)
+	known := map[string]bool{}
+	open := 0
+	waits := false
+	join := func(tasks []berth.Task) {
+		for i := range tasks {
+			task := &tasks[i]
+			if known[task.ID] {
+				continue
+			}
+			if open == maxLogs {
+				if !waits {
+					fmt.Fprintf(a.stderr, "berth: %d logs are followed, which is as many as are at once; others are shown when some of these have ended\n", maxLogs)
+				}
+				waits = true
+				return
+			}
+			known[task.ID] = true
+			open++
+			mu.Lock()
+			if p.names[task.ID] == "" {
+				p.add(task)
+			}
+			mu.Unlock()
+			go func() { ended <- a.followOne(ctx, service, task.ID, q, p, &mu) }()
+		}
+	}
+	join(tasks)
+	var again <-chan time.Time
+	if find != nil {
+		t := time.NewTicker(joinEvery)
+		defer t.Stop()
+		again = t.C
+	}
+	var failed error
+	look := func() {
+		if find == nil || failed != nil {
+			return
+		}
+		tasks, err := find()
+		if failed = err; err == nil {
+			join(tasks)
+		}
+	}
+	interrupted := ctx.Done()
+	for open > 0 || find != nil && len(known) == 0 && failed == nil {
+		select {
+		case err := <-ended:
+			open--
+			if failed == nil {
+				failed = err
+			}
+			if failed != nil {
+				cancel()
+			} else if open == 0 || waits {
+				look() // the last ones, before it is over
+			}
+		case <-again:
+			look()
+		case <-interrupted: // the logs end by it
+			interrupted, failed = nil, ctx.Err()
+		}
+	}
+	return failed
+}
+
+// followOne shows one log of several.
+func (a *app) followOne(ctx context.Context, service berth.Service, id string, q berth.LogQuery, p *prefixes, mu *sync.Mutex) error {
+	for line, err := range logLines(ctx, service, id, q) {
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		err = a.writeLine(p, id, line)
+		mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
