@@ -106,3 +106,13 @@ func (s Secret) Reveal() string { return string(s) }
 
 // MaxGrace bounds what infra.yml may ask for; longer is a mistake of units.
 const MaxGrace = 7 * 24 * time.Hour
+
+// LogLimits say how long stored logs of ended tasks are kept. What is zero has
+// no limit. Logs of tasks that live are always kept.
+type LogLimits struct {
+	MaxAge  time.Duration // since the task's end
+	MaxSize int64         // bytes on the disk of all logs together; the oldest go first
+}
+
+// DefaultLogLimits hold where infra.yml says nothing.
+var DefaultLogLimits = LogLimits{MaxSize: 10 << 30}

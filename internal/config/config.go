@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/yamlstrict"
@@ -22,6 +23,7 @@ type File struct {
 	Path            string // absolute
 	Default         string // name of the infrastructure for tasks that name none; may be empty
 	Infrastructures []berth.InfrastructureConfig
+	Logs            berth.LogLimits
 	Warnings        []string // for a person; nothing that keeps it from working
 
 	files []string // what else it depends on, for Watch
@@ -64,7 +66,7 @@ func parse(path string, data []byte, env func(string) (string, bool)) (*File, er
 	}
 	refs := &references{dir: filepath.Dir(absolute), env: env}
 	doc.Expand = refs.expand
-	r := &reader{file: &File{Path: absolute}, refs: refs}
+	r := &reader{file: &File{Path: absolute, Logs: berth.DefaultLogLimits}, refs: refs}
 	r.top(doc.Root())
 	if err := doc.Err(); err != nil {
 		return nil, err
@@ -82,9 +84,12 @@ type reader struct {
 func (r *reader) warn(text string) { r.file.Warnings = append(r.file.Warnings, text) }
 
 func (r *reader) top(root *yamlstrict.Node) {
-	fields := root.Fields("version", "default", "infrastructures", "locations")
+	fields := root.Fields("version", "default", "infrastructures", "locations", "logs")
 	if fields.Has("version") {
 		fields.Get("version").Int(1, 1)
+	}
+	if fields.Has("logs") {
+		logLimits(fields.Get("logs"), &r.file.Logs)
 	}
 	list := fields.Get("infrastructures")
 	if fields.Has("locations") {
@@ -108,6 +113,31 @@ func (r *reader) top(root *yamlstrict.Node) {
 		if len(names) > 0 && !names[r.file.Default] {
 			fields.Get("default").Rejectf("no infrastructure has that name; there are %s", strings.Join(r.names(), ", "))
 		}
+	}
+}
+
+// logLimits reads how long logs are kept: a limit may be "none".
+func logLimits(n *yamlstrict.Node, to *berth.LogLimits) {
+	const none = "none"
+	fields := n.Fields("max_age", "max_size")
+	if fields.Has("max_age") {
+		if age := fields.Get("max_age"); age.Scalar() == none {
+			to.MaxAge = 0
+		} else {
+			to.MaxAge = age.Duration(time.Minute, 100*365*24*time.Hour)
+		}
+	}
+	if fields.Has("max_size") {
+		size := fields.Get("max_size")
+		if size.Scalar() == none {
+			to.MaxSize = 0
+			return
+		}
+		bytes, err := berth.Quantity(size.Scalar()).Bytes()
+		if err != nil {
+			size.Rejectf("write bytes with a unit such as 512Mi or 10Gi, or none")
+		}
+		to.MaxSize = bytes
 	}
 }
 

@@ -68,7 +68,7 @@ func TestTheWholeOfIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	seconds := int64(60)
-	want := &File{Path: path, Default: "second", Infrastructures: []berth.InfrastructureConfig{
+	want := &File{Path: path, Default: "second", Logs: berth.LogLimits{MaxAge: 720 * time.Hour, MaxSize: 20 << 30}, Infrastructures: []berth.InfrastructureConfig{
 		{
 			Name: "example-infrastructure", Kind: "kube", Address: "mycluster.com:6443", CallbackTo: "http://control-plane.com:50052",
 			Namespace: "brane", Registry: "control-plane.com:5000",
@@ -97,6 +97,24 @@ func TestTheWholeOfIt(t *testing.T) {
 	}
 	if len(file.Warnings) != 1 || !strings.Contains(file.Warnings[0], "callback_to") || !strings.Contains(file.Warnings[0], "http://") {
 		t.Errorf("warnings %q", file.Warnings)
+	}
+}
+
+func TestLimitsOfLogs(t *testing.T) {
+	const entry = "infrastructures: {a: {kind: kube, credentials: {mechanism: config, path: ./k}}}\n"
+	for text, want := range map[string]berth.LogLimits{
+		"":                            berth.DefaultLogLimits,
+		"logs: {}\n":                  berth.DefaultLogLimits,
+		"logs: {max_size: none}\n":    {},
+		"logs: {max_age: none}\n":     berth.DefaultLogLimits,
+		"logs: {max_age: 1h30m}\n":    {MaxAge: 90 * time.Minute, MaxSize: berth.DefaultLogLimits.MaxSize},
+		"logs: {max_size: 500M}\n":    {MaxSize: 500e6},
+		"logs: {max_size: 1048576}\n": {MaxSize: 1 << 20},
+	} {
+		file, err := Parse("infra.yml", []byte(text+entry), noEnv)
+		if err != nil || file.Logs != want {
+			t.Errorf("%q: %+v, %v; want %+v", text, file, err, want)
+		}
 	}
 }
 

@@ -51,6 +51,8 @@ type Host struct {
 	adding   sync.Mutex   // one infrastructure that is sent at a time
 	logBytes atomic.Int64 // that were read from clusters
 	counts   counts
+	sweepNow chan struct{} // the limits of logs may have changed
+	sweeping sync.WaitGroup
 
 	mu      sync.Mutex
 	file    *config.File // nil while infra.yml was never read well
@@ -77,7 +79,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 		st.Close()
 		return nil, err
 	}
-	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser(), packages: newPackages(c.DataDir, c.RegistryHosts, c.Log)}
+	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser(), sweepNow: make(chan struct{}, 1), packages: newPackages(c.DataDir, c.RegistryHosts, c.Log)}
 	h.agents = &agents{host: h, keys: st.AgentKey()}
 	h.engine = engine.New(st, logKeeper{logStore, &h.logBytes}, texts{}, h.agents, c.Log)
 	h.file, h.fileErr = config.Load(c.InfraPath)
@@ -89,6 +91,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 	var watchCtx context.Context
 	watchCtx, h.cancel = context.WithCancel(context.Background())
 	go config.Watch(watchCtx, c.InfraPath, h.reload)
+	h.sweeping.Go(func() { h.sweepLogs(watchCtx) })
 	live, err := st.LiveInfrastructures(ctx)
 	if err != nil {
 		h.Close()
@@ -112,6 +115,7 @@ func systemUser() string {
 // Close stops the engine and closes the store. Tasks go on in their clusters.
 func (h *Host) Close() error {
 	h.cancel()
+	h.sweeping.Wait()
 	h.engine.Close()
 	h.packages.close()
 	return h.store.Close()

@@ -26,6 +26,10 @@ func (h *Host) reload(file *config.File, err error) {
 	}
 	h.file = file
 	h.config.Log.Info("infra.yml was read again")
+	select {
+	case h.sweepNow <- struct{}{}:
+	default:
+	}
 	for name, was := range h.started {
 		entry, ok := find(file, name)
 		if !ok {
