@@ -97,14 +97,15 @@ func (w *Writer) Copy(r io.Reader, rotates bool) error {
 // between two of them.
 func (w *Writer) writeBatch(batch []byte, rotates bool) error {
 	arrived, now := w.pace.arrived, w.pace.clock()
+	last := lastStamp(batch)
 	if rotates && w.pace.read >= rotatable && w.last.time != "" {
 		from := w.Last()
-		if last := lastStamp(batch); last.Sub(from) >= shortCycle {
+		if last.Sub(from) >= shortCycle {
 			for at, next := 0, 0; next < len(batch); {
 				end := next + bytes.IndexByte(batch[next:], '\n') + 1
 				l := parseLine(batch[next:end])
 				to := parseStamp(l.stamp)
-				if w.pace.skipped(from, to, arrived) {
+				if w.pace.skipped(from, to, arrived, now) {
 					if err := w.writeLines(batch[at:next]); err != nil {
 						return err
 					}
@@ -122,6 +123,7 @@ func (w *Writer) writeBatch(batch []byte, rotates bool) error {
 		}
 	}
 	w.pace.arrived = now
+	w.pace.took(last, now)
 	return w.writeLines(batch)
 }
 

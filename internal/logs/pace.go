@@ -4,21 +4,25 @@ import "time"
 
 // A kubelet that still gives an old file when it has begun two new ones goes on
 // with the newest, and says nothing. It begins one when a log is longer than
-// 10 MiB and not more often than every few seconds. So where a reader was that
-// far behind, and lines that follow each other lie that far apart, the file
-// between them may be missing. A program that was silent for that long looks
-// the same, but a reader is not behind one that is silent.
+// 10 MiB and not more often than every few seconds. So where lines that follow
+// each other lie that far apart, the file between them may be missing, if the
+// kubelet was late: with the first of them, by as much, as it had more to give
+// than it could; or with the second, as it noticed late that there are new files.
+// A program that was silent for that long looks the same, but nobody is late then.
 const (
 	rotatable  = 8 << 20         // bytes that a log has before it is rotated, at least
 	shortCycle = 3 * time.Second // between two rotations: what a kubelet can be set to, at least
 	clockSkew  = time.Second     // of a node against this machine
+	late       = 250 * time.Millisecond
 )
 
 // pace is how a log's streams come in.
 type pace struct {
-	opened  time.Time // the stream
-	read    int64     // bytes of all streams
-	arrived time.Time // the last line
+	opened  time.Time     // the stream
+	read    int64         // bytes of all streams
+	arrived time.Time     // the last line
+	prompt  time.Duration // the least that a line took to arrive, which has the clocks' difference in it
+	timed   bool
 	now     func() time.Time
 }
 
@@ -36,8 +40,19 @@ func (p *pace) behind(from, to, arrived time.Time) bool {
 	return p.read >= rotatable && apart >= shortCycle && arrived.Sub(from) >= apart-clockSkew
 }
 
-// skipped is behind for two lines of one stream. What was there when it was
+// skipped reports whether a file may have been left out between two lines of one
+// stream, of which the later one arrives now. What was there when the stream was
 // opened was in one file.
-func (p *pace) skipped(from, to, arrived time.Time) bool {
-	return to.After(p.opened) && p.behind(from, to, arrived)
+func (p *pace) skipped(from, to, arrived, now time.Time) bool {
+	if p.read < rotatable || to.Sub(from) < shortCycle || !to.After(p.opened) {
+		return false
+	}
+	return p.behind(from, to, arrived) || p.timed && now.Sub(to)-p.prompt >= late
+}
+
+// took takes in how long a line of now took.
+func (p *pace) took(stamp, now time.Time) {
+	if d := now.Sub(stamp); !p.timed || d < p.prompt {
+		p.prompt, p.timed = d, true
+	}
 }
