@@ -190,7 +190,7 @@ func (w *Writer) join(s *seam, whole bool, fresh *[]byte) error {
 	switch {
 	case s.kind == same:
 		return w.dropPartial()
-	case !whole || w.pace.behind(w.Last(), s.first, w.pace.arrived):
+	case !whole || w.pace.parted(w.Last(), s.first):
 		if err := w.dropPartial(); err != nil {
 			return err
 		}

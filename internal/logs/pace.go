@@ -13,7 +13,7 @@ const (
 	rotatable  = 8 << 20         // bytes that a log has before it is rotated, at least
 	shortCycle = 3 * time.Second // between two rotations: what a kubelet can be set to, at least
 	clockSkew  = time.Second     // of a node against this machine
-	late       = 250 * time.Millisecond
+	late       = 100 * time.Millisecond
 )
 
 // pace is how a log's streams come in.
@@ -48,6 +48,13 @@ func (p *pace) skipped(from, to, arrived, now time.Time) bool {
 		return false
 	}
 	return p.behind(from, to, arrived) || p.timed && now.Sub(to)-p.prompt >= late
+}
+
+// parted reports whether a file may have been left out between the end of a
+// stream and the next stream, of another file. A stream that was not late would
+// have gone over to that file itself.
+func (p *pace) parted(from, to time.Time) bool {
+	return p.read >= rotatable && to.Sub(from) >= shortCycle
 }
 
 // took takes in how long a line of now took.

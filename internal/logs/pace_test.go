@@ -102,3 +102,19 @@ func TestALogWhoseLastFilesNobodyReadHasAGapAtItsEnd(t *testing.T) {
 		}
 	}
 }
+
+func TestAFileBetweenTwoStreamsThatWasLeftOutIsAGap(t *testing.T) {
+	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	line := func(at time.Duration, text string) string { return begin.Add(at).Format(time.RFC3339Nano) + " " + text + "\n" }
+	much := strings.Repeat(line(time.Second, strings.Repeat("x", 1000)), 9<<10)
+	for next, want := range map[time.Duration]string{
+		4 * time.Second:  "a\nb\n",
+		12 * time.Second: "a\n<output between 2026-01-02T03:04:07Z and 2026-01-02T03:04:17Z may be missing: the log was rotated before it could be read>b\n",
+	} {
+		s := newStore(t)
+		appendTo(t, s, strings.NewReader(much+line(2*time.Second, "a")), strings.NewReader(line(next, "b")))
+		if got := read(t, s, berth.LogQuery{Tail: 2}); got != want {
+			t.Errorf("%s: %q, want %q", next, got, want)
+		}
+	}
+}

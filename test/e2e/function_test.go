@@ -129,7 +129,7 @@ print(hashlib.sha256("".join(r.choice("abcdefghijklmnop \\\"\n\té€") for _ in
 				if sum := sha256.Sum256([]byte(text)); hex.EncodeToString(sum[:]) != strings.TrimSpace(string(out)) {
 					t.Errorf("%d characters arrived changed", n)
 				}
-				if logs := o.must("task", "logs", task.ID); strings.Contains(logs, "result ") || len(logs) > 0 {
+				if logs := o.printed(task.ID); strings.Contains(logs, "result ") || logs != "berth: task "+task.ID+" has printed nothing\n" {
 					t.Errorf("%d characters: the log shows what is not for readers: %.100q", n, logs)
 				}
 			}
@@ -227,7 +227,7 @@ esac
 		t.Errorf("a result in $BERTH_OUTPUT: %s, %s", task.State, task.Result)
 	}
 	id := strings.TrimSpace(o.must("call", "--detach", "bad", "stubborn"))
-	waitFor(t, "the program's output", 60*time.Second, func() bool { return strings.Contains(o.must("task", "logs", id), "ready") })
+	waitFor(t, "the program's output", 60*time.Second, func() bool { return strings.Contains(o.printed(id), "ready") })
 	began := time.Now()
 	o.must("task", "cancel", id)
 	if task := o.task(id); task.State != berth.StateCancelled || time.Since(began) > 30*time.Second {
@@ -255,7 +255,7 @@ P
 		t.Fatalf("exit %d, %s: got %s, want %s: %+v\n%s", r.code, task.State, task.Result, want, task.Diagnosis, r.stderr)
 	}
 	for what, text := range map[string]string{
-		"events": o.must("task", "events", task.ID), "log": o.must("task", "logs", task.ID), "task": o.must("task", "get", task.ID, "-o", "json"), "server's log": o.log.String(),
+		"events": o.must("task", "events", task.ID), "log": o.printed(task.ID), "task": o.must("task", "get", task.ID, "-o", "json"), "server's log": o.log.String(),
 	} {
 		if strings.Contains(text, value) {
 			t.Errorf("the secret is in the %s", what)

@@ -258,3 +258,13 @@ func waitFor(t *testing.T, what string, limit time.Duration, holds func() bool) 
 
 // background outlives a test, for what is put back after it.
 var background = context.Background()
+
+// printed is all that a task printed, and what Berth says of its log.
+func (s *site) printed(id string) string {
+	s.t.Helper()
+	r := s.berth("task", "logs", id)
+	if r.code != 0 {
+		s.t.Fatalf("berth task logs: exit %d\n%s", r.code, r.stderr)
+	}
+	return r.stdout + r.stderr
+}

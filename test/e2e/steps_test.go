@@ -87,7 +87,7 @@ steps:
   - {name: last, command: [echo, "a  b", $WHO], env: {X: y}}
 `)
 	r := o.berth("run", "-f", "task.yaml", "--name", "stepped")
-	if r.code != 0 || r.stdout != "hello world\nno newline\ntrouble\na  b $WHO\n" {
+	if r.code != 0 || r.stdout != "hello world\nno newline\na  b $WHO\n" || !strings.Contains(r.stderr, "\ntrouble\n") {
 		t.Errorf("exit %d, output %q\n%s", r.code, r.stdout, r.stderr)
 	}
 	task := o.tasks()[0]
@@ -102,7 +102,8 @@ steps:
 		}
 	}
 	for step, text := range map[string]string{"greet": "hello world\nno newline\n", "2": "trouble\n", "last": "a  b $WHO\n"} {
-		if got := o.must("task", "logs", "--step", step, task.ID); got != text {
+		if r := o.berth("task", "logs", "--step", step, task.ID); r.stdout+r.stderr != text || (r.stderr != "") != (step == "2") {
+			got := r.stdout + r.stderr
 			t.Errorf("log of step %s: %q, want %q", step, got, text)
 		}
 	}

@@ -135,7 +135,7 @@ func TestFunctionsOnAnEngine(t *testing.T) {
 	})
 	t.Run("cancelled", func(t *testing.T) {
 		id := strings.TrimSpace(s.must("call", "--detach", "kit", "waits"))
-		waitFor(t, "its output", 30*time.Second, func() bool { return strings.Contains(s.must("task", "logs", id), "ready") })
+		waitFor(t, "its output", 30*time.Second, func() bool { return strings.Contains(s.printed(id), "ready") })
 		s.must("task", "cancel", id)
 		waitFor(t, "it is cancelled", 30*time.Second, func() bool { return s.task(id).State == berth.StateCancelled })
 	})
@@ -148,7 +148,7 @@ func TestASecretOnAnEngineIsSeenByTheProgramAlone(t *testing.T) {
 	const value = "s3cr3t-Zebra-7719"
 	s.write("secrets.yml", "key: "+value+"\n")
 	id := strings.TrimSpace(s.must("call", "--detach", "kit", "keeps", "token=secret:key", "wait=true"))
-	waitFor(t, "its output", 30*time.Second, func() bool { return strings.Contains(s.must("task", "logs", id), "ready") })
+	waitFor(t, "its output", 30*time.Second, func() bool { return strings.Contains(s.printed(id), "ready") })
 	list, err := shared.api.ContainerList(t.Context(), client.ContainerListOptions{Filters: client.Filters{}.Add("label", berth.LabelTask+"="+id)})
 	if err != nil || len(list.Items) != 1 {
 		t.Fatalf("%d containers, %v", len(list.Items), err)
@@ -169,7 +169,7 @@ func TestASecretOnAnEngineIsSeenByTheProgramAlone(t *testing.T) {
 		t.Errorf("the task is %s, its result %s: %+v", task.State, task.Result, task.Diagnosis)
 	}
 	for what, text := range map[string]string{
-		"events": s.must("task", "events", id), "log": s.must("task", "logs", id), "task": s.must("task", "get", id, "-o", "json"),
+		"events": s.must("task", "events", id), "log": s.printed(id), "task": s.must("task", "get", id, "-o", "json"),
 	} {
 		if strings.Contains(text, value) {
 			t.Errorf("the secret is in the %s", what)

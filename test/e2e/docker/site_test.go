@@ -166,3 +166,13 @@ func (l *lockedBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+// printed is all that a task printed, and what Berth says of its log.
+func (s *site) printed(id string) string {
+	s.t.Helper()
+	r := s.berth("task", "logs", id)
+	if r.code != 0 {
+		s.t.Fatalf("berth task logs: exit %d\n%s", r.code, r.stderr)
+	}
+	return r.stdout + r.stderr
+}
