@@ -33,7 +33,7 @@ func (a *app) infraCheckCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if err := a.print(check, func(w io.Writer) { newCheckPage(w, a.stdout).write(check) }); err != nil {
+				if err := a.printTo(a.drawn(), check, func(w io.Writer) { newCheckPage(w, a.stdout).write(check) }); err != nil {
 					return err
 				}
 				if !check.OK || failedRow(check) {

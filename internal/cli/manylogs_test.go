@@ -277,14 +277,14 @@ func TestMessagesAndTablesDontSteerATerminal(t *testing.T) {
 	name := evil
 	task := berth.Task{ID: "t1", Name: &name, Image: evil, Node: &name, Infrastructure: evil, State: berth.StateFailed,
 		Diagnosis: &berth.Diagnosis{Cause: berth.CauseUnknown, Summary: evil, Remedy: berth.Remedy{Text: evil}}}
-	if err := a.print([]berth.Task{task}, func(w io.Writer) { taskTable(w, []berth.Task{task}) }); err != nil {
+	if err := a.print([]berth.Task{task}, func(w io.Writer) { taskTable(w, []berth.Task{task}, nil) }); err != nil {
 		t.Fatal(err)
 	}
 	a.output = "json"
 	if err := a.print(task, nil); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprint(a.stderr, ending(task))
+	fmt.Fprint(a.stderr, ending(task, 100))
 	fmt.Fprintln(a.stderr, "berth: "+evil)
 	for _, text := range []string{stdout.String(), stderr.String(), describe(task)} {
 		if strings.ContainsAny(text, "\x1b\x07\u009b") || !strings.Contains(text, "y") {

@@ -17,6 +17,15 @@ func (a *app) print(value any, table func(io.Writer)) error {
 	return a.printTo(a.stdout, value, table)
 }
 
+// drawn is stdout for a table that has colours of its own, and nothing of a
+// cluster that wasn't made clean.
+func (a *app) drawn() io.Writer {
+	if a.output == "table" {
+		return trusted(a.stdout)
+	}
+	return a.stdout
+}
+
 func (a *app) printTo(out io.Writer, value any, table func(io.Writer)) error {
 	switch a.output {
 	case "json":

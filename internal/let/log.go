@@ -47,7 +47,8 @@ func (s *logStream) Write(p []byte) (int, error) {
 	defer s.log.mu.Unlock()
 	data := p
 	if len(s.held) > 0 {
-		data = append(s.held, p...)
+		s.held = append(s.held, p...)
+		data = s.held
 	}
 	end := bytes.LastIndexByte(data, '\n') + 1
 	if len(data)-end > maxPending {

@@ -35,6 +35,8 @@ type Store struct {
 	dir   string
 	codec *codec
 
+	blockSize, sealAt int64 // tests have smaller ones
+
 	testSeal func(sealing) error // tests end a seal between its steps
 
 	mu      sync.Mutex
@@ -50,7 +52,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, berth.Errorf(berth.CodeInternal, "cannot compress logs: %w", err)
 	}
-	return &Store{dir: dir, codec: codec, changed: map[string]chan struct{}{}}, nil
+	return &Store{dir: dir, codec: codec, blockSize: blockSize, sealAt: sealAt, changed: map[string]chan struct{}{}}, nil
 }
 
 func (s *Store) sealedPath(task string, attempt int) string { return s.path(task, attempt) + ".zst" }
@@ -171,7 +173,7 @@ func (w *Writer) recover() error {
 	if _, err := w.plain.readAt(data, start); err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
-	if w.sealed != nil && len(w.sealed.blocks) > 0 && len(data) < blockSize {
+	if w.sealed != nil && len(w.sealed.blocks) > 0 && int64(len(data)) < w.store.blockSize {
 		before, err := w.sealed.read(&w.sealed.blocks[len(w.sealed.blocks)-1], w.store.codec)
 		if err != nil && !errors.Is(err, errDamaged) {
 			return err
@@ -189,7 +191,7 @@ func (w *Writer) recover() error {
 	for line := range bytes.Lines(data[:max(0, w.size-start)]) {
 		w.note(line)
 	}
-	w.sealAt = w.plain.base + sealAt
+	w.sealAt = w.plain.base + w.store.sealAt
 	return nil
 }
 
@@ -243,7 +245,7 @@ func (w *Writer) sealFull() error {
 		return nil
 	}
 	err := w.seal(false)
-	w.sealAt = w.size + sealAt
+	w.sealAt = w.size + w.store.sealAt
 	if err != nil && berth.CodeOf(err) != berth.CodeExhausted {
 		return err
 	}

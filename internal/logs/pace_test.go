@@ -105,7 +105,9 @@ func TestALogWhoseLastFilesNobodyReadHasAGapAtItsEnd(t *testing.T) {
 
 func TestAFileBetweenTwoStreamsThatWasLeftOutIsAGap(t *testing.T) {
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	line := func(at time.Duration, text string) string { return begin.Add(at).Format(time.RFC3339Nano) + " " + text + "\n" }
+	line := func(at time.Duration, text string) string {
+		return begin.Add(at).Format(time.RFC3339Nano) + " " + text + "\n"
+	}
 	much := strings.Repeat(line(time.Second, strings.Repeat("x", 1000)), 9<<10)
 	for next, want := range map[time.Duration]string{
 		4 * time.Second:  "a\nb\n",

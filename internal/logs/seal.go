@@ -84,7 +84,7 @@ func (w *Writer) sealBlocks(end int64, all bool) error {
 	if n := len(w.sealed.blocks); n > 0 {
 		step = w.sealed.blocks[n-1].after
 	}
-	buf := make([]byte, min(blockSize, end-w.plain.base))
+	buf := make([]byte, min(w.store.blockSize, end-w.plain.base))
 	for at := w.plain.base; at < end; {
 		data := buf[:min(int64(len(buf)), end-at)]
 		if _, err := w.plain.readAt(data, at); err != nil {

@@ -15,6 +15,14 @@ import (
 	"github.com/berth-run/berth"
 )
 
+// newFineStore seals in blocks of 16 KiB, so that short logs have many.
+func newFineStore(t *testing.T) *Store {
+	t.Helper()
+	s := newStore(t)
+	s.blockSize, s.sealAt = 16<<10, 64<<10
+	return s
+}
+
 // long is a log of so many lines of about 100 bytes, a millisecond apart.
 func long(from, to int) string {
 	var b strings.Builder
@@ -52,11 +60,11 @@ func equal(t *testing.T, what, got, want string) {
 }
 
 func TestALongLogIsSealedWhileItGrowsAndCompleteAtItsEnd(t *testing.T) {
-	s := newStore(t)
-	const n = 150_000
+	s := newFineStore(t)
+	const n = 5_000
 	w := appendTo(t, s, strings.NewReader(long(0, n)))
 	info, err := os.Stat(s.path("task", 1))
-	if err != nil || info.Size() > sealAt+maxReadSize || !exists(s.sealedPath("task", 1)) {
+	if err != nil || info.Size() > s.sealAt+maxReadSize || !exists(s.sealedPath("task", 1)) {
 		t.Fatalf("the plain part: %v, %v", info.Size(), err)
 	}
 	equal(t, "while it is written", read(t, s, berth.LogQuery{}), longContents(0, n))
@@ -101,15 +109,15 @@ func TestAShortLogStaysPlain(t *testing.T) {
 // log, and readers meanwhile see it whole.
 func TestADeathAtEachStepOfSealingLosesAndDoublesNothing(t *testing.T) {
 	died := errors.New("died")
-	const n, more = 60_000, 70_000 // the first seal comes in between
+	const n, more = 1000, 1200 // the first seal comes in between
 	for _, at := range []sealing{sealAppended, sealSynced, sealReplaced} {
-		for _, torn := range []int64{0, 1, int64(entrySize), 1000} { // bytes of the end that never came to the disk
+		for _, torn := range []int64{0, 1, int64(entrySize), 150} { // bytes of the end that never came to the disk
 			for _, all := range []bool{false, true} {
 				name := fmt.Sprintf("step %d, %d bytes torn, at the end %v", at, torn, all)
 				if at != sealAppended && torn > 0 {
 					continue
 				}
-				s := newStore(t)
+				s := newFineStore(t)
 				w, err := s.Append("task", 1)
 				if err != nil {
 					t.Fatal(err)
@@ -158,19 +166,19 @@ func TestADeathAtEachStepOfSealingLosesAndDoublesNothing(t *testing.T) {
 
 // What is damaged on the disk is told, with its times, and the rest is there.
 func TestDamageIsAGapAndTheRestIsReadable(t *testing.T) {
-	const n = 150_000
+	const n = 2_400
 	all := longContents(0, n)
 	for name, damage := range map[string]func(data []byte) []byte{
 		"an entry":              func(data []byte) []byte { data[blockAt(data, 3)+20] ^= 1; return data },
 		"a block":               func(data []byte) []byte { data[blockAt(data, 3)+entrySize+500] ^= 1; return data },
-		"garbage in between":    func(data []byte) []byte { copy(data[blockAt(data, 3)-100:], make([]byte, 5000)); return data },
+		"garbage in between":    func(data []byte) []byte { copy(data[blockAt(data, 3)-100:], make([]byte, 700)); return data },
 		"the first entry":       func(data []byte) []byte { data[2] ^= 1; return data },
 		"the end is missing":    func(data []byte) []byte { return data[:blockAt(data, 5)+100] },
 		"nothing but garbage":   func(data []byte) []byte { return make([]byte, len(data)) },
 		"the last entry of all": func(data []byte) []byte { return data[:len(data)-1] },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStore(t)
+			s := newFineStore(t)
 			w := appendTo(t, s, strings.NewReader(long(0, n)))
 			if err := w.Seal(); err != nil {
 				t.Fatal(err)
@@ -227,8 +235,8 @@ func blockAt(data []byte, n int) int {
 }
 
 func TestOffsetsStayWhatTheyAreWhenALogIsSealed(t *testing.T) {
-	s := newStore(t)
-	const n = 100_000
+	s := newFineStore(t)
+	const n = 5_000
 	w := appendTo(t, s, strings.NewReader(long(0, n/2)))
 	offsets := map[int64]int{} // how much was given up to an offset
 	given := 0
@@ -252,8 +260,8 @@ func TestOffsetsStayWhatTheyAreWhenALogIsSealed(t *testing.T) {
 }
 
 func TestAReaderFollowsWhileTheLogIsSealed(t *testing.T) {
-	s := newStore(t)
-	const n = 200_000
+	s := newFineStore(t)
+	const n = 20_000
 	w := appendTo(t, s)
 	got := make(chan string)
 	done := make(chan struct{})
@@ -286,24 +294,24 @@ func TestAReaderFollowsWhileTheLogIsSealed(t *testing.T) {
 }
 
 func TestTailSinceAndGrepOfASealedLog(t *testing.T) {
-	s := newStore(t)
-	const n = 150_000
+	s := newFineStore(t)
+	const n = 15_000
 	w := appendTo(t, s, strings.NewReader(long(0, n)))
-	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add(140_000 * time.Millisecond)
+	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add(14_000 * time.Millisecond)
 	check := func(what string) {
 		t.Helper()
-		for _, tail := range []int{1, 10, 1000, 30_000, n - 1, n, n + 1} {
+		for _, tail := range []int{1, 10, 1000, 3_000, n - 1, n, n + 1} {
 			equal(t, fmt.Sprint(what, ": the last ", tail), read(t, s, berth.LogQuery{Tail: tail}), longContents(max(0, n-tail), n))
 		}
-		equal(t, what+": since", read(t, s, berth.LogQuery{Since: since}), longContents(140_000, n))
+		equal(t, what+": since", read(t, s, berth.LogQuery{Since: since}), longContents(14_000, n))
 		equal(t, what+": since, the last", read(t, s, berth.LogQuery{Since: since, Tail: 7}), longContents(n-7, n))
-		equal(t, what+": since, fewer than asked for", read(t, s, berth.LogQuery{Since: since, Tail: n}), longContents(140_000, n))
+		equal(t, what+": since, fewer than asked for", read(t, s, berth.LogQuery{Since: since, Tail: n}), longContents(14_000, n))
 		var matching strings.Builder
-		for i := 49_999; i < n; i += 50_000 {
+		for i := 4_999; i < n; i += 5_000 {
 			matching.WriteString(longContents(i, i+1))
 		}
-		equal(t, what+": grep", read(t, s, berth.LogQuery{Grep: "[49]9999$"}), matching.String())
-		equal(t, what+": grep, the last 2", read(t, s, berth.LogQuery{Grep: "[49]9999$", Tail: 2}), longContents(99_999, 100_000)+longContents(149_999, 150_000))
+		equal(t, what+": grep", read(t, s, berth.LogQuery{Grep: "[49]999$"}), matching.String())
+		equal(t, what+": grep, the last 2", read(t, s, berth.LogQuery{Grep: "[49]999$", Tail: 2}), longContents(9_999, 10_000)+longContents(14_999, 15_000))
 	}
 	check("plain at its end")
 	if err := w.Seal(); err != nil {
