@@ -20,12 +20,12 @@ import (
 
 func TestRunLogsExplainAndCheck(t *testing.T) {
 	s := newSite(t, shared)
-	if r := s.berth("run", busybox, "sh", "-c", "echo hello; sleep 0.2; echo there >&2; exit 3"); r.code != 3 || r.stdout != "hello\nthere\n" || !strings.Contains(r.stderr, "ExitedNonZero") {
+	if r := s.berth("run", busybox, "sh", "-c", "echo hello; sleep 0.2; echo there >&2; exit 3"); r.code != 3 || r.stdout != "hello\n" || !strings.Contains(r.stderr, "\nthere\n") || !strings.Contains(r.stderr, "ExitedNonZero") {
 		t.Errorf("exit %d, stdout %q\n%s", r.code, r.stdout, r.stderr)
 	}
 	task := s.tasks()[0]
-	if got := s.must("task", "logs", task.ID); got != "hello\nthere\n" {
-		t.Errorf("logs %q", got)
+	if r := s.berth("task", "logs", task.ID); r.stdout != "hello\n" || r.stderr != "there\n" {
+		t.Errorf("logs %q, %q", r.stdout, r.stderr)
 	}
 	if got := s.must("task", "explain", task.ID); !strings.Contains(got, "The program ended by itself with exit code 3.") || !strings.Contains(got, "container state") {
 		t.Errorf("explain:\n%s", got)
