@@ -93,7 +93,7 @@ func (a *app) metricsPage(m *berth.TaskMetrics) string {
 
 func metricsPage(m *berth.TaskMetrics, width int) string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "Task %s is %s", m.TaskID, m.State)
+	fmt.Fprintf(&out, "Task %s %s", m.TaskID, stands(m.State))
 	if m.Attempt > 1 {
 		fmt.Fprintf(&out, " (attempt %d)", m.Attempt)
 	}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"log"
 	"net/http"
-	"os"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -507,16 +506,17 @@ func TestDiagnosisIsNoneWhenAnExecPluginHasANewToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token := func(boundTo *authenticationv1.BoundObjectReference) string {
+	token := func(boundTo *authenticationv1.BoundObjectReference) (token, credential string) {
 		t.Helper()
 		request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{BoundObjectRef: boundTo}}
 		answer, err := admin.CoreV1().ServiceAccounts(s.namespace).CreateToken(t.Context(), "berth", request, metav1.CreateOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return fmt.Sprintf(`{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": %q}}`, answer.Status.Token)
+		return answer.Status.Token, fmt.Sprintf(`{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": %q}}`, answer.Status.Token)
 	}
-	credential := s.write("credential.json", token(&authenticationv1.BoundObjectReference{Kind: "Secret", APIVersion: "v1", Name: holder.Name, UID: holder.UID}))
+	first, text := token(&authenticationv1.BoundObjectReference{Kind: "Secret", APIVersion: "v1", Name: holder.Name, UID: holder.UID})
+	credential := s.write("credential.json", text)
 	plugin := s.write("plugin.sh", "#!/bin/sh\necho called >> "+s.dir+"/calls\ncat "+credential+"\n")
 	s.editKubeconfig(func(_ *api.Cluster, user *api.AuthInfo) {
 		user.Token = ""
@@ -527,29 +527,12 @@ func TestDiagnosisIsNoneWhenAnExecPluginHasANewToken(t *testing.T) {
 	if err := admin.CoreV1().Secrets(s.namespace).Delete(t.Context(), holder.Name, metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	s.waitForRejection(credential)
-	s.write("credential.json", token(nil))
+	rejected(t, first)
+	_, text = token(nil)
+	s.write("credential.json", text)
 	network.drop()
 	if r := run.wait(within(t, 60*time.Second)); r.code != 9 || r.stdout != "begun\nover\n" || strings.Contains(r.stderr, "Unauthorized") {
 		t.Errorf("exit %d, output %q\n%s", r.code, r.stdout, r.stderr)
 	}
 	waitFor(t, "its pod is deleted", 30*time.Second, func() bool { s.must("task", "list"); return len(s.pods()) == 0 })
-}
-
-// waitForRejection waits until the API server no longer accepts the token of
-// an ExecCredential: it remembers an accepted one for some seconds.
-func (s *site) waitForRejection(credential string) {
-	s.t.Helper()
-	text, err := os.ReadFile(credential)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var c struct{ Status struct{ Token string } }
-	if err := json.Unmarshal(text, &c); err != nil {
-		s.t.Fatal(err)
-	}
-	waitFor(s.t, "the token is refused", 30*time.Second, func() bool {
-		review, err := admin.AuthenticationV1().TokenReviews().Create(s.t.Context(), &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: c.Status.Token}}, metav1.CreateOptions{})
-		return err == nil && !review.Status.Authenticated
-	})
 }

@@ -3,14 +3,12 @@
 package e2e
 
 import (
-	"archive/tar"
 	"bufio"
-	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,9 +16,6 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"github.com/berth-run/berth"
@@ -38,39 +33,8 @@ func loudImage(t *testing.T) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	data, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var files bytes.Buffer
-	w := tar.NewWriter(&files)
-	if err := w.WriteHeader(&tar.Header{Name: "loud", Mode: 0o755, Size: int64(len(data))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(data); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(files.Bytes())), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	made, err := mutate.AppendLayers(empty.Image, layer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := made.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file.Architecture, file.OS, file.Config = "amd64", "linux", v1.Config{Entrypoint: []string{"/loud"}}
-	if made, err = mutate.ConfigFile(made, file); err != nil {
-		t.Fatal(err)
-	}
 	archive := filepath.Join(dir, "loud.tar")
-	if err := tarball.WriteToFile(archive, name.MustParseReference(image), made); err != nil {
+	if err := tarball.WriteToFile(archive, name.MustParseReference(image), programImage(t, program, runtime.GOARCH, entrypoint(program))); err != nil {
 		t.Fatal(err)
 	}
 	localkube(t, "load", archive)

@@ -18,9 +18,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// pushProgram pushes an image that holds one program as its entrypoint, said
-// to be for an architecture, and returns its name.
-func pushProgram(t *testing.T, image, architecture, path string) string {
+// programImage is an image that holds one program of this machine, and links
+// to it; its architecture is what is said.
+func programImage(t *testing.T, path, architecture string, config v1.Config, links ...string) v1.Image {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -32,19 +32,41 @@ func pushProgram(t *testing.T, image, architecture, path string) string {
 	must(err)
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
-	must(w.WriteHeader(&tar.Header{Name: filepath.Base(path), Mode: 0o755, Size: int64(len(program))}))
+	must(w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: filepath.Base(path), Mode: 0o755, Size: int64(len(program))}))
 	_, err = w.Write(program)
 	must(err)
+	for _, link := range links {
+		must(w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: link, Linkname: "/" + filepath.Base(path)}))
+	}
 	must(w.Close())
 	content, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
 	must(err)
-	config, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{Architecture: architecture, OS: "linux", Config: v1.Config{Entrypoint: []string{"/" + filepath.Base(path)}}})
+	image, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{Architecture: architecture, OS: "linux", Config: config})
 	must(err)
-	config, err = mutate.AppendLayers(config, content)
+	image, err = mutate.AppendLayers(image, content)
 	must(err)
-	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: config, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}}})
+	return image
+}
+
+// entrypoint runs the program of an image that programImage makes.
+func entrypoint(path string) v1.Config {
+	return v1.Config{Entrypoint: []string{"/" + filepath.Base(path)}}
+}
+
+// pushProgram pushes an image that holds one program as its entrypoint, said
+// to be for an architecture, and returns its name.
+func pushProgram(t *testing.T, image, architecture, path string) string {
+	t.Helper()
+	index := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{
+		Add:        programImage(t, path, architecture, entrypoint(path)),
+		Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: architecture}},
+	})
 	ref, err := name.ParseReference(image, name.Insecure)
-	must(err)
-	must(remote.WriteIndex(ref, index))
+	if err == nil {
+		err = remote.WriteIndex(ref, index)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	return image
 }

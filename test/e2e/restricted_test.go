@@ -3,21 +3,16 @@
 package e2e
 
 import (
-	"archive/tar"
-	"bytes"
 	"io"
 	"log"
-	"os"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -29,37 +24,15 @@ import (
 // into a registry that the node can reach.
 func tool(t *testing.T, user string) string {
 	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	program, err := os.ReadFile("/bin/busybox")
-	must(err)
-	var layer bytes.Buffer
-	w := tar.NewWriter(&layer)
-	must(w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "bin/busybox", Mode: 0o755, Size: int64(len(program))}))
-	_, err = w.Write(program)
-	must(err)
-	for _, command := range []string{"sh", "id", "sleep", "echo", "true"} {
-		must(w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: "bin/" + command, Linkname: "busybox"}))
-	}
-	must(w.Close())
-	content, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(layer.Bytes())), nil })
-	must(err)
-	image, err := mutate.AppendLayers(empty.Image, content)
-	must(err)
-	file, err := image.ConfigFile()
-	must(err)
-	file.OS, file.Architecture = "linux", "amd64"
-	file.Config = v1.Config{User: user, Env: []string{"PATH=/bin"}, Cmd: []string{"id", "-u"}}
-	image, err = mutate.ConfigFile(image, file)
-	must(err)
+	image := programImage(t, "/bin/busybox", runtime.GOARCH, v1.Config{User: user, Env: []string{"PATH=/"}, Cmd: []string{"id", "-u"}}, "sh", "bin/sh", "id")
 	host := registry(t, ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))).ServeHTTP)
 	ref, err := name.ParseReference(host+"/tool:1", name.Insecure)
-	must(err)
-	must(remote.Write(ref, image))
+	if err == nil {
+		err = remote.Write(ref, image)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	return ref.String()
 }
 
