@@ -37,6 +37,22 @@ func TestLogsAcrossConnectionsThatAreCut(t *testing.T) {
 	}
 }
 
+// So it is while the API server itself is killed, and starts again.
+func TestLogsAcrossARestartOfTheAPIServer(t *testing.T) {
+	s := newSite(t)
+	image := loudImage(t)
+	const lines = 40_000
+	run := s.start("run", "--name", "restart", image, strconv.Itoa(lines), "3000")
+	waitFor(t, "the log goes on", 60*time.Second, func() bool { return strings.Contains(run.stdout.String(), fmt.Sprintf("%099d\n", lines/8)) })
+	localkube(t, "restart", "kube-apiserver", "--kill")
+	if r := run.wait(within(t, 120*time.Second)); r.code != 0 || strings.Count(r.stdout, "\n") != lines {
+		t.Errorf("exit %d, %d lines\n%s", r.code, strings.Count(r.stdout, "\n"), r.stderr)
+	}
+	if gaps := checkNumbered(t, s, s.byName("restart"), lines); gaps > 0 {
+		t.Errorf("%d gaps", gaps)
+	}
+}
+
 // stdout and stderr of a step are told apart by the agent, without callbacks.
 func TestStdoutAndStderrOfATaskAreToldApart(t *testing.T) {
 	o := newOffice(t, false, "")

@@ -39,7 +39,7 @@ func command() *cobra.Command {
 		},
 	}
 	root.PersistentFlags().StringVar(&t.name, "name", "default", "which cluster")
-	root.AddCommand(t.up(), t.down(), t.status(), t.load(), t.kubeconfig(), t.logs(), simulatedLogs())
+	root.AddCommand(t.up(), t.down(), t.status(), t.restart(), t.load(), t.kubeconfig(), t.logs(), simulatedLogs())
 	return root
 }
 
@@ -142,6 +142,22 @@ func (t *tool) status() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func (t *tool) restart() *cobra.Command {
+	var kill bool
+	cmd := &cobra.Command{
+		Use: "restart COMPONENT", Short: "End a component, such as kube-apiserver, and start it again", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, arguments []string) error {
+			c, err := t.cluster()
+			if err != nil {
+				return err
+			}
+			return t.progress.Step("Restarted "+arguments[0], func() error { return c.Restart(cmd.Context(), arguments[0], kill) })
+		},
+	}
+	cmd.Flags().BoolVar(&kill, "kill", false, "give it no time to end")
+	return cmd
 }
 
 func (t *tool) load() *cobra.Command {

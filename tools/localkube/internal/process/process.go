@@ -89,6 +89,18 @@ func (f Folder) All() []Process {
 	return all
 }
 
+// Command returns the program and the arguments of a process that runs.
+func (p Process) Command() ([]string, error) {
+	content, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID) + "/cmdline")
+	if err == nil && !p.Alive() {
+		err = errors.New("it has ended")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s (pid %d): %w", p.Name, p.PID, err)
+	}
+	return strings.Split(strings.TrimSuffix(string(content), "\x00"), "\x00"), nil
+}
+
 // Alive says whether the process that was started still runs.
 func (p Process) Alive() bool {
 	if p.PID <= 0 || p.Boot != boot() {
