@@ -132,6 +132,7 @@ func TestBadInputOfKubeconfigs(t *testing.T) {
 
 func TestBadInputOfInfraFiles(t *testing.T) {
 	s := newSite(t)
+	s.mayBeRefused = true // it names a namespace that is not its own
 	entry := func(name string) string {
 		return "  " + name + ":\n    kind: kube\n    namespace: " + s.namespace + "\n    credentials: {mechanism: config, path: ./kubeconfig}\n"
 	}

@@ -63,6 +63,7 @@ func TestMetricsOfTasksWithoutAnAgent(t *testing.T) {
 		s.detach("--name", fmt.Sprintf("other-%d", i), busybox, "sleep", "300")
 	}
 	id := s.byName("burn")
+	waitFor(t, "it runs", 60*time.Second, func() bool { return s.task(id).State == berth.StateRunning })
 	if m := s.metrics(id); m.Source == nil && (m.Note == nil || !strings.Contains(*m.Note, "sampled")) {
 		t.Errorf("before the first sample: %+v", m)
 	}
@@ -73,7 +74,7 @@ func TestMetricsOfTasksWithoutAnAgent(t *testing.T) {
 	if r.code != berth.ExitCancelled {
 		t.Fatalf("exit %d\n%s", r.code, r.stderr)
 	}
-	if f := follow.wait(within(t, 30*time.Second)); f.code != 0 || !strings.Contains(f.stdout, "is cancelled") {
+	if f := follow.wait(within(t, 30*time.Second)); f.code != 0 || !strings.Contains(f.stdout, "was cancelled") {
 		t.Errorf("metrics -f ended with exit %d\n%s%s", f.code, f.stdout, f.stderr)
 	}
 	took := time.Since(began)
