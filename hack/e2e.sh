@@ -22,4 +22,12 @@ if [ -z "${BERTH_E2E_KUBECONFIG:-}" ]; then
 fi
 # Beside an admin kubeconfig of localkube lie its audit log, its registries' settings and its host's address.
 export BERTH_E2E_STATE="${BERTH_E2E_STATE:-$(dirname "$BERTH_E2E_KUBECONFIG")}"
-go test -tags e2e -count=1 -timeout 45m ./test/e2e/... ./test/cli/... "$@"
+# go test shows what packages print only where they fail: the counts of causes and of requests go into a file.
+BERTH_E2E_REPORT=$(mktemp)
+export BERTH_E2E_REPORT
+code=0
+# One package after the other: tests stop nodes and the API server.
+go test -tags e2e -count=1 -timeout 45m -p 1 ./test/e2e/... ./test/cli/... "$@" || code=$?
+cat "$BERTH_E2E_REPORT"
+rm -f "$BERTH_E2E_REPORT"
+exit $code

@@ -133,8 +133,8 @@ func wholeRun() bool {
 	return true
 }
 
-// audit prints what was done with each profile, and returns what is wrong.
-func audit() []string {
+// audit writes what was done with each profile, and returns what is wrong.
+func audit(w io.Writer) []string {
 	path := filepath.Join(os.Getenv("BERTH_E2E_STATE"), "audit.log")
 	if _, err := os.Stat(path); err != nil {
 		return nil // somebody's own cluster, which keeps none
@@ -181,7 +181,7 @@ func audit() []string {
 				unused = append(unused, p.String())
 			}
 		}
-		fmt.Printf("profile %s: %d requests; %d of %d granted rights were used\n", profile, requests[profile], len(granted)-len(unused), len(granted))
+		fmt.Fprintf(w, "profile %s: %d requests; %d of %d granted rights were used\n", profile, requests[profile], len(granted)-len(unused), len(granted))
 		if len(unused) > 0 {
 			problems = append(problems, fmt.Sprintf("profile %s grants what nothing uses: %s", profile, strings.Join(unused, ", ")))
 		}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,12 +43,18 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	for _, problem := range audit() {
-		fmt.Fprintln(os.Stderr, "audit:", problem)
+	report := io.Writer(os.Stdout)
+	if path := os.Getenv("BERTH_E2E_REPORT"); path != "" { // where it is shown also when all is well
+		if file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0); err == nil {
+			report = file
+		}
+	}
+	for _, problem := range audit(report) {
+		fmt.Fprintln(report, "audit:", problem)
 		code = max(code, 1)
 	}
-	if all := summarize(os.Stdout); !all && wholeRun() && code == 0 {
-		fmt.Println("FAIL: a cause that this suite produces was not produced")
+	if all := summarize(report); !all && wholeRun() && code == 0 {
+		fmt.Fprintln(report, "FAIL: a cause that this suite produces was not produced")
 		code = 1
 	}
 	os.Exit(code)
