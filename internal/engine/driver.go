@@ -219,6 +219,7 @@ type Store interface {
 	Commit(ctx context.Context, changes []berth.Change) error
 	Life(ctx context.Context, id string) (*berth.Life, error)
 	ByKey(ctx context.Context, key string) (*berth.Life, error)
+	NewestTask(ctx context.Context) (id string, err error)
 	Live(ctx context.Context, infrastructure string) ([]*berth.Life, error)
 	SaveMeters(ctx context.Context, metered []berth.Metered) error
 	Meters(ctx context.Context, tasks []string) ([]berth.Metered, error)

@@ -37,6 +37,7 @@ type Engine struct {
 	log    *slog.Logger
 	now    func() time.Time
 	hub    *hub
+	ids    ids
 
 	ctx     context.Context
 	cancel  context.CancelFunc

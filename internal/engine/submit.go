@@ -37,8 +37,11 @@ func (e *Engine) Submit(ctx context.Context, owner string, submission berth.Subm
 	if err := e.admissible(ctx, l); err != nil {
 		return berth.Task{}, err
 	}
-	life, events := berth.NewLife(xid.New().String(), owner, submission.Key, submission.Spec, e.now())
-	id := life.Task.ID
+	id, err := e.ids.next(ctx, e.store)
+	if err != nil {
+		return berth.Task{}, err
+	}
+	life, events := berth.NewLife(id, owner, submission.Key, submission.Spec, e.now())
 	if !submission.NoPreflight {
 		if err := e.preflight(ctx, l, life); err != nil {
 			return berth.Task{}, err

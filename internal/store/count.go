@@ -26,6 +26,13 @@ func (s *Store) CountByState(ctx context.Context) (map[berth.TaskState]int, erro
 	return counts, s.explain("read", rows.Err())
 }
 
+// NewestTask returns the greatest id of a task; empty where there is none.
+func (s *Store) NewestTask(ctx context.Context) (string, error) {
+	var id string
+	err := s.read.QueryRowContext(ctx, "SELECT COALESCE(MAX(id), '') FROM tasks").Scan(&id)
+	return id, s.explain("read", err)
+}
+
 // Probe writes, to find out whether that can be done.
 func (s *Store) Probe(ctx context.Context) error {
 	_, err := s.write.ExecContext(ctx, "INSERT INTO meta (key, value) VALUES ('probe', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", time.Now().UTC().Format(time.RFC3339Nano))
