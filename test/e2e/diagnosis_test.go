@@ -443,13 +443,13 @@ func TestDiagnosisWithoutTheRightToReadEvents(t *testing.T) {
 	for _, verb := range []string{"list", "watch"} {
 		s.withoutRight(verb, "events")
 	}
-	s.infra(impatient)
+	s.infra("grace: {start_timeout: 15s, pull_grace: 2s, config_grace: 2s}\n") // a busy kubelet says late that it begins
 	s.alterPods(map[string]string{"mount": missingSecretVolume})
 	empty := registry(t, answer(404, `{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`))
 	s.fail([]diagnosisCase{
 		{"no node", []string{"--cpu", "512", busybox, "true"}, 125, berth.CauseInsufficientCPU, []string{"512 CPU"}},
 		{"no image", []string{empty + "/tool:1", "true"}, 125, berth.CauseImageNotFound, []string{empty + "/tool:1"}},
-		{"told by events alone", []string{"--label", alterLabel + "=mount", busybox, "true"}, 125, berth.CauseStartTimedOut, []string{"after 6s"}},
+		{"told by events alone", []string{"--label", alterLabel + "=mount", busybox, "true"}, 125, berth.CauseStartTimedOut, []string{"after 15s"}},
 	})
 	for name, words := range map[string]string{"case-0": "may not list events in namespace " + s.namespace, "case-1": "may not list events in namespace " + s.namespace, "case-2": "which this kubeconfig may not list"} {
 		if page := strings.Join(strings.Fields(s.must("task", "explain", s.byName(name))), " "); !strings.Contains(page, words) {

@@ -112,6 +112,14 @@ func (p Process) Alive() bool {
 
 // Stop ends the process: politely, and by force when it takes longer than the grace.
 func (p Process) Stop(ctx context.Context, grace time.Duration) error {
+	held, err := unix.PidfdOpen(p.PID, 0)
+	if err == nil && p.Alive() {
+		// A process whose first thread is gone may have others, which hold its
+		// sockets: whoever starts it again finds its port taken.
+		defer ended(held)
+	} else if err == nil {
+		unix.Close(held)
+	}
 	for signal, limit := unix.SIGTERM, time.Now().Add(grace); p.Alive(); {
 		if err := p.signal(signal); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("end %s (pid %d): %w", p.Name, p.PID, err)
@@ -131,6 +139,17 @@ func (p Process) Stop(ctx context.Context, grace time.Duration) error {
 		return os.Remove(p.file)
 	}
 	return nil
+}
+
+// ended waits until all threads of a process that was ended are gone, and lets go of its descriptor.
+func ended(held int) {
+	defer unix.Close(held)
+	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(held), Events: unix.POLLIN}}, 1000)
+		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 // signal goes through a descriptor of the process: should the pid be given to another one between the
