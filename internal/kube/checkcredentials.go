@@ -10,7 +10,6 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/berth-run/berth"
-	"github.com/berth-run/berth/internal/permissions"
 )
 
 // soon is how long before their end credentials are warned of.
@@ -20,8 +19,7 @@ const soon = 24 * time.Hour
 func (c *Client) checkCredentials(ctx context.Context) berth.CheckRow {
 	renewed := false
 	if held, ok := c.claims(); ok {
-		right, _ := permissions.Find("create", "", "serviceaccounts", "token")
-		granted, err := c.allowed(ctx, right, held.namespace, held.account)
+		granted, err := c.mayRenew(ctx, held)
 		renewed = err == nil && granted
 	}
 	return credentialsRow(c.transport.current.Load().config, renewed, time.Now())

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rs/xid"
 
@@ -67,7 +66,7 @@ func (d *Driver) checkSecurity(ctx context.Context, order engine.Order) berth.Ch
 	}
 	pod.Spec.HostNetwork = true
 	pod.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Privileged: ptr(true)}
-	_, err = d.client.Clientset.CoreV1().Pods(d.client.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	_, err = d.client.Clientset.CoreV1().Pods(d.client.Namespace).Create(ctx, pod, createOptions(true))
 	level := diagnosis.PodSecurityLevel(err)
 	switch {
 	case err == nil:

@@ -172,13 +172,18 @@ func (c *Client) keepToken(ctx context.Context) {
 	}
 }
 
+// mayRenew asks whether the account of a token may renew it.
+func (c *Client) mayRenew(ctx context.Context, held claims) (bool, error) {
+	right, _ := permissions.Find("create", "", "serviceaccounts", "token")
+	return c.allowed(ctx, right, held.namespace, held.account)
+}
+
 // renewToken asks for a token of the same life, keeps it and uses it. No time
 // and no error means that it may not be asked for.
 func (c *Client) renewToken(ctx context.Context, used *generation, held claims) (expires time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	right, _ := permissions.Find("create", "", "serviceaccounts", "token")
-	if granted, err := c.allowed(ctx, right, held.namespace, held.account); err != nil || !granted {
+	if granted, err := c.mayRenew(ctx, held); err != nil || !granted {
 		return time.Time{}, err
 	}
 	seconds := int64(max(held.life(), leastTTL) / time.Second)

@@ -43,6 +43,14 @@ func (s *shelf) KeepToken(_ context.Context, _, source, token string) error {
 	return nil
 }
 
+// keeping has a client keep its token until it is stopped.
+func keeping(t *testing.T, c *Client) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); c.keepToken(ctx) }()
+	return func() { cancel(); <-done }
+}
+
 func TestATokenIsRenewedWhenHalfOfItsLifeIsOver(t *testing.T) {
 	now := time.Now()
 	old, next := jwt(now.Add(-40*time.Minute), now.Add(20*time.Minute)), jwt(now, now.Add(time.Hour))
@@ -57,9 +65,7 @@ func TestATokenIsRenewedWhenHalfOfItsLifeIsOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); c.keepToken(ctx) }()
+	stop := keeping(t, c)
 	select {
 	case <-tokens.kept:
 	case <-time.After(20 * time.Second):
@@ -68,8 +74,7 @@ func TestATokenIsRenewedWhenHalfOfItsLifeIsOver(t *testing.T) {
 	if err := listPods(t, c); err != nil { // the server takes the new one only
 		t.Errorf("after the renewal: %v", err)
 	}
-	cancel()
-	<-done
+	stop()
 	if n := s.requests.Load(); n != 1 {
 		t.Errorf("%d tokens were asked for", n)
 	}
@@ -107,16 +112,13 @@ func TestATokenThatMayNotBeRenewedIsNotAskedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); c.keepToken(ctx) }()
+	stop := keeping(t, c)
 	select {
 	case <-said.seen:
 	case <-time.After(20 * time.Second):
 		t.Fatal("it was not said")
 	}
-	cancel()
-	<-done
+	stop()
 	if n := s.requests.Load(); n != 0 {
 		t.Errorf("%d tokens were asked for", n)
 	}

@@ -112,16 +112,18 @@ func (p Process) Alive() bool {
 
 // Stop ends the process: politely, and by force when it takes longer than the grace.
 func (p Process) Stop(ctx context.Context, grace time.Duration) error {
+	// Should the pid be given to another process between a check and a signal,
+	// the descriptor still means the one that was checked.
 	held, err := unix.PidfdOpen(p.PID, 0)
-	if err == nil && p.Alive() {
-		// A process whose first thread is gone may have others, which hold its
-		// sockets: whoever starts it again finds its port taken.
-		defer ended(held)
-	} else if err == nil {
-		unix.Close(held)
+	if err == nil {
+		defer unix.Close(held)
 	}
+	wasAlive := p.Alive()
 	for signal, limit := unix.SIGTERM, time.Now().Add(grace); p.Alive(); {
-		if err := p.signal(signal); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err == nil {
+			err = unix.PidfdSendSignal(held, signal, nil, 0)
+		}
+		if err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("end %s (pid %d): %w", p.Name, p.PID, err)
 		}
 		for p.Alive() && time.Now().Before(limit) {
@@ -135,35 +137,25 @@ func (p Process) Stop(ctx context.Context, grace time.Duration) error {
 		}
 		signal, limit = unix.SIGKILL, time.Now().Add(5*time.Second)
 	}
+	if wasAlive {
+		// A process whose first thread is gone may have others, which hold its
+		// sockets: whoever starts it again finds its port taken.
+		ended(held)
+	}
 	if p.file != "" {
 		return os.Remove(p.file)
 	}
 	return nil
 }
 
-// ended waits until all threads of a process that was ended are gone, and lets go of its descriptor.
+// ended waits until all threads of a process that was ended are gone.
 func ended(held int) {
-	defer unix.Close(held)
 	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(held), Events: unix.POLLIN}}, 1000)
 		if n > 0 || err != nil && !errors.Is(err, unix.EINTR) {
 			return
 		}
 	}
-}
-
-// signal goes through a descriptor of the process: should the pid be given to another one between the
-// check and the signal, the descriptor still means the one that was checked.
-func (p Process) signal(signal unix.Signal) error {
-	held, err := unix.PidfdOpen(p.PID, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(held)
-	if !p.Alive() {
-		return nil
-	}
-	return unix.PidfdSendSignal(held, signal, nil, 0)
 }
 
 // startTime reads field 22 of /proc/PID/stat; a zombie counts as gone.
