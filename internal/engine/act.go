@@ -226,7 +226,7 @@ func (s *step) refused(order Order, r *Refusal) {
 			s.queue.hold(id, requestOf(&life.Task.Spec))
 			s.watchQuota()
 		}
-	case r.Kind == RefusedTransient:
+	case r.Kind == RefusedTransient, r.Kind == RefusedForbidden && s.call(order.Pod).failures < forbiddenAgain:
 		s.pause(order, r)
 	default:
 		s.apply(id, func(l *berth.Life) []berth.Event { return l.Refuse(r.Diagnosis, s.now) })

@@ -428,3 +428,35 @@ func TestATaskThatWaitsBehindOthersSaysSo(t *testing.T) {
 	c.ends(*p.until(first.ID, func(t berth.Task) bool { return t.Pod != nil }).Pod, 0)
 	p.until(second.ID, func(t berth.Task) bool { return t.State != berth.StateQueued && t.Reason == nil })
 }
+
+// An API server that has just started knows no roles yet.
+func TestARightThatIsBackSoonFailsNoTask(t *testing.T) {
+	c := newCluster()
+	tries := 0
+	c.onCreate = func(Order) error {
+		if tries++; tries == 1 {
+			return &Refusal{Kind: RefusedForbidden, Diagnosis: &berth.Diagnosis{Cause: berth.CauseForbidden}}
+		}
+		return nil
+	}
+	c.autoEnd = true
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	if task := p.until(p.submit(nil).ID, ended); task.State != berth.StateSucceeded {
+		t.Errorf("the task is %s", task.State)
+	}
+}
+
+func TestARightThatStaysAwayFailsTheTask(t *testing.T) {
+	c := newCluster()
+	c.onCreate = func(Order) error {
+		return &Refusal{Kind: RefusedForbidden, Diagnosis: &berth.Diagnosis{Cause: berth.CauseForbidden}}
+	}
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	task := p.submit(nil)
+	if task.Diagnosis == nil || task.Diagnosis.Cause != berth.CauseForbidden {
+		t.Errorf("while it waits: %+v", task.Diagnosis)
+	}
+	if task := p.until(task.ID, ended); task.State != berth.StateFailed || task.Diagnosis.Cause != berth.CauseForbidden {
+		t.Errorf("the task is %s", task.State)
+	}
+}

@@ -17,6 +17,10 @@ const (
 	forceAfter    = 30 * time.Second // beyond its grace, a pod stuck in Terminating is forced
 	podGrace      = 10 * time.Second // as docker stop: between SIGTERM and SIGKILL
 	recreatePause = time.Second      // before a refused or doubtful create is tried again, doubling
+	// An API server that has just started knows no roles yet, and refuses
+	// everything to everybody: a right is believed to be missing when it still
+	// is after so many more tries.
+	forbiddenAgain = 2
 )
 
 // loop reconciles one infrastructure. Its fields belong to its goroutine,
