@@ -61,7 +61,14 @@ type Credentials struct {
 type Limits struct {
 	MaxPods             int     // pods of Berth at once; default 500
 	MaxCreatesPerSecond float64 // default 0: as fast as the API server answers
+	FairShare           string  // what room is shared between evenly: FairShareOwner (default), FairShareNone, or the key of a label
 }
+
+// What FairShare may be, but for the key of a label.
+const (
+	FairShareOwner = "owner"
+	FairShareNone  = "none"
+)
 
 // DefaultLimits hold where infra.yml says nothing. 500 pods keep well below
 // Kubernetes' own 3,000 a namespace; how many creates are in flight is bounded anyway.

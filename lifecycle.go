@@ -17,6 +17,7 @@ type Life struct {
 	Attempts  []Attempt
 	NotBefore time.Time // a retry waits until then
 	Key       string    // idempotency key of the submission
+	Share     string    // that room is shared between evenly: the owner, or what the infrastructure says
 }
 
 // Change is a life to be stored together with the events that led to it.
@@ -94,6 +95,20 @@ func PodName(taskID string, attempt, candidate int) string {
 	return fmt.Sprintf("berth-%s-%d-%d", taskID, attempt, candidate)
 }
 
+// Parked reports whether a task merely waits to be let through: nothing of an
+// earlier attempt is left to be done, and no time is waited for.
+func (l *Life) Parked() bool {
+	if l.Task.State != StateQueued || !l.NotBefore.IsZero() || l.Task.CancelledAt != nil {
+		return false
+	}
+	for i := range l.Attempts {
+		if !l.Attempts[i].Removed || l.Attempts[i].Logs == LogsOpen {
+			return false
+		}
+	}
+	return true
+}
+
 // Admit lets a queued task through: its next attempt is intended from now on.
 func (l *Life) Admit(now time.Time) []Event {
 	if l.Task.State != StateQueued || l.Task.CancelledAt != nil {
@@ -103,7 +118,7 @@ func (l *Life) Admit(now time.Time) []Event {
 	pod := PodName(l.Task.ID, number, 0)
 	l.Attempts = append(l.Attempts, Attempt{Number: number, Pod: pod, IntendedAt: now.UTC(), GraceFrom: now.UTC(), Steps: pendingSteps(l.Task.Spec.Steps)})
 	l.Task.Attempt, l.Task.Pod, l.Task.Node = number, &pod, nil
-	l.Task.State = StateLaunching
+	l.Task.State, l.NotBefore = StateLaunching, time.Time{}
 	l.Task.StartedAt, l.Task.ExitCode, l.Task.Reason, l.Task.Usage = nil, nil, nil, Usage{}
 	l.Task.Steps = append([]StepStatus{}, pendingSteps(l.Task.Spec.Steps)...)
 	events := []Event{l.event(EventAdmitted, now, "as pod "+pod)}

@@ -41,6 +41,9 @@ const (
 	PullNever   PullPolicy = "never"
 )
 
+// MaxPriority is the greatest priority of a task; its negative is the least.
+const MaxPriority = 1000
+
 // EnvVar is one environment variable.
 type EnvVar struct {
 	Name  string `json:"name"`
@@ -65,6 +68,7 @@ type TaskSpec struct {
 	Idempotent       bool              `json:"idempotent,omitempty"`
 	Labels           map[string]string `json:"labels,omitempty"`
 	Pull             PullPolicy        `json:"pull,omitempty"`
+	Priority         int               `json:"priority,omitempty"` // among the tasks of its owner; greater ones are let through first
 
 	// Steps, or a Call, are run by the agent in place of the image's command.
 	// With neither it is a plain task. A Call needs no Image.
@@ -109,6 +113,7 @@ type Task struct {
 	Node           *string         `json:"node"` // of the last attempt
 	CancelledAt    *time.Time      `json:"cancelRequestedAt"`
 	Stale          *string         `json:"stale"` // why what is said here may be out of date: the infrastructure can't be reached
+	Array          *ArrayItem      `json:"array"` // which task of which array it is
 	Spec           TaskSpec        `json:"spec"`
 }
 
@@ -141,6 +146,7 @@ type TaskQuery struct {
 	Name           string
 	Labels         map[string]string
 	Owner          string // empty: all that the caller may see
+	Array          string // id of an array
 	Limit          int    // at most this many; 0 means 100
 	After          string // id of the last task of the page before
 }

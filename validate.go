@@ -114,6 +114,9 @@ func (s *TaskSpec) validate() error {
 			return fmt.Errorf("ephemeral storage %w", err)
 		}
 	}
+	if s.Priority < -MaxPriority || s.Priority > MaxPriority {
+		return fmt.Errorf("priority %d: use %d to %d", s.Priority, -MaxPriority, MaxPriority)
+	}
 	if s.GPU < 0 {
 		return fmt.Errorf("gpu %d: the number of GPUs can't be negative", s.GPU)
 	}

@@ -218,7 +218,7 @@ func TestResolvedValuesAreNotTold(t *testing.T) {
 	env := func(string) (string, bool) { return "s3cret value@", true }
 	for _, line := range []string{
 		"namespace: ${env:X}", "address: ${env:X}", "callback_to: ${env:X}", "registry: ${env:X}", `limits: {max_pods: "${env:X}"}`,
-		`limits: {max_creates_per_second: "${env:X}"}`, `defaults: {cpu: "${env:X}"}`, `defaults: {memory: "${env:X}"}`, `grace: {pull_grace: "${env:X}"}`,
+		`limits: {max_creates_per_second: "${env:X}"}`, `limits: {fair_share: "${env:X}"}`, `limits: {fair_share: "label:${env:X}"}`, `defaults: {cpu: "${env:X}"}`, `defaults: {memory: "${env:X}"}`, `grace: {pull_grace: "${env:X}"}`,
 		`pod: {security: "${env:X}"}`, `pod: {labels: {a: "${env:X}"}}`, `pod: {tolerations: [{key: a, effect: "${env:X}"}]}`, "insecure_skip_tls_verify: ${env:X}",
 		`pod: {node_selector: {a: "${env:X}"}}`, `pod: {service_account: "${env:X}"}`, `pod: {image_pull_secrets: ["${env:X}"]}`,
 	} {

@@ -144,7 +144,19 @@ func rejectPassword(n *yamlstrict.Node, text string) {
 }
 
 func limits(n *yamlstrict.Node, to *berth.Limits) {
-	fields := n.Fields("max_pods", "max_creates_per_second")
+	fields := n.Fields("max_pods", "max_creates_per_second", "fair_share")
+	if share := fields.Get("fair_share"); share != nil {
+		by := share.Scalar()
+		if label, ok := strings.CutPrefix(by, "label:"); ok {
+			if err := berth.ValidateLabel(label, ""); err != nil {
+				share.Rejectf("write label: and the key of a label")
+			}
+			by = label
+		} else if by != berth.FairShareOwner && by != berth.FairShareNone {
+			share.Rejectf("write owner, none, or label:KEY")
+		}
+		to.FairShare = by
+	}
 	if fields.Has("max_pods") {
 		to.MaxPods = int(fields.Get("max_pods").Int(1, 100_000))
 	}

@@ -159,7 +159,7 @@ func (h *Host) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, 
 	if s.Key != "" {
 		s.Key = caller.Name + "/" + s.Key // names have no slash, so no owner's key is another's
 	}
-	return h.engine.Submit(ctx, caller.Name, s)
+	return h.engine.Submit(ctx, caller.Name, shareOf(&entry, caller.Name, s.Spec.Labels), s)
 }
 
 // settleLimit bounds how long a reading verb waits for a host that has just

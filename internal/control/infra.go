@@ -99,15 +99,9 @@ func (h *Host) RemoveInfrastructure(ctx context.Context, name string, force bool
 	if err != nil {
 		return err
 	}
-	lives, err := h.store.Live(ctx, name)
+	running, err := h.store.CountUnended(ctx, name)
 	if err != nil {
 		return err
-	}
-	running := 0
-	for _, life := range lives {
-		if !life.Task.State.Terminal() {
-			running++
-		}
 	}
 	if running > 0 && !force {
 		return berth.Errorf(berth.CodeConflict, "infrastructure %s has %d tasks that have not ended: cancel them, wait for them, or remove it with --force, after which they stay as they are", name, running)

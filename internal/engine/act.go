@@ -71,6 +71,7 @@ func (l *loop) ensure(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 		return
 	}
 	c.creating, c.quota = true, l.quota.changes
+	l.creating++
 	order := l.order(life, a)
 	driver, fresh, cancelled := l.driver, c.fresh, life.Task.CancelledAt != nil
 	if !cancelled {
@@ -91,6 +92,7 @@ func (l *loop) ensure(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 		l.inbox.post(func(s *step) {
 			call := s.call(order.Pod)
 			call.creating, call.unwanted = false, nil
+			s.creating--
 			result(s)
 			s.again(order.TaskID)
 		})
@@ -119,14 +121,16 @@ func (l *loop) create(ctx context.Context, driver Driver, order Order) input {
 	err := l.prepare(ctx, &order)
 	var uid string
 	if err == nil {
+		began := time.Now()
 		uid, err = driver.Create(ctx, order)
+		l.pace.answered(time.Since(began), overloaded(err), time.Now())
 	}
 	if err == nil {
 		return func(s *step) {
 			s.call(order.Pod).failures = 0
 			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Seen(uid, false, s.now) })
 			if life := s.life(order.TaskID); life != nil {
-				s.queue.release(requestOf(&life.Task.Spec))
+				s.release(requestOf(&life.Task.Spec))
 			}
 		}
 	}
@@ -221,9 +225,9 @@ func (s *step) refused(order Order, r *Refusal) {
 		switch life := s.life(id); {
 		case life == nil:
 		case s.call(order.Pod).quota != s.quota.changes:
-			s.queue.add(id) // it changed while the answer was on its way
+			s.queue.add(life) // it changed while the answer was on its way
 		default:
-			s.queue.hold(id, requestOf(&life.Task.Spec))
+			s.queue.hold(life)
 			s.watchQuota()
 		}
 	case r.Kind == RefusedTransient, r.Kind == RefusedForbidden && s.call(order.Pod).failures < forbiddenAgain:
@@ -261,7 +265,7 @@ func (s *step) watchQuota() {
 		err := driver.WatchQuota(ctx, func() {
 			l.inbox.post(func(s *step) {
 				s.quota.changes++
-				s.queue.releaseEach()
+				s.releaseEach()
 			})
 		})
 		if ctx.Err() != nil {
@@ -277,13 +281,24 @@ func (s *step) watchQuota() {
 
 func (s *step) tickQuota() {
 	s.after(30*time.Second, func(s *step) {
-		s.queue.releaseEach()
-		if s.queue.length() == 0 {
+		s.releaseEach()
+		if s.queued == 0 {
 			s.quota.ticking = false
 			return
 		}
 		s.tickQuota()
 	})
+}
+
+// overloaded reports whether a create failed because the API server had too
+// much to do. One that refuses with a time to wait is asked again below the
+// driver, and shows by how long that took.
+func overloaded(err error) bool {
+	if err == nil {
+		return false
+	}
+	kind := asRefusal(err).Kind
+	return kind == RefusedTransient || kind == RefusedUnknown || kind == RefusedUnreachable
 }
 
 // asRefusal returns err as a Refusal; one that no driver classified is doubtful.

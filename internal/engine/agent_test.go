@@ -137,7 +137,7 @@ func TestAnAgentThatIsEarlierThanTheAnswerOfItsCreateTriesAgain(t *testing.T) {
 	made, answer := make(chan Order), make(chan struct{})
 	c.afterCreate = func(o Order) error { c.mu.Unlock(); made <- o; <-answer; c.mu.Lock(); return nil }
 	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
-	go p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here", Steps: []berth.Step{{Name: "one", Run: "true"}}}})
+	go p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here", Steps: []berth.Step{{Name: "one", Run: "true"}}}})
 	order := <-made
 	report := agent.Report{Task: order.TaskID, Attempt: order.Attempt, Pod: order.Pod, Events: []agent.Event{completion(1, 0, `1`)}}
 	if err := p.engine.Told(t.Context(), report); berth.CodeOf(err) != berth.CodeUnavailable || errors.Is(err, ErrOver) {

@@ -221,6 +221,14 @@ type Store interface {
 	ByKey(ctx context.Context, key string) (*berth.Life, error)
 	NewestTask(ctx context.Context) (id string, err error)
 	Live(ctx context.Context, infrastructure string) ([]*berth.Life, error)
+	Shares(ctx context.Context, infrastructure string) (map[string]int, error)
+	Queued(ctx context.Context, infrastructure, share string, after *berth.Life, limit int) ([]*berth.Life, error)
+	AddArray(ctx context.Context, key string, array *berth.Array, next func() (*berth.Change, error)) error
+	Array(ctx context.Context, id string) (berth.Array, error)
+	ArrayByKey(ctx context.Context, key string) (berth.Array, error)
+	ArrayTasks(ctx context.Context, id string, states []berth.TaskState, after, limit int) (ids []string, last int, err error)
+	CancelArray(ctx context.Context, id string, now time.Time) error
+	CancelledArrays(ctx context.Context, infrastructure string) ([]string, error)
 	SaveMeters(ctx context.Context, metered []berth.Metered) error
 	Meters(ctx context.Context, tasks []string) ([]berth.Metered, error)
 	Metered(ctx context.Context, taskID string, attempt int) (*berth.Metered, error)

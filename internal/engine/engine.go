@@ -113,6 +113,14 @@ func (e *Engine) Start(ctx context.Context, config berth.InfrastructureConfig, d
 		if err != nil {
 			return err
 		}
+		shares, err := e.store.Shares(ctx, config.Name)
+		if err != nil {
+			return err
+		}
+		cancelled, err := e.store.CancelledArrays(ctx, config.Name)
+		if err != nil {
+			return err
+		}
 		var running []string
 		for _, life := range lives {
 			if life.Task.State == berth.StateRunning {
@@ -131,6 +139,7 @@ func (e *Engine) Start(ctx context.Context, config berth.InfrastructureConfig, d
 		}
 		l.counts.Store(&counts{live: len(lives)})
 		l.inbox.post(func(s *step) {
+			s.adoptQueue(shares)
 			for _, life := range lives {
 				s.adopt(life)
 			}
@@ -139,6 +148,9 @@ func (e *Engine) Start(ctx context.Context, config berth.InfrastructureConfig, d
 		go func() { defer e.wg.Done(); l.run(e.ctx) }()
 		e.wg.Add(1)
 		go func() { defer e.wg.Done(); l.meters.run(e.ctx) }()
+		for _, id := range cancelled {
+			e.cancelTasks(l, id)
+		}
 	}
 	l.inbox.post(func(s *step) { s.reach(e.ctx, config, driver) })
 	return nil
@@ -216,7 +228,7 @@ func (e *Engine) Cancel(ctx context.Context, id string) (berth.Task, error) {
 	if l == nil {
 		return task, berth.Errorf(berth.CodeNotFound, "infrastructure %q of task %s is no longer in infra.yml: add it again to cancel its tasks", task.Infrastructure, id)
 	}
-	if err := e.ask(ctx, l, id, func(s *step, r reply) { s.onCancel(id, r) }); err != nil {
+	if err := e.ask(ctx, l, id, func(s *step, r reply) { s.onCancel(ctx, id, r) }); err != nil {
 		return task, err
 	}
 	return e.Task(ctx, id)
@@ -254,6 +266,10 @@ func (e *Engine) Present(task berth.Task) berth.Task {
 	}
 	h := l.health.Load()
 	if h.State == berth.InfraReady || h.State == berth.InfraUnknown {
+		if task.Diagnosis == nil && task.State == berth.StateQueued {
+			// A quota that refused others which ask for the same holds this one too.
+			task.Diagnosis = l.counts.Load().held[requestOf(&task.Spec)]
+		}
 		if task.Diagnosis == nil && task.Reason == nil {
 			waits := l.waits(&task, h, e.now())
 			if waits == "" && task.State == berth.StateQueued {
@@ -295,6 +311,9 @@ func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[berth.Task, err
 			case <-changed:
 				quiet.Reset(quietAfter)
 			case <-quiet.C:
+				if task.Waiting() {
+					quiet.Reset(quietAfter) // what it waits for may be another's doing
+				}
 			case <-ctx.Done():
 				yield(berth.Task{}, ctx.Err())
 				return

@@ -38,7 +38,7 @@ func TestTheSameKeyIsTheSameTask(t *testing.T) {
 	results := make(chan string)
 	for range 20 {
 		go func() {
-			task, err := p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "once", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+			task, err := p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Key: "once", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
 			if err != nil {
 				results <- err.Error()
 				return
@@ -80,7 +80,7 @@ func TestACrashBetweenIntentAndCreateMakesOnePod(t *testing.T) {
 				c.onCreate = hang
 			}
 			p := start(t, dir, c, berth.InfrastructureConfig{})
-			go p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+			go p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
 			<-sent
 			life, err := p.store.ByKey(t.Context(), "k")
 			if err != nil {
@@ -180,7 +180,7 @@ func TestCancelWhileTheCreateIsInFlight(t *testing.T) {
 	sent, answer := make(chan struct{}), make(chan struct{})
 	c.afterCreate = func(Order) error { close(sent); c.mu.Unlock(); <-answer; c.mu.Lock(); return nil }
 	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
-	go p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+	go p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
 	<-sent
 	life, err := p.store.ByKey(t.Context(), "k")
 	if err != nil {
@@ -210,7 +210,7 @@ func TestACreateThatWaitsIsGivenUpWhenTheTaskIsCancelled(t *testing.T) {
 		return &Refusal{Kind: RefusedTransient, Err: errors.New("not wanted")}
 	}
 	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
-	go p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+	go p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
 	<-sent
 	life, err := p.store.ByKey(t.Context(), "k")
 	if err != nil {
@@ -331,7 +331,7 @@ func TestWhatWasNeverReachedTakesNoTask(t *testing.T) {
 	c := newCluster()
 	c.identErr = &Refusal{Kind: RefusedUnreachable, Diagnosis: &berth.Diagnosis{Cause: berth.CauseClusterUnreachable, Summary: "connection refused"}}
 	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
-	_, err := p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+	_, err := p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
 	if berth.CodeOf(err) != berth.CodeUnavailable {
 		t.Errorf("submitted: %v", err)
 	}
@@ -352,7 +352,7 @@ func TestAReplacedNamespaceIsLeftAlone(t *testing.T) {
 	if task.State != berth.StateLaunching {
 		t.Errorf("the task is %s", task.State)
 	}
-	if _, err := p.engine.Submit(t.Context(), "ann", berth.Submission{Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}}); berth.CodeOf(err) != berth.CodeConflict {
+	if _, err := p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}}); berth.CodeOf(err) != berth.CodeConflict {
 		t.Errorf("submitted: %v", err)
 	}
 }
@@ -365,7 +365,7 @@ func TestManyTasksEndOnce(t *testing.T) {
 	results := make(chan error)
 	for range count {
 		go func() {
-			task, err := p.engine.Submit(t.Context(), "ann", berth.Submission{Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+			task, err := p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
 			if err == nil {
 				for task, err = range p.engine.Watch(t.Context(), task.ID) {
 					if err != nil {

@@ -258,7 +258,7 @@ func (p *process) submit(change func(*berth.TaskSpec)) berth.Task {
 	if change != nil {
 		change(&spec)
 	}
-	task, err := p.engine.Submit(p.t.Context(), "ann", berth.Submission{Spec: spec})
+	task, err := p.engine.Submit(p.t.Context(), "ann", "ann", berth.Submission{Spec: spec})
 	if err != nil {
 		p.t.Fatal(err)
 	}

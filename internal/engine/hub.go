@@ -24,11 +24,11 @@ func (h *hub) life(id string) *berth.Life {
 	return h.lives[id]
 }
 
-// publish makes a committed life the one that readers see. A settled one is
-// dropped: it is read from the store from now on.
+// publish makes a committed life the one that readers see. One that is settled,
+// or merely waits, is dropped: it is read from the store from now on.
 func (h *hub) publish(l *berth.Life) {
 	h.mu.Lock()
-	if l.Settled() {
+	if l.Settled() || l.Parked() {
 		delete(h.lives, l.Task.ID)
 	} else {
 		h.lives[l.Task.ID] = l
@@ -41,6 +41,15 @@ func (h *hub) publish(l *berth.Life) {
 func (h *hub) touch(id string) {
 	h.mu.Lock()
 	h.wake(id)
+	h.mu.Unlock()
+}
+
+// touchAll wakes all watchers.
+func (h *hub) touchAll() {
+	h.mu.Lock()
+	for id := range h.watchers {
+		h.wake(id)
+	}
 	h.mu.Unlock()
 }
 

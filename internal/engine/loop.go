@@ -10,7 +10,7 @@ import (
 
 const (
 	batchLimit    = 1024             // inputs a commit at most
-	createLimit   = 32               // creates in flight at once
+	createLimit   = paceMax          // creates in flight at once, those of an earlier process among them
 	deleteLimit   = 32               // deletes in flight at once
 	logLimit      = 8                // logs of ended attempts read at once
 	logsDeadline  = 60 * time.Second // after an attempt's end; then its log is incomplete
@@ -34,9 +34,13 @@ type loop struct {
 	driver Driver // nil while the entry is missing from infra.yml
 
 	lives     map[string]*berth.Life // committed, not settled
-	unended   int                    // of these, not ended
+	unended   int                    // of all in the store, not ended
+	queued    int                    // of all in the store, queued
 	open      map[string]bool        // of these, with an attempt that is not known to have ended
 	queue     *queue
+	pace      *pace // shared
+	maxPods   int
+	creating  int                    // creates under way
 	calls     map[string]*calls      // by pod: what is under way or was tried
 	timers    map[string]*time.Timer // by task: when its patience ends
 	present   map[string]string      // by pod: UID of what the last listing showed
@@ -61,7 +65,11 @@ type driverInUse struct {
 	config berth.InfrastructureConfig
 }
 
-type counts struct{ live, queued int }
+// counts are what readers want to know of a loop.
+type counts struct {
+	live, queued int
+	held         map[request]*berth.Diagnosis // of tasks that a quota holds; nil while it holds none
+}
 
 // calls is what a loop knows of its calls for one pod.
 type calls struct {
@@ -80,7 +88,7 @@ type calls struct {
 func newLoop(e *Engine, name string) *loop {
 	l := &loop{
 		engine: e, name: name, inbox: newInbox(), lives: map[string]*berth.Life{}, open: map[string]bool{},
-		queue: newQueue(), calls: map[string]*calls{}, timers: map[string]*time.Timer{}, present: map[string]string{},
+		queue: newQueue(name, e.store), pace: newPace(), maxPods: berth.DefaultLimits.MaxPods, calls: map[string]*calls{}, timers: map[string]*time.Timer{}, present: map[string]string{},
 		connected:   make(chan struct{}),
 		createSlots: make(chan struct{}, createLimit), deleteSlots: make(chan struct{}, deleteLimit), logSlots: make(chan struct{}, logLimit),
 	}
@@ -104,14 +112,14 @@ func (l *loop) run(ctx context.Context) {
 		for _, in := range inputs {
 			in(s)
 		}
-		s.admit()
+		s.admit(ctx)
 		if !s.commit(ctx) {
 			return
 		}
 		for _, id := range s.touched {
 			l.committed(s.changes[id].Life)
 		}
-		l.counts.Store(&counts{live: l.unended, queued: l.queue.length()})
+		l.counts.Store(l.count())
 		for _, r := range s.replies {
 			r.send(nil)
 		}
@@ -132,32 +140,47 @@ func (l *loop) stop() {
 	}
 }
 
-// committed takes over a life that is stored now.
+// count is what there is at the moment.
+func (l *loop) count() *counts {
+	c := &counts{live: l.unended, queued: l.queued}
+	if len(l.queue.held) > 0 {
+		c.held = map[request]*berth.Diagnosis{}
+		for r, h := range l.queue.held {
+			c.held[r] = h.diagnosis
+		}
+	}
+	return c
+}
+
+// committed takes over a life that is stored now. One that merely waits is left
+// to the store.
 func (l *loop) committed(life *berth.Life) {
 	id := life.Task.ID
 	before := l.lives[id]
-	if before != nil && !before.Task.State.Terminal() {
-		l.unended--
-	}
-	if !life.Task.State.Terminal() {
-		l.unended++
-	}
+	l.recount(before, life)
 	if life.Open() != nil {
 		l.open[id] = true
 	} else {
 		delete(l.open, id)
 	}
 	l.meters.see(life)
-	if life.Settled() {
+	switch {
+	case life.Settled():
 		delete(l.lives, id)
 		for i := range life.Attempts {
 			delete(l.calls, life.Attempts[i].Pod)
 		}
 		l.stopTimer(id)
-	} else {
+	case life.Parked():
+		delete(l.lives, id)
+		l.queue.add(life)
+	default:
 		l.lives[id] = life
 	}
 	l.engine.hub.publish(life)
+	if life.Task.Array != nil && (before == nil || before.Task.State != life.Task.State) {
+		l.engine.hub.touch(life.Task.Array.ID)
+	}
 	for i := range life.Attempts {
 		a := &life.Attempts[i]
 		if a.Logs != berth.LogsOpen && (before == nil || len(before.Attempts) <= i || before.Attempts[i].Logs == berth.LogsOpen) {
@@ -166,20 +189,49 @@ func (l *loop) committed(life *berth.Life) {
 	}
 }
 
+// recount counts a life that was another before, or is new: then before is nil.
+func (l *loop) recount(before, after *berth.Life) {
+	if before != nil {
+		if !before.Task.State.Terminal() {
+			l.unended--
+		}
+		if before.Task.State == berth.StateQueued {
+			l.queued--
+		}
+		if before.Open() != nil && after.Open() == nil {
+			l.queue.share(before.Share).open--
+		}
+	}
+	if !after.Task.State.Terminal() {
+		l.unended++
+	}
+	if after.Task.State == berth.StateQueued {
+		l.queued++
+	}
+}
+
 // adopt takes up a task that an earlier process left.
 func (l *loop) adopt(life *berth.Life) {
 	id := life.Task.ID
 	l.lives[id] = life
-	if !life.Task.State.Terminal() {
-		l.unended++
-	}
+	l.recount(nil, life)
 	l.engine.hub.publish(life)
 	l.meters.see(life)
 	if life.Open() != nil {
 		l.open[id] = true
+		l.queue.share(life.Share).open++
 	}
 	if life.Task.State == berth.StateQueued {
 		l.enqueue(life)
+	}
+}
+
+// adoptQueue takes up what merely waits: how many tasks of which shares.
+func (l *loop) adoptQueue(shares map[string]int) {
+	for name, n := range shares {
+		l.queue.share(name).more = true
+		l.unended += n
+		l.queued += n
 	}
 }
 
@@ -190,7 +242,10 @@ func (l *loop) reach(ctx context.Context, config berth.InfrastructureConfig, dri
 	}
 	l.config, l.driver, l.listed = config, driver, false
 	l.meters.reset()
-	l.queue.limit(config.Limits)
+	if config.Limits.MaxPods > 0 {
+		l.maxPods = config.Limits.MaxPods
+	}
+	l.pace.perSecond(config.Limits.MaxCreatesPerSecond)
 	l.current.Store(&driverInUse{driver, config})
 	ctx, l.stopDriver = context.WithCancel(ctx)
 	go l.connect(ctx, driver)

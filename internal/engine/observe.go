@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"time"
 
 	"github.com/berth-run/berth"
@@ -14,8 +15,13 @@ func (s *step) onSubmit(life *berth.Life, events []berth.Event, r reply) {
 	s.enqueue(life)
 }
 
-func (s *step) onCancel(id string, r reply) {
+func (s *step) onCancel(ctx context.Context, id string, r reply) {
 	s.replies = append(s.replies, r)
+	s.cancel(ctx, id)
+}
+
+func (s *step) cancel(ctx context.Context, id string) {
+	s.fetch(ctx, id)
 	s.apply(id, func(l *berth.Life) []berth.Event { return l.Cancel(s.now) })
 	if life := s.life(id); life != nil && life.Task.State.Terminal() {
 		s.queue.remove(id)
@@ -245,9 +251,7 @@ func (s *step) setHealth(h Health) {
 		if h.State != berth.InfraReady {
 			s.engine.log.Warn("infrastructure "+string(h.State), "infrastructure", s.name, "reason", h.Reason)
 		}
-		for id := range s.lives {
-			s.engine.hub.touch(id)
-		}
+		s.engine.hub.touchAll()
 	}
 }
 

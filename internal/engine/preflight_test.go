@@ -26,7 +26,7 @@ func TestPreflightRefusesAndStoresNothing(t *testing.T) {
 	c := newCluster()
 	c.onPreflight = refusing(tooLarge())
 	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
-	_, err := p.engine.Submit(t.Context(), "ann", berth.Submission{Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here", CPU: "2"}})
+	_, err := p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here", CPU: "2"}})
 	var told *berth.Error
 	if !errors.As(err, &told) || told.Code != berth.CodeInvalid || told.Diagnosis == nil || told.Diagnosis.Cause != berth.CauseLimitRangeViolated {
 		t.Fatalf("error %+v", err)
@@ -76,7 +76,7 @@ func TestNoPreflight(t *testing.T) {
 		c := newCluster()
 		c.onPreflight = refusing(tooLarge())
 		p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
-		if _, err := p.engine.Submit(t.Context(), "ann", berth.Submission{NoPreflight: true, Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}}); err != nil || len(c.asked) != 0 {
+		if _, err := p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{NoPreflight: true, Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}}); err != nil || len(c.asked) != 0 {
 			t.Errorf("asked %d times, %v", len(c.asked), err)
 		}
 	})
@@ -84,14 +84,14 @@ func TestNoPreflight(t *testing.T) {
 		c := newCluster()
 		p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
 		submission := berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}}
-		first, err := p.engine.Submit(t.Context(), "ann", submission)
+		first, err := p.engine.Submit(t.Context(), "ann", "ann", submission)
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.mu.Lock()
 		c.onPreflight = refusing(tooLarge())
 		c.mu.Unlock()
-		again, err := p.engine.Submit(t.Context(), "ann", submission)
+		again, err := p.engine.Submit(t.Context(), "ann", "ann", submission)
 		if err != nil || again.ID != first.ID || len(c.asked) != 1 {
 			t.Errorf("%s and %s, asked %d times, %v", first.ID, again.ID, len(c.asked), err)
 		}

@@ -1,23 +1,53 @@
 package engine
 
 import (
-	"fmt"
-	"time"
-
-	"golang.org/x/time/rate"
+	"context"
+	"slices"
 
 	"github.com/berth-run/berth"
 )
 
-// queue holds tasks that wait to be admitted, first come first served. Tasks
-// that a quota refused are held aside by what they ask for, so that smaller
-// ones pass and only one of each kind tries again when the quota changes.
+// queue says which task is let through next. Most of those that wait are in
+// the store alone: of each share a page is here, and the next one is read when
+// that is used up, so that a queue of a million costs what one of a thousand
+// does.
+//
+// Between shares the one with the fewest tasks under way goes first; within
+// one, higher priorities do, and then older tasks. Tasks that a quota refused
+// are held aside by what they ask for, with all that ask for the same, so that
+// smaller ones pass and only one of each kind tries again when the quota
+// changes.
 type queue struct {
-	ready   []string
-	queued  map[string]bool
-	held    map[request][]string
-	limiter *rate.Limiter
-	maxPods int
+	infrastructure string
+	store          Store
+	shares         map[string]*share
+	in             map[string]*waiter // by task: those that are here
+	held           map[request]*held
+	turn           int // of the last that was let through
+}
+
+// share is what the tasks of one share wait in.
+type share struct {
+	name   string
+	open   int         // its tasks under way
+	turn   int         // when the last of it was let through
+	page   []*waiter   // in order
+	read   *berth.Life // the last one that was read from the store; nil: none was
+	more   bool        // the store may have others behind it
+	behind bool        // the store may have others before it: read from the beginning
+}
+
+// waiter is a task that waits.
+type waiter struct {
+	life  *berth.Life
+	share *share
+	free  bool // a quota changed: it may try though others that ask for the same are held
+}
+
+// held are the tasks that a quota refused, which ask for the same.
+type held struct {
+	ids       []string
+	diagnosis *berth.Diagnosis // of the first
 }
 
 // request is what a quota counts.
@@ -30,128 +60,204 @@ func requestOf(spec *berth.TaskSpec) request {
 	return request{spec.CPU, spec.Memory, spec.EphemeralStorage, spec.GPU}
 }
 
-func newQueue() *queue {
-	return &queue{queued: map[string]bool{}, held: map[request][]string{}, limiter: rate.NewLimiter(rate.Inf, 1), maxPods: berth.DefaultLimits.MaxPods}
+const (
+	pageLimit = 256 // tasks of a share that are read at once
+	keepLimit = 4 * pageLimit
+)
+
+func newQueue(infrastructure string, store Store) *queue {
+	return &queue{infrastructure: infrastructure, store: store, shares: map[string]*share{}, in: map[string]*waiter{}, held: map[request]*held{}}
 }
 
-func (q *queue) limit(l berth.Limits) {
-	if l.MaxPods > 0 {
-		q.maxPods = l.MaxPods
+func (q *queue) share(name string) *share {
+	s := q.shares[name]
+	if s == nil {
+		s = &share{name: name}
+		q.shares[name] = s
 	}
-	if l.MaxCreatesPerSecond > 0 {
-		q.limiter.SetLimit(rate.Limit(l.MaxCreatesPerSecond))
-		q.limiter.SetBurst(max(1, int(l.MaxCreatesPerSecond)))
-	} else {
-		q.limiter.SetLimit(rate.Inf)
+	return s
+}
+
+// before orders the tasks of one share.
+func before(a, b *berth.Life) int {
+	if d := b.Task.Spec.Priority - a.Task.Spec.Priority; d != 0 {
+		return d
 	}
-}
-
-func (q *queue) add(id string) {
-	if !q.queued[id] {
-		q.queued[id] = true
-		q.ready = append(q.ready, id)
+	switch {
+	case a.Task.ID < b.Task.ID:
+		return -1
+	case a.Task.ID > b.Task.ID:
+		return 1
 	}
+	return 0
 }
 
-func (q *queue) hold(id string, r request) {
-	q.remove(id)
-	q.queued[id] = true
-	q.held[r] = append(q.held[r], id)
-}
-
-// release puts one held task of a kind, or with all one of each, back to the front.
-func (q *queue) release(r request) {
-	ids := q.held[r]
-	if len(ids) == 0 {
+// add lets a task wait. One that merely waits, and comes behind what was read
+// from the store, is left there.
+func (q *queue) add(life *berth.Life) {
+	if w := q.in[life.Task.ID]; w != nil {
+		w.life = life
 		return
 	}
-	if len(ids) == 1 {
-		delete(q.held, r)
-	} else {
-		q.held[r] = ids[1:]
-	}
-	q.ready = append([]string{ids[0]}, q.ready...)
-}
-
-func (q *queue) releaseEach() {
-	for r := range q.held {
-		q.release(r)
-	}
-}
-
-// remove forgets a task; its place in the lists is skipped later.
-func (q *queue) remove(id string) { delete(q.queued, id) }
-
-func (q *queue) length() int { return len(q.queued) }
-
-// admit lets tasks through while there is room.
-func (s *step) admit() {
-	if s.driver == nil || s.health.Load().State != berth.InfraReady {
+	s := q.share(life.Share)
+	if life.Parked() && s.more && (s.read == nil || before(life, s.read) > 0) {
 		return
 	}
-	q, admitted := s.queue, 0
-	for len(q.ready) > 0 && len(s.loop.open)+admitted < q.maxPods {
-		id := q.ready[0]
-		life := s.life(id)
-		if !q.queued[id] || life == nil || life.Task.State != berth.StateQueued {
-			q.ready = q.ready[1:]
-			delete(q.queued, id)
+	q.insert(&waiter{life: life, share: s})
+	if life.Parked() && (s.read == nil || before(life, s.read) > 0) {
+		s.read = life
+	}
+	q.trim(s)
+}
+
+func (q *queue) insert(w *waiter) {
+	at, _ := slices.BinarySearchFunc(w.share.page, w, func(a, b *waiter) int { return before(a.life, b.life) })
+	w.share.page = slices.Insert(w.share.page, at, w)
+	q.in[w.life.Task.ID] = w
+}
+
+// trim leaves to the store what is far behind.
+func (q *queue) trim(s *share) {
+	if len(s.page) <= keepLimit {
+		return
+	}
+	var kept []*waiter
+	for i, w := range s.page {
+		if i < pageLimit || !w.life.Parked() {
+			kept = append(kept, w)
+			if w.life.Parked() {
+				s.read = w.life
+			}
 			continue
 		}
-		reservation := q.limiter.ReserveN(s.now, 1)
-		if wait := reservation.DelayFrom(s.now); wait > 0 {
-			reservation.CancelAt(s.now)
-			s.after(wait, func(*step) {})
-			return
-		}
-		q.ready = q.ready[1:]
-		delete(q.queued, id)
-		s.apply(id, func(l *berth.Life) []berth.Event { return l.Admit(s.now) })
-		if a := s.life(id).Open(); a != nil {
-			s.call(a.Pod).fresh = true
-			admitted++
-		}
+		delete(q.in, w.life.Task.ID)
+		s.more = true
 	}
+	s.page = kept
 }
 
-// enqueue lets a queued task wait for admission, from its NotBefore on.
-func (l *loop) enqueue(life *berth.Life) {
-	id := life.Task.ID
-	if wait := life.NotBefore.Sub(l.engine.now()); wait > 0 {
-		l.after(wait, func(s *step) {
-			if life := s.life(id); life != nil && life.Task.State == berth.StateQueued {
-				s.queue.add(id)
-			}
-		})
+// stored: tasks that merely wait were stored, the first of them being like this.
+func (q *queue) stored(first *berth.Life) {
+	s := q.share(first.Share)
+	if s.read != nil && before(first, s.read) < 0 {
+		s.behind = true
+	}
+	s.more = true
+}
+
+// remove forgets a task.
+func (q *queue) remove(id string) {
+	w := q.in[id]
+	if w == nil {
 		return
 	}
-	l.queue.add(id)
-}
-
-// waiting says what a queued task waits for that nothing is wrong with.
-func (l *loop) waiting(task *berth.Task) string {
-	limit := berth.DefaultLimits.MaxPods
-	if current := l.current.Load(); current != nil && current.config.Limits.MaxPods > 0 {
-		limit = current.config.Limits.MaxPods
+	delete(q.in, id)
+	if at, ok := slices.BinarySearchFunc(w.share.page, w, func(a, b *waiter) int { return before(a.life, b.life) }); ok {
+		w.share.page = slices.Delete(w.share.page, at, at+1)
 	}
-	c := l.counts.Load()
-	switch runs := c.live - c.queued; {
-	case runs >= limit:
-		return fmt.Sprintf("waits to be let through: %d of at most %d tasks run on %s (limits: max_pods), %d queued", runs, limit, l.name, c.queued)
-	case task.Attempt > 0:
-		return "waits for its next attempt"
+}
+
+// hold keeps a task aside that a quota refused.
+func (q *queue) hold(life *berth.Life) {
+	q.remove(life.Task.ID)
+	r := requestOf(&life.Task.Spec)
+	h := q.held[r]
+	if h == nil {
+		h = &held{}
+		q.held[r] = h
 	}
-	return "waits to be let through"
+	h.ids = append(h.ids, life.Task.ID)
+	h.diagnosis = life.Task.Diagnosis
 }
 
-// after posts an input once a time has passed.
-func (l *loop) after(wait time.Duration, in input) {
-	time.AfterFunc(wait, func() { l.inbox.post(in) })
+// release gives back one held task of a kind that is to try again; empty where
+// none is held.
+func (q *queue) release(r request) string {
+	h := q.held[r]
+	if h == nil {
+		return ""
+	}
+	id := h.ids[0]
+	if h.ids = h.ids[1:]; len(h.ids) == 0 {
+		delete(q.held, r)
+	}
+	return id
 }
 
-// quotaWatch wakes held tasks.
-type quotaWatch struct {
-	watching bool
-	ticking  bool
-	changes  int // that were told so far
+// requests are the kinds of which tasks are held.
+func (q *queue) requests() []request {
+	var all []request
+	for r := range q.held {
+		all = append(all, r)
+	}
+	return all
+}
+
+// next returns the task to be let through next, or nil; it is no longer in the
+// queue then.
+func (q *queue) next(ctx context.Context) (*berth.Life, error) {
+	var best *waiter
+	for _, s := range q.shares {
+		if best != nil && (s.open > best.share.open || s.open == best.share.open && s.turn > best.share.turn) {
+			continue
+		}
+		w, err := q.first(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		if w != nil {
+			best = w
+		}
+	}
+	if best == nil {
+		return nil, nil
+	}
+	q.turn++
+	best.share.turn = q.turn
+	q.remove(best.life.Task.ID)
+	return best.life, nil
+}
+
+// first returns the first task of a share that no held ones stand in the way of.
+func (q *queue) first(ctx context.Context, s *share) (*waiter, error) {
+	if len(s.page) == 0 || s.behind {
+		if err := q.fill(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	if len(q.held) == 0 {
+		if len(s.page) == 0 {
+			return nil, nil
+		}
+		return s.page[0], nil
+	}
+	for _, w := range s.page {
+		if w.free || q.held[requestOf(&w.life.Task.Spec)] == nil {
+			return w, nil
+		}
+	}
+	return nil, nil
+}
+
+// fill reads the next page of a share from the store.
+func (q *queue) fill(ctx context.Context, s *share) error {
+	if s.behind {
+		s.behind, s.more, s.read = false, true, nil
+	}
+	if !s.more {
+		return nil
+	}
+	lives, err := q.store.Queued(ctx, q.infrastructure, s.name, s.read, pageLimit)
+	if err != nil {
+		return err
+	}
+	s.more = len(lives) == pageLimit
+	for _, life := range lives {
+		s.read = life
+		if q.in[life.Task.ID] == nil {
+			q.insert(&waiter{life: life, share: s})
+		}
+	}
+	q.trim(s)
+	return nil
 }

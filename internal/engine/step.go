@@ -109,6 +109,9 @@ func (s *step) refuse(err error) {
 			order = append(order, id)
 			continue
 		}
+		if life := s.changes[id].Life; life.Open() != nil {
+			s.queue.share(life.Share).open--
+		}
 		delete(s.changes, id)
 		s.queue.remove(id)
 	}

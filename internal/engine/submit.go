@@ -14,8 +14,9 @@ import (
 const longCreate = 3 * time.Second
 
 // Submit stores a task on an infrastructure that was started, and returns
-// once its pod's creation was tried where there is room, or takes long.
-func (e *Engine) Submit(ctx context.Context, owner string, submission berth.Submission) (berth.Task, error) {
+// once its pod's creation was tried where there is room, or takes long. share
+// is what it shares room as.
+func (e *Engine) Submit(ctx context.Context, owner, share string, submission berth.Submission) (berth.Task, error) {
 	name := submission.Spec.Infrastructure
 	l := e.loop(name)
 	if l == nil {
@@ -42,6 +43,7 @@ func (e *Engine) Submit(ctx context.Context, owner string, submission berth.Subm
 		return berth.Task{}, err
 	}
 	life, events := berth.NewLife(id, owner, submission.Key, submission.Spec, e.now())
+	life.Share = share
 	if !submission.NoPreflight {
 		if err := e.preflight(ctx, l, life); err != nil {
 			return berth.Task{}, err
@@ -56,9 +58,12 @@ func (e *Engine) Submit(ctx context.Context, owner string, submission berth.Subm
 	defer long.Stop()
 	for {
 		life := e.hub.life(id)
-		if life == nil || !tried(life) {
+		if life == nil {
+			return e.Task(ctx, id) // it waits to be let through, or is settled
+		}
+		if !tried(life) {
 			task, err := e.Task(ctx, id)
-			if err != nil || life == nil || l.health.Load().State != berth.InfraReady {
+			if err != nil || l.health.Load().State != berth.InfraReady {
 				return task, err
 			}
 		} else {

@@ -26,6 +26,12 @@ func (s *Store) CountByState(ctx context.Context) (map[berth.TaskState]int, erro
 	return counts, s.explain("read", rows.Err())
 }
 
+// CountUnended returns how many tasks of an infrastructure have not ended.
+func (s *Store) CountUnended(ctx context.Context, infrastructure string) (n int, err error) {
+	err = s.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM tasks WHERE live > 0 AND infrastructure = ? AND state IN ('queued', 'launching', 'running')", infrastructure).Scan(&n)
+	return n, s.explain("read", err)
+}
+
 // NewestTask returns the greatest id of a task; empty where there is none.
 func (s *Store) NewestTask(ctx context.Context) (string, error) {
 	var id string

@@ -179,17 +179,18 @@ func commitOne(ctx context.Context, tx *sql.Tx, c *berth.Change) error {
 	if err != nil {
 		return err
 	}
-	t, live := &c.Life.Task, 1
-	if c.Life.Settled() {
-		live = 0
-	}
+	t, live := &c.Life.Task, liveness(c.Life)
 	if c.New {
 		name := ""
 		if t.Name != nil {
 			name = *t.Name
 		}
-		_, err = tx.ExecContext(ctx, "INSERT INTO tasks (id, key, state, infrastructure, name, owner, live, life) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-			t.ID, c.Life.Key, t.State, t.Infrastructure, name, t.Owner, live, life)
+		array, index := "", 0
+		if t.Array != nil {
+			array, index = t.Array.ID, t.Array.Index
+		}
+		_, err = tx.ExecContext(ctx, "INSERT INTO tasks (id, key, state, infrastructure, name, owner, live, share, precedence, array_id, array_index, life) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			t.ID, c.Life.Key, t.State, t.Infrastructure, name, t.Owner, live, c.Life.Share, -t.Spec.Priority, array, index, life)
 	} else {
 		_, err = tx.ExecContext(ctx, "UPDATE tasks SET state = ?, infrastructure = ?, live = ?, life = ? WHERE id = ?",
 			t.State, t.Infrastructure, live, life, t.ID)
@@ -210,6 +211,24 @@ func commitOne(ctx context.Context, tx *sql.Tx, c *berth.Change) error {
 	}
 	return nil
 }
+
+// liveness is the column live of a life.
+func liveness(l *berth.Life) int {
+	switch {
+	case l.Settled():
+		return settled
+	case l.Parked():
+		return parked
+	}
+	return attended
+}
+
+// What the column live says.
+const (
+	settled  = iota // nothing is left to be done
+	attended        // something is under way
+	parked          // it merely waits to be let through
+)
 
 // Life returns a task with its attempts. CodeNotFound when there is none.
 func (s *Store) Life(ctx context.Context, id string) (*berth.Life, error) {
@@ -247,27 +266,16 @@ func decode(data []byte) (*berth.Life, error) {
 	return life, err
 }
 
-// Live returns the tasks of an infrastructure that aren't settled, oldest first.
+// Live returns the tasks of an infrastructure of which something is under way,
+// oldest first: neither the settled ones, nor those that merely wait to be let
+// through; see Queued.
 func (s *Store) Live(ctx context.Context, infrastructure string) ([]*berth.Life, error) {
 	return s.lives(ctx, "SELECT life FROM tasks WHERE live = 1 AND infrastructure = ? ORDER BY id", infrastructure)
 }
 
 // LiveInfrastructures names the infrastructures that have tasks which aren't settled.
 func (s *Store) LiveInfrastructures(ctx context.Context) ([]string, error) {
-	rows, err := s.read.QueryContext(ctx, "SELECT DISTINCT infrastructure FROM tasks WHERE live = 1")
-	if err != nil {
-		return nil, s.explain("read", err)
-	}
-	defer rows.Close()
-	var names []string
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, s.explain("read", err)
-		}
-		names = append(names, name)
-	}
-	return names, s.explain("read", rows.Err())
+	return s.texts(ctx, "SELECT DISTINCT infrastructure FROM tasks WHERE live > 0")
 }
 
 // Tasks lists the tasks that a caller may see, newest first.
@@ -301,6 +309,9 @@ func (s *Store) Tasks(ctx context.Context, q berth.TaskQuery, caller berth.Calle
 	}
 	for key, value := range q.Labels {
 		add("EXISTS (SELECT 1 FROM json_each(CAST(life AS TEXT), '$.Task.spec.labels') l WHERE l.key = ? AND l.value = ?)", key, value)
+	}
+	if q.Array != "" {
+		add("array_id = ?", q.Array)
 	}
 	if q.After != "" {
 		add("id < ?", q.After)
