@@ -50,6 +50,29 @@ type Service interface {
 	// WatchTask tells when it has ended. On an ended task it does nothing.
 	CancelTask(ctx context.Context, id string) (Task, error)
 
+	// SubmitArray stores an array with all its tasks, or none of them. The same
+	// key gives the same array. Errors are those of SubmitTask.
+	SubmitArray(ctx context.Context, submission ArraySubmission) (Array, error)
+
+	// Array returns an array by its id. CodeNotFound when there is none.
+	Array(ctx context.Context, id string) (Array, error)
+
+	// Arrays lists arrays, newest first.
+	Arrays(ctx context.Context, query ArrayQuery) (ArrayPage, error)
+
+	// WatchArray yields the array as it is and then when the states of its tasks
+	// have changed, until all of them have ended.
+	WatchArray(ctx context.Context, id string) iter.Seq2[Array, error]
+
+	// CancelArray stores that all tasks of an array are to be cancelled. It
+	// returns at once; WatchArray tells when they have ended.
+	CancelArray(ctx context.Context, id string) (Array, error)
+
+	// RetryArray submits those tasks of an array again that have ended in another
+	// way than well, as a new array; the same key gives the same one.
+	// CodeConflict while tasks of the array have not ended, and when none failed.
+	RetryArray(ctx context.Context, id, key string) (Array, error)
+
 	// Package returns a package as an infrastructure would run it; the newest
 	// version for an empty one, the default infrastructure for no name.
 	// CodeNotFound when it is neither in this Berth's own registry nor in the

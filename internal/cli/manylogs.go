@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -262,6 +263,44 @@ func (a *app) followOne(ctx context.Context, service berth.Service, id string, q
 		err = a.writeLine(p, id, line)
 		mu.Unlock()
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// showArrayLogs shows the logs of an array's tasks, those of so many at once as
+// are shown together, in the order of their indices.
+func (a *app) showArrayLogs(ctx context.Context, service berth.Service, id string, q berth.LogQuery) error {
+	array, err := service.Array(ctx, id)
+	if err != nil {
+		return err
+	}
+	if q.Follow && array.Size > maxLogs {
+		return fmt.Errorf("array %s has %d tasks: at most %d logs are followed at once; name tasks by their ids, or leave out --follow", id, array.Size, maxLogs)
+	}
+	var tasks []berth.Task
+	for query := (berth.TaskQuery{Array: id, Limit: 1000}); ; {
+		page, err := service.Tasks(ctx, query)
+		if err != nil {
+			return err
+		}
+		for i := range page.Tasks {
+			t := &page.Tasks[i]
+			name := strconv.Itoa(t.Array.Index) // which tells more than the name that all have
+			tasks = append(tasks, berth.Task{ID: t.ID, Name: &name, CreatedAt: t.CreatedAt, State: t.State, Attempt: t.Attempt})
+		}
+		if query.After = page.Next; query.After == "" {
+			break
+		}
+	}
+	slices.Reverse(tasks)
+	p := newPrefixes(a.stdout, tasks)
+	if q.Follow {
+		return a.followLogs(ctx, service, tasks, q, p, nil)
+	}
+	for some := range slices.Chunk(tasks, maxLogs) {
+		if err := a.mergeLogs(ctx, service, some, q, p); err != nil {
 			return err
 		}
 	}

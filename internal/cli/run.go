@@ -17,6 +17,7 @@ import (
 
 func (a *app) runCommand() *cobra.Command {
 	var f runFlags
+	var array arrayFlags
 	cmd := &cobra.Command{
 		Use:   "run [flags] IMAGE [--] [ARG...]",
 		Short: "Run a container to its end",
@@ -24,14 +25,29 @@ func (a *app) runCommand() *cobra.Command {
 
 Words after IMAGE are the container's arguments; the image's ENTRYPOINT stays,
 unless --entrypoint replaces it. The first Ctrl-C cancels the task and waits for
-its end, the second leaves.`,
+its end, the second leaves.` + arrayHelp,
 		Example: `  berth run docker.io/library/busybox:1.35 echo hello
   berth run --on site-a --cpu 2 --memory 4Gi --timeout 1h registry.example/tool:1.2 -- --input x
-  berth run --detach -f task.yaml`,
+  berth run --detach -f task.yaml
+  berth run --array 0-999 registry.example/tool:1.2 -- --seed {index}
+  ls *.png | berth run --map-over - registry.example/tool:1.2 -- --input /in/{item}`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec, err := f.spec(cmd, args)
 			if err != nil {
 				return err
+			}
+			if array.asked(cmd) {
+				submission, err := array.submission(cmd.InOrStdin())
+				if err != nil {
+					return err
+				}
+				submission.Spec, submission.NoPreflight = spec, f.noPreflight
+				if err := submission.Validate(); err != nil {
+					return err
+				}
+				return a.with(cmd, func(ctx context.Context, service berth.Service) error {
+					return a.runArray(ctx, service, submission, f.detach)
+				})
 			}
 			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
 				return a.run(ctx, service, f.submission(spec), f.detach, attendance{output: a.stdout})
@@ -45,6 +61,7 @@ its end, the second leaves.`,
 	flags.StringVar(&f.pull, "pull", "", "when to pull the image: missing, always, never (default missing; always for :latest)")
 	flags.StringVarP(&f.user, "user", "u", "", "UID or UID:GID to run as")
 	flags.StringVar(&f.entrypoint, "entrypoint", "", "command to run in place of the image's ENTRYPOINT")
+	array.register(cmd)
 	flags.StringVarP(&f.file, "file", "f", "", "task.yaml that describes the task; flags override it")
 	_ = cmd.RegisterFlagCompletionFunc("pull", cobra.FixedCompletions([]string{"missing", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

@@ -4,11 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +19,7 @@ func (a *app) taskCommand() *cobra.Command {
 		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.taskListCommand(), a.taskGetCommand(), a.taskWaitCommand(), a.taskLogsCommand(),
-		a.taskMetricsCommand(), a.taskExplainCommand(), a.taskEventsCommand(), a.taskCancelCommand())
+		a.taskMetricsCommand(), a.taskExplainCommand(), a.taskEventsCommand(), a.taskCancelCommand(), a.taskRetryCommand())
 	for _, sub := range cmd.Commands() {
 		if sub.Name() != "list" {
 			sub.ValidArgsFunction = a.completeTasks
@@ -46,6 +43,7 @@ func (a *app) completeTasks(cmd *cobra.Command, _ []string, _ string) ([]string,
 func (a *app) taskListCommand() *cobra.Command {
 	var q berth.TaskQuery
 	var states, labels []string
+	var arrays bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List tasks, newest first", Aliases: []string{"ls"}, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -65,6 +63,9 @@ func (a *app) taskListCommand() *cobra.Command {
 			}
 			if q.Limit < 1 {
 				return fmt.Errorf("--limit %d: use 1 or more", q.Limit)
+			}
+			if arrays {
+				return a.listArrays(cmd, berth.ArrayQuery{Infrastructure: q.Infrastructure, Owner: q.Owner, Limit: q.Limit, After: q.After})
 			}
 			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
 				page, err := service.Tasks(ctx, q)
@@ -87,6 +88,11 @@ func (a *app) taskListCommand() *cobra.Command {
 	flags.StringVar(&q.Name, "name", "", "only tasks of that name")
 	flags.StringArrayVarP(&labels, "label", "l", nil, "only tasks with a label K=V")
 	flags.StringVar(&q.Owner, "owner", "", "only tasks of an owner (on a server others' tasks are shown to admins alone)")
+	flags.StringVar(&q.Array, "array", "", "only tasks of an array, by its id")
+	flags.BoolVar(&arrays, "arrays", false, "list arrays instead, a line each")
+	for _, other := range []string{"state", "name", "label", "array"} {
+		cmd.MarkFlagsMutuallyExclusive("arrays", other)
+	}
 	flags.IntVar(&q.Limit, "limit", 50, "at most this many")
 	flags.StringVar(&q.After, "after", "", "go on behind this id")
 	a.outputFlag(cmd)
@@ -95,9 +101,16 @@ func (a *app) taskListCommand() *cobra.Command {
 
 func (a *app) taskGetCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "get ID", Short: "Show a task", Args: exactly(1, "the id of a task"),
+		Use: "get ID", Short: "Show a task or an array", Args: exactly(1, "the id of a task or an array"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
+				if berth.IsArrayID(args[0]) {
+					array, err := service.Array(ctx, args[0])
+					if err != nil {
+						return err
+					}
+					return a.print(array, func(w io.Writer) { arrayPage(w, array) })
+				}
 				task, err := service.Task(ctx, args[0])
 				if err != nil {
 					return err
@@ -120,6 +133,10 @@ func taskPage(w io.Writer, t berth.Task) {
 	field("Task", t.ID)
 	if t.Name != nil {
 		field("Name", *t.Name)
+	}
+	if t.Array != nil {
+		field("Array", fmt.Sprintf("%s, index %d", t.Array.ID, t.Array.Index))
+		field("Item", t.Array.Item)
 	}
 	field("State", string(t.State))
 	field("On", t.Infrastructure)
@@ -194,105 +211,6 @@ func describeStep(s berth.StepStatus) string {
 		text += ": " + s.Reason
 	}
 	return text
-}
-
-func (a *app) taskWaitCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "wait ID...", Short: "Wait for tasks to end; exits with their exit code",
-		Long: "Wait for tasks to end. The exit code is the task's own, as of berth run; of several tasks that of the first, in the order given, that did not succeed. Ctrl-C stops waiting, not the task.",
-		Args: atLeast(1, "the id of a task"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
-				ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-				defer stop()
-				return a.wait(ctx, service, args)
-			})
-		},
-	}
-	a.outputFlag(cmd)
-	return cmd
-}
-
-func (a *app) wait(ctx context.Context, service berth.Service, ids []string) error {
-	var tasks []berth.Task
-	code := 0
-	for _, id := range ids {
-		view := a.newLive()
-		var task berth.Task
-		var failed error
-		for t, err := range service.WatchTask(ctx, id) {
-			if err != nil {
-				failed = err
-				break
-			}
-			task = t
-			view.show(t)
-		}
-		view.close()
-		if ctx.Err() != nil {
-			return exitError(berth.ExitCancelled)
-		}
-		if failed != nil {
-			return failed
-		}
-		tasks = append(tasks, task)
-		if task.State != berth.StateSucceeded {
-			fmt.Fprint(a.stderr, ending(task, textWidth(a.stderr)))
-		}
-		if code == 0 {
-			code = task.ProcessExitCode()
-		}
-	}
-	if a.output != "table" {
-		var value any = tasks
-		if len(tasks) == 1 {
-			value = tasks[0]
-		}
-		if err := a.print(value, nil); err != nil {
-			return err
-		}
-	}
-	if code != 0 {
-		return exitError(code)
-	}
-	return nil
-}
-
-func (a *app) taskCancelCommand() *cobra.Command {
-	var wait bool
-	cmd := &cobra.Command{
-		Use: "cancel ID...", Short: "Cancel tasks", Args: atLeast(1, "the id of a task"),
-		Long: "Cancel tasks. The wish is stored first and holds from then on; the program gets SIGTERM, and SIGKILL 10 s later. A task that has ended stays as it is.",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
-				for _, id := range args {
-					task, err := service.CancelTask(ctx, id)
-					if err != nil {
-						return err
-					}
-					if wait {
-						for t, err := range service.WatchTask(ctx, id) {
-							if err != nil {
-								return err
-							}
-							task = t
-						}
-					}
-					switch {
-					case task.State == berth.StateCancelled:
-						fmt.Fprintf(a.stderr, "berth: task %s is cancelled\n", id)
-					case task.State.Terminal():
-						fmt.Fprintf(a.stderr, "berth: task %s had ended: %s\n", id, task.State)
-					default:
-						fmt.Fprintf(a.stderr, "berth: task %s is being cancelled\n", id)
-					}
-				}
-				return nil
-			})
-		},
-	}
-	cmd.Flags().BoolVar(&wait, "wait", true, "wait until they have ended")
-	return cmd
 }
 
 // exactly and atLeast say in words what is missing.

@@ -15,7 +15,7 @@ type runFlags struct {
 	on, name, cpu, memory, storage, user, pull, file string
 	entrypoint                                       string
 	env, labels                                      []string
-	gpu, retries                                     int
+	gpu, retries, priority                           int
 	timeout                                          time.Duration
 	idempotent, detach, noPreflight                  bool
 }
@@ -31,6 +31,7 @@ func (a *app) resourceFlags(cmd *cobra.Command, f *runFlags) {
 	flags.IntVar(&f.gpu, "gpu", 0, "number of GPUs")
 	flags.DurationVar(&f.timeout, "timeout", 0, "of an attempt, from its pod's start on its node: 90s, 10m")
 	flags.IntVar(&f.retries, "retries", 0, "attempts after the first, where one had started and failed")
+	flags.IntVar(&f.priority, "priority", 0, "among your own tasks that wait to be let through; greater ones go first (-1000 to 1000)")
 	flags.BoolVar(&f.idempotent, "idempotent", false, "running it twice does no harm: retry also when its outcome is unknown")
 	flags.StringArrayVarP(&f.labels, "label", "l", nil, "label K=V of the task and its pods")
 	flags.BoolVarP(&f.detach, "detach", "d", false, "print the task's id and return once its pod's creation was tried")
@@ -68,6 +69,9 @@ func (f *runFlags) resources(cmd *cobra.Command, spec *berth.TaskSpec) error {
 	}
 	if set("retries") {
 		spec.Retries = f.retries
+	}
+	if set("priority") {
+		spec.Priority = f.priority
 	}
 	if set("idempotent") {
 		spec.Idempotent = f.idempotent

@@ -131,35 +131,48 @@ func (h *Host) Info(ctx context.Context) (berth.Info, error) {
 
 func (h *Host) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, error) {
 	caller := h.caller(ctx)
-	entry, err := h.entryFor(caller, berth.RoleWrite, s.Spec.Infrastructure)
+	entry, err := h.accept(ctx, caller, &s.Spec, s.Spec.Validate)
+	if err != nil {
+		return berth.Task{}, err
+	}
+	return h.engine.Submit(ctx, caller.Name, shareOf(&entry, caller.Name, s.Spec.Labels), berth.Submission{Spec: s.Spec, Key: ownKey(caller, s.Key), NoPreflight: s.NoPreflight})
+}
+
+// accept completes what is submitted with what its infrastructure says, looks
+// whether it could run there, and sees to it that the infrastructure is reconciled.
+func (h *Host) accept(ctx context.Context, caller berth.Caller, spec *berth.TaskSpec, validate func() error) (berth.InfrastructureConfig, error) {
+	entry, err := h.entryFor(caller, berth.RoleWrite, spec.Infrastructure)
 	if err == nil {
-		s.Spec.Infrastructure = entry.Name
-		if s.Spec.CPU == "" {
-			s.Spec.CPU = entry.Defaults.CPU
+		spec.Infrastructure = entry.Name
+		if spec.CPU == "" {
+			spec.CPU = entry.Defaults.CPU
 		}
-		if s.Spec.Memory == "" {
-			s.Spec.Memory = entry.Defaults.Memory
+		if spec.Memory == "" {
+			spec.Memory = entry.Defaults.Memory
 		}
-		err = s.Spec.Validate()
+		err = validate()
 	}
-	if err == nil && s.Spec.Call != nil {
-		if err = h.resolveCall(ctx, entry, &s.Spec); err == nil {
-			err = secretsOf(caller, s.Spec.Call)
+	if err == nil && spec.Call != nil {
+		if err = h.resolveCall(ctx, entry, spec); err == nil {
+			err = secretsOf(caller, spec.Call)
 		}
 	}
-	if err == nil && len(s.Spec.Steps) > 0 && entry.Kind == "kube" {
+	if err == nil && len(spec.Steps) > 0 && entry.Kind == "kube" {
 		_, err = h.packages.agentImage(ctx, entry) // nothing is stored that could not run
 	}
 	if err == nil {
 		err = h.start(ctx, entry.Name)
 	}
-	if err != nil {
-		return berth.Task{}, err
+	return entry, err
+}
+
+// ownKey makes an idempotency key the caller's own: names have no slash, so no
+// owner's key is another's.
+func ownKey(caller berth.Caller, key string) string {
+	if key == "" {
+		return ""
 	}
-	if s.Key != "" {
-		s.Key = caller.Name + "/" + s.Key // names have no slash, so no owner's key is another's
-	}
-	return h.engine.Submit(ctx, caller.Name, shareOf(&entry, caller.Name, s.Spec.Labels), s)
+	return caller.Name + "/" + key
 }
 
 // settleLimit bounds how long a reading verb waits for a host that has just

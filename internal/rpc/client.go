@@ -90,7 +90,7 @@ func (c *Client) Task(ctx context.Context, id string) (berth.Task, error) {
 }
 
 func (c *Client) Tasks(ctx context.Context, q berth.TaskQuery) (berth.TaskPage, error) {
-	request := &pb.ListTasksRequest{Infrastructure: q.Infrastructure, Name: q.Name, Labels: q.Labels, Owner: q.Owner, Limit: int32(q.Limit), After: q.After}
+	request := &pb.ListTasksRequest{Infrastructure: q.Infrastructure, Name: q.Name, Labels: q.Labels, Owner: q.Owner, Limit: int32(q.Limit), After: q.After, Array: q.Array}
 	for _, state := range q.States {
 		request.States = append(request.States, string(state))
 	}

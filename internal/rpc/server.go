@@ -34,7 +34,7 @@ func (s *server) GetTask(ctx context.Context, r *connect.Request[pb.GetTaskReque
 }
 
 func (s *server) ListTasks(ctx context.Context, r *connect.Request[pb.ListTasksRequest]) (*connect.Response[pb.ListTasksResponse], error) {
-	query := berth.TaskQuery{Infrastructure: r.Msg.GetInfrastructure(), Name: r.Msg.GetName(), Labels: r.Msg.GetLabels(), Limit: int(r.Msg.GetLimit()), Owner: r.Msg.GetOwner(), After: r.Msg.GetAfter()}
+	query := berth.TaskQuery{Infrastructure: r.Msg.GetInfrastructure(), Name: r.Msg.GetName(), Labels: r.Msg.GetLabels(), Limit: int(r.Msg.GetLimit()), Owner: r.Msg.GetOwner(), After: r.Msg.GetAfter(), Array: r.Msg.GetArray()}
 	for _, state := range r.Msg.GetStates() {
 		query.States = append(query.States, berth.TaskState(state))
 	}

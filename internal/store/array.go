@@ -205,3 +205,15 @@ func (s *Store) texts(ctx context.Context, query string, args ...any) ([]string,
 	}
 	return all, s.explain("read", rows.Err())
 }
+
+// ArrayItems returns what the tasks of an array in some states are for, with an
+// index above after, in the order of their indices.
+func (s *Store) ArrayItems(ctx context.Context, id string, states []berth.TaskState, after, limit int) ([]berth.ArrayItem, error) {
+	args := append(append([]any{id}, anys(states)...), after, limit)
+	lives, err := s.lives(ctx, "SELECT life FROM tasks WHERE array_id = ? AND array_id <> '' AND state IN (?"+strings.Repeat(",?", len(states)-1)+") AND array_index > ? ORDER BY array_index LIMIT ?", args...)
+	var items []berth.ArrayItem
+	for _, life := range lives {
+		items = append(items, *life.Task.Array)
+	}
+	return items, err
+}

@@ -69,7 +69,7 @@ func Parse(name string, data []byte) (berth.TaskSpec, error) {
 
 func task(root *yamlstrict.Node) berth.TaskSpec {
 	f := root.Fields("version", "name", "image", "entrypoint", "args", "env", "user", "on", "cpu", "memory", "gpu", "ephemeral_storage",
-		"timeout", "retries", "idempotent", "labels", "pull", "steps")
+		"timeout", "retries", "idempotent", "labels", "pull", "priority", "steps")
 	for _, name := range []string{"entrypoint", "args"} {
 		if f.Has("steps") && f.Has(name) {
 			f.Get(name).FailKeyf("is for a task of one command, and this one has steps; each of them states its whole command")
@@ -99,6 +99,9 @@ func task(root *yamlstrict.Node) berth.TaskSpec {
 	}
 	if f.Has("gpu") {
 		spec.GPU = int(f.Get("gpu").Int(0, math.MaxInt32))
+	}
+	if f.Has("priority") {
+		spec.Priority = int(f.Get("priority").Int(-berth.MaxPriority, berth.MaxPriority))
 	}
 	if f.Has("retries") {
 		spec.Retries = int(f.Get("retries").Int(0, 1000))

@@ -98,6 +98,7 @@ type TaskSpec struct {
 	Pull             string                 `protobuf:"bytes,16,opt,name=pull,proto3" json:"pull,omitempty"`
 	Steps            []*Step                `protobuf:"bytes,17,rep,name=steps,proto3" json:"steps,omitempty"`
 	Call             *Call                  `protobuf:"bytes,18,opt,name=call,proto3" json:"call,omitempty"`
+	Priority         int32                  `protobuf:"varint,19,opt,name=priority,proto3" json:"priority,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -256,6 +257,13 @@ func (x *TaskSpec) GetCall() *Call {
 		return x.Call
 	}
 	return nil
+}
+
+func (x *TaskSpec) GetPriority() int32 {
+	if x != nil {
+		return x.Priority
+	}
+	return 0
 }
 
 type Step struct {
@@ -735,6 +743,7 @@ type Task struct {
 	Stale          *string                `protobuf:"bytes,17,opt,name=stale,proto3,oneof" json:"stale,omitempty"`
 	Spec           *TaskSpec              `protobuf:"bytes,18,opt,name=spec,proto3" json:"spec,omitempty"`
 	Steps          []*StepStatus          `protobuf:"bytes,19,rep,name=steps,proto3" json:"steps,omitempty"`
+	Array          *ArrayItem             `protobuf:"bytes,20,opt,name=array,proto3" json:"array,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -902,6 +911,173 @@ func (x *Task) GetSteps() []*StepStatus {
 	return nil
 }
 
+func (x *Task) GetArray() *ArrayItem {
+	if x != nil {
+		return x.Array
+	}
+	return nil
+}
+
+type ArrayItem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Index         int32                  `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Item          string                 `protobuf:"bytes,3,opt,name=item,proto3" json:"item,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ArrayItem) Reset() {
+	*x = ArrayItem{}
+	mi := &file_berth_v1_berth_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ArrayItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ArrayItem) ProtoMessage() {}
+
+func (x *ArrayItem) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ArrayItem.ProtoReflect.Descriptor instead.
+func (*ArrayItem) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ArrayItem) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ArrayItem) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ArrayItem) GetItem() string {
+	if x != nil {
+		return x.Item
+	}
+	return ""
+}
+
+type Array struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Size          int32                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	States        map[string]int32       `protobuf:"bytes,3,rep,name=states,proto3" json:"states,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	CancelledAt   *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=cancelled_at,json=cancelledAt,proto3" json:"cancelled_at,omitempty"`
+	RetryOf       *string                `protobuf:"bytes,6,opt,name=retry_of,json=retryOf,proto3,oneof" json:"retry_of,omitempty"`
+	Owner         string                 `protobuf:"bytes,7,opt,name=owner,proto3" json:"owner,omitempty"`
+	Spec          *TaskSpec              `protobuf:"bytes,8,opt,name=spec,proto3" json:"spec,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Array) Reset() {
+	*x = Array{}
+	mi := &file_berth_v1_berth_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Array) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Array) ProtoMessage() {}
+
+func (x *Array) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Array.ProtoReflect.Descriptor instead.
+func (*Array) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Array) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Array) GetSize() int32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Array) GetStates() map[string]int32 {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *Array) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Array) GetCancelledAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CancelledAt
+	}
+	return nil
+}
+
+func (x *Array) GetRetryOf() string {
+	if x != nil && x.RetryOf != nil {
+		return *x.RetryOf
+	}
+	return ""
+}
+
+func (x *Array) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Array) GetSpec() *TaskSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           int64                  `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
@@ -916,7 +1092,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berth_v1_berth_proto_msgTypes[9]
+	mi := &file_berth_v1_berth_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1104,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[9]
+	mi := &file_berth_v1_berth_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1117,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{9}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -994,7 +1170,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[10]
+	mi := &file_berth_v1_berth_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1182,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[10]
+	mi := &file_berth_v1_berth_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1195,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{10}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{12}
 }
 
 type InfoResponse struct {
@@ -1034,7 +1210,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[11]
+	mi := &file_berth_v1_berth_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1222,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[11]
+	mi := &file_berth_v1_berth_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1235,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{11}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -1103,7 +1279,7 @@ type SubmitTaskRequest struct {
 
 func (x *SubmitTaskRequest) Reset() {
 	*x = SubmitTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[12]
+	mi := &file_berth_v1_berth_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +1291,7 @@ func (x *SubmitTaskRequest) String() string {
 func (*SubmitTaskRequest) ProtoMessage() {}
 
 func (x *SubmitTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[12]
+	mi := &file_berth_v1_berth_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +1304,7 @@ func (x *SubmitTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskRequest.ProtoReflect.Descriptor instead.
 func (*SubmitTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{12}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SubmitTaskRequest) GetKey() string {
@@ -1161,7 +1337,7 @@ type SubmitTaskResponse struct {
 
 func (x *SubmitTaskResponse) Reset() {
 	*x = SubmitTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[13]
+	mi := &file_berth_v1_berth_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1173,7 +1349,7 @@ func (x *SubmitTaskResponse) String() string {
 func (*SubmitTaskResponse) ProtoMessage() {}
 
 func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[13]
+	mi := &file_berth_v1_berth_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1186,7 +1362,7 @@ func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskResponse.ProtoReflect.Descriptor instead.
 func (*SubmitTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{13}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SubmitTaskResponse) GetTask() *Task {
@@ -1205,7 +1381,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[14]
+	mi := &file_berth_v1_berth_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1393,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[14]
+	mi := &file_berth_v1_berth_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1406,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{14}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetTaskRequest) GetId() string {
@@ -1249,7 +1425,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[15]
+	mi := &file_berth_v1_berth_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1437,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[15]
+	mi := &file_berth_v1_berth_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1450,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{15}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetTaskResponse) GetTask() *Task {
@@ -1293,13 +1469,14 @@ type ListTasksRequest struct {
 	Limit          int32                  `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
 	After          string                 `protobuf:"bytes,6,opt,name=after,proto3" json:"after,omitempty"`
 	Owner          string                 `protobuf:"bytes,7,opt,name=owner,proto3" json:"owner,omitempty"`
+	Array          string                 `protobuf:"bytes,8,opt,name=array,proto3" json:"array,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[16]
+	mi := &file_berth_v1_berth_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1488,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[16]
+	mi := &file_berth_v1_berth_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1501,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{16}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListTasksRequest) GetStates() []string {
@@ -1376,6 +1553,13 @@ func (x *ListTasksRequest) GetOwner() string {
 	return ""
 }
 
+func (x *ListTasksRequest) GetArray() string {
+	if x != nil {
+		return x.Array
+	}
+	return ""
+}
+
 type ListTasksResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Tasks         []*Task                `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
@@ -1386,7 +1570,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[17]
+	mi := &file_berth_v1_berth_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1398,7 +1582,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[17]
+	mi := &file_berth_v1_berth_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1411,7 +1595,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{17}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -1437,7 +1621,7 @@ type WatchTaskRequest struct {
 
 func (x *WatchTaskRequest) Reset() {
 	*x = WatchTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[18]
+	mi := &file_berth_v1_berth_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +1633,7 @@ func (x *WatchTaskRequest) String() string {
 func (*WatchTaskRequest) ProtoMessage() {}
 
 func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[18]
+	mi := &file_berth_v1_berth_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +1646,7 @@ func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskRequest.ProtoReflect.Descriptor instead.
 func (*WatchTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{18}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WatchTaskRequest) GetId() string {
@@ -1481,7 +1665,7 @@ type WatchTaskResponse struct {
 
 func (x *WatchTaskResponse) Reset() {
 	*x = WatchTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[19]
+	mi := &file_berth_v1_berth_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1677,7 @@ func (x *WatchTaskResponse) String() string {
 func (*WatchTaskResponse) ProtoMessage() {}
 
 func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[19]
+	mi := &file_berth_v1_berth_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1690,7 @@ func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskResponse.ProtoReflect.Descriptor instead.
 func (*WatchTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{19}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WatchTaskResponse) GetTask() *Task {
@@ -1527,7 +1711,7 @@ type TaskEventsRequest struct {
 
 func (x *TaskEventsRequest) Reset() {
 	*x = TaskEventsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[20]
+	mi := &file_berth_v1_berth_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +1723,7 @@ func (x *TaskEventsRequest) String() string {
 func (*TaskEventsRequest) ProtoMessage() {}
 
 func (x *TaskEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[20]
+	mi := &file_berth_v1_berth_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +1736,7 @@ func (x *TaskEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEventsRequest.ProtoReflect.Descriptor instead.
 func (*TaskEventsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{20}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *TaskEventsRequest) GetId() string {
@@ -1585,7 +1769,7 @@ type TaskEventsResponse struct {
 
 func (x *TaskEventsResponse) Reset() {
 	*x = TaskEventsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	mi := &file_berth_v1_berth_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1781,7 @@ func (x *TaskEventsResponse) String() string {
 func (*TaskEventsResponse) ProtoMessage() {}
 
 func (x *TaskEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	mi := &file_berth_v1_berth_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1794,7 @@ func (x *TaskEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEventsResponse.ProtoReflect.Descriptor instead.
 func (*TaskEventsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{21}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TaskEventsResponse) GetEvent() *Event {
@@ -1638,7 +1822,7 @@ type TaskLogsRequest struct {
 
 func (x *TaskLogsRequest) Reset() {
 	*x = TaskLogsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	mi := &file_berth_v1_berth_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1834,7 @@ func (x *TaskLogsRequest) String() string {
 func (*TaskLogsRequest) ProtoMessage() {}
 
 func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	mi := &file_berth_v1_berth_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1847,7 @@ func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsRequest.ProtoReflect.Descriptor instead.
 func (*TaskLogsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{22}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TaskLogsRequest) GetId() string {
@@ -1749,7 +1933,7 @@ type TaskLogsResponse struct {
 
 func (x *TaskLogsResponse) Reset() {
 	*x = TaskLogsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	mi := &file_berth_v1_berth_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +1945,7 @@ func (x *TaskLogsResponse) String() string {
 func (*TaskLogsResponse) ProtoMessage() {}
 
 func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	mi := &file_berth_v1_berth_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +1958,7 @@ func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsResponse.ProtoReflect.Descriptor instead.
 func (*TaskLogsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{23}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TaskLogsResponse) GetAttempt() int32 {
@@ -1821,7 +2005,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +2017,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +2030,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{24}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CancelTaskRequest) GetId() string {
@@ -1865,7 +2049,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1877,7 +2061,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1890,7 +2074,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{25}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CancelTaskResponse) GetTask() *Task {
@@ -1911,7 +2095,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1923,7 +2107,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1936,7 +2120,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Sample) GetAt() *timestamppb.Timestamp {
@@ -1974,7 +2158,7 @@ type CPUUse struct {
 
 func (x *CPUUse) Reset() {
 	*x = CPUUse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2170,7 @@ func (x *CPUUse) String() string {
 func (*CPUUse) ProtoMessage() {}
 
 func (x *CPUUse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2183,7 @@ func (x *CPUUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CPUUse.ProtoReflect.Descriptor instead.
 func (*CPUUse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CPUUse) GetSeconds() float64 {
@@ -2057,7 +2241,7 @@ type MemoryUse struct {
 
 func (x *MemoryUse) Reset() {
 	*x = MemoryUse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2069,7 +2253,7 @@ func (x *MemoryUse) String() string {
 func (*MemoryUse) ProtoMessage() {}
 
 func (x *MemoryUse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2082,7 +2266,7 @@ func (x *MemoryUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryUse.ProtoReflect.Descriptor instead.
 func (*MemoryUse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MemoryUse) GetMeanBytes() int64 {
@@ -2130,7 +2314,7 @@ type GetTaskMetricsRequest struct {
 
 func (x *GetTaskMetricsRequest) Reset() {
 	*x = GetTaskMetricsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2326,7 @@ func (x *GetTaskMetricsRequest) String() string {
 func (*GetTaskMetricsRequest) ProtoMessage() {}
 
 func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2339,7 @@ func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetTaskMetricsRequest) GetId() string {
@@ -2192,7 +2376,7 @@ type GetTaskMetricsResponse struct {
 
 func (x *GetTaskMetricsResponse) Reset() {
 	*x = GetTaskMetricsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2204,7 +2388,7 @@ func (x *GetTaskMetricsResponse) String() string {
 func (*GetTaskMetricsResponse) ProtoMessage() {}
 
 func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2217,7 +2401,7 @@ func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskMetricsResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetTaskMetricsResponse) GetTaskId() string {
@@ -2323,7 +2507,7 @@ type Infrastructure struct {
 
 func (x *Infrastructure) Reset() {
 	*x = Infrastructure{}
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2519,7 @@ func (x *Infrastructure) String() string {
 func (*Infrastructure) ProtoMessage() {}
 
 func (x *Infrastructure) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2532,7 @@ func (x *Infrastructure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Infrastructure.ProtoReflect.Descriptor instead.
 func (*Infrastructure) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Infrastructure) GetName() string {
@@ -2436,7 +2620,7 @@ type ListInfrastructuresRequest struct {
 
 func (x *ListInfrastructuresRequest) Reset() {
 	*x = ListInfrastructuresRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2632,7 @@ func (x *ListInfrastructuresRequest) String() string {
 func (*ListInfrastructuresRequest) ProtoMessage() {}
 
 func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2645,7 @@ func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresRequest.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 type ListInfrastructuresResponse struct {
@@ -2473,7 +2657,7 @@ type ListInfrastructuresResponse struct {
 
 func (x *ListInfrastructuresResponse) Reset() {
 	*x = ListInfrastructuresResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2669,7 @@ func (x *ListInfrastructuresResponse) String() string {
 func (*ListInfrastructuresResponse) ProtoMessage() {}
 
 func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +2682,7 @@ func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresResponse.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListInfrastructuresResponse) GetInfrastructures() []*Infrastructure {
@@ -2521,7 +2705,7 @@ type CheckRow struct {
 
 func (x *CheckRow) Reset() {
 	*x = CheckRow{}
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2533,7 +2717,7 @@ func (x *CheckRow) String() string {
 func (*CheckRow) ProtoMessage() {}
 
 func (x *CheckRow) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2546,7 +2730,7 @@ func (x *CheckRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRow.ProtoReflect.Descriptor instead.
 func (*CheckRow) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CheckRow) GetWhat() string {
@@ -2593,7 +2777,7 @@ type CheckInfrastructureRequest struct {
 
 func (x *CheckInfrastructureRequest) Reset() {
 	*x = CheckInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2605,7 +2789,7 @@ func (x *CheckInfrastructureRequest) String() string {
 func (*CheckInfrastructureRequest) ProtoMessage() {}
 
 func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2618,7 +2802,7 @@ func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CheckInfrastructureRequest) GetName() string {
@@ -2643,7 +2827,7 @@ type CheckInfrastructureResponse struct {
 
 func (x *CheckInfrastructureResponse) Reset() {
 	*x = CheckInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +2839,7 @@ func (x *CheckInfrastructureResponse) String() string {
 func (*CheckInfrastructureResponse) ProtoMessage() {}
 
 func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +2852,7 @@ func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CheckInfrastructureResponse) GetName() string {
@@ -2735,7 +2919,7 @@ type AddInfrastructureRequest struct {
 
 func (x *AddInfrastructureRequest) Reset() {
 	*x = AddInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2747,7 +2931,7 @@ func (x *AddInfrastructureRequest) String() string {
 func (*AddInfrastructureRequest) ProtoMessage() {}
 
 func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2760,7 +2944,7 @@ func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AddInfrastructureRequest) GetName() string {
@@ -2820,7 +3004,7 @@ type AddInfrastructureResponse struct {
 
 func (x *AddInfrastructureResponse) Reset() {
 	*x = AddInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2832,7 +3016,7 @@ func (x *AddInfrastructureResponse) String() string {
 func (*AddInfrastructureResponse) ProtoMessage() {}
 
 func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2845,7 +3029,7 @@ func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 type RemoveInfrastructureRequest struct {
@@ -2858,7 +3042,7 @@ type RemoveInfrastructureRequest struct {
 
 func (x *RemoveInfrastructureRequest) Reset() {
 	*x = RemoveInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2870,7 +3054,7 @@ func (x *RemoveInfrastructureRequest) String() string {
 func (*RemoveInfrastructureRequest) ProtoMessage() {}
 
 func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2883,7 +3067,7 @@ func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RemoveInfrastructureRequest) GetName() string {
@@ -2908,7 +3092,7 @@ type RemoveInfrastructureResponse struct {
 
 func (x *RemoveInfrastructureResponse) Reset() {
 	*x = RemoveInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +3104,7 @@ func (x *RemoveInfrastructureResponse) String() string {
 func (*RemoveInfrastructureResponse) ProtoMessage() {}
 
 func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3117,7 @@ func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 type GetPackageRequest struct {
@@ -2947,7 +3131,7 @@ type GetPackageRequest struct {
 
 func (x *GetPackageRequest) Reset() {
 	*x = GetPackageRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2959,7 +3143,7 @@ func (x *GetPackageRequest) String() string {
 func (*GetPackageRequest) ProtoMessage() {}
 
 func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +3156,7 @@ func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageRequest.ProtoReflect.Descriptor instead.
 func (*GetPackageRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetPackageRequest) GetInfrastructure() string {
@@ -3005,7 +3189,7 @@ type GetPackageResponse struct {
 
 func (x *GetPackageResponse) Reset() {
 	*x = GetPackageResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3017,7 +3201,7 @@ func (x *GetPackageResponse) String() string {
 func (*GetPackageResponse) ProtoMessage() {}
 
 func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3030,7 +3214,7 @@ func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageResponse.ProtoReflect.Descriptor instead.
 func (*GetPackageResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetPackageResponse) GetPackage() []byte {
@@ -3056,7 +3240,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3068,7 +3252,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3081,7 +3265,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Token) GetId() string {
@@ -3153,7 +3337,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3165,7 +3349,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3178,7 +3362,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CreateTokenRequest) GetKey() string {
@@ -3226,7 +3410,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[45]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3238,7 +3422,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[45]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3251,7 +3435,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -3276,7 +3460,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[46]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3288,7 +3472,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[46]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3301,7 +3485,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 type ListTokensResponse struct {
@@ -3313,7 +3497,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[47]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3325,7 +3509,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[47]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3338,7 +3522,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -3357,7 +3541,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[48]
+	mi := &file_berth_v1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3369,7 +3553,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[48]
+	mi := &file_berth_v1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3382,7 +3566,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RevokeTokenRequest) GetIdOrName() string {
@@ -3400,7 +3584,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[49]
+	mi := &file_berth_v1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3412,7 +3596,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[49]
+	mi := &file_berth_v1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3425,7 +3609,609 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{51}
+}
+
+// All tasks of an array are stored, or none. indices are ascending.
+type SubmitArrayRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Spec          *TaskSpec              `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	Indices       []int32                `protobuf:"varint,3,rep,packed,name=indices,proto3" json:"indices,omitempty"`
+	Items         []string               `protobuf:"bytes,4,rep,name=items,proto3" json:"items,omitempty"` // none, or one for each index
+	NoPreflight   bool                   `protobuf:"varint,5,opt,name=no_preflight,json=noPreflight,proto3" json:"no_preflight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitArrayRequest) Reset() {
+	*x = SubmitArrayRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitArrayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitArrayRequest) ProtoMessage() {}
+
+func (x *SubmitArrayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitArrayRequest.ProtoReflect.Descriptor instead.
+func (*SubmitArrayRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *SubmitArrayRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *SubmitArrayRequest) GetSpec() *TaskSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *SubmitArrayRequest) GetIndices() []int32 {
+	if x != nil {
+		return x.Indices
+	}
+	return nil
+}
+
+func (x *SubmitArrayRequest) GetItems() []string {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *SubmitArrayRequest) GetNoPreflight() bool {
+	if x != nil {
+		return x.NoPreflight
+	}
+	return false
+}
+
+type SubmitArrayResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Array         *Array                 `protobuf:"bytes,1,opt,name=array,proto3" json:"array,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitArrayResponse) Reset() {
+	*x = SubmitArrayResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitArrayResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitArrayResponse) ProtoMessage() {}
+
+func (x *SubmitArrayResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitArrayResponse.ProtoReflect.Descriptor instead.
+func (*SubmitArrayResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *SubmitArrayResponse) GetArray() *Array {
+	if x != nil {
+		return x.Array
+	}
+	return nil
+}
+
+type GetArrayRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetArrayRequest) Reset() {
+	*x = GetArrayRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetArrayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetArrayRequest) ProtoMessage() {}
+
+func (x *GetArrayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetArrayRequest.ProtoReflect.Descriptor instead.
+func (*GetArrayRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *GetArrayRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetArrayResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Array         *Array                 `protobuf:"bytes,1,opt,name=array,proto3" json:"array,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetArrayResponse) Reset() {
+	*x = GetArrayResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetArrayResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetArrayResponse) ProtoMessage() {}
+
+func (x *GetArrayResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetArrayResponse.ProtoReflect.Descriptor instead.
+func (*GetArrayResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *GetArrayResponse) GetArray() *Array {
+	if x != nil {
+		return x.Array
+	}
+	return nil
+}
+
+type ListArraysRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Infrastructure string                 `protobuf:"bytes,1,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Owner          string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	Limit          int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	After          string                 `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ListArraysRequest) Reset() {
+	*x = ListArraysRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListArraysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListArraysRequest) ProtoMessage() {}
+
+func (x *ListArraysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListArraysRequest.ProtoReflect.Descriptor instead.
+func (*ListArraysRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *ListArraysRequest) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *ListArraysRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ListArraysRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListArraysRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+type ListArraysResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Arrays        []*Array               `protobuf:"bytes,1,rep,name=arrays,proto3" json:"arrays,omitempty"`
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListArraysResponse) Reset() {
+	*x = ListArraysResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListArraysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListArraysResponse) ProtoMessage() {}
+
+func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListArraysResponse.ProtoReflect.Descriptor instead.
+func (*ListArraysResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *ListArraysResponse) GetArrays() []*Array {
+	if x != nil {
+		return x.Arrays
+	}
+	return nil
+}
+
+func (x *ListArraysResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+type WatchArrayRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchArrayRequest) Reset() {
+	*x = WatchArrayRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchArrayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchArrayRequest) ProtoMessage() {}
+
+func (x *WatchArrayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchArrayRequest.ProtoReflect.Descriptor instead.
+func (*WatchArrayRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *WatchArrayRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type WatchArrayResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Array         *Array                 `protobuf:"bytes,1,opt,name=array,proto3" json:"array,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchArrayResponse) Reset() {
+	*x = WatchArrayResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchArrayResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchArrayResponse) ProtoMessage() {}
+
+func (x *WatchArrayResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchArrayResponse.ProtoReflect.Descriptor instead.
+func (*WatchArrayResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *WatchArrayResponse) GetArray() *Array {
+	if x != nil {
+		return x.Array
+	}
+	return nil
+}
+
+type CancelArrayRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelArrayRequest) Reset() {
+	*x = CancelArrayRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelArrayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelArrayRequest) ProtoMessage() {}
+
+func (x *CancelArrayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelArrayRequest.ProtoReflect.Descriptor instead.
+func (*CancelArrayRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *CancelArrayRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type CancelArrayResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Array         *Array                 `protobuf:"bytes,1,opt,name=array,proto3" json:"array,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelArrayResponse) Reset() {
+	*x = CancelArrayResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelArrayResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelArrayResponse) ProtoMessage() {}
+
+func (x *CancelArrayResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelArrayResponse.ProtoReflect.Descriptor instead.
+func (*CancelArrayResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *CancelArrayResponse) GetArray() *Array {
+	if x != nil {
+		return x.Array
+	}
+	return nil
+}
+
+// Submits the tasks of an array that ended in another way than well again.
+type RetryArrayRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryArrayRequest) Reset() {
+	*x = RetryArrayRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryArrayRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryArrayRequest) ProtoMessage() {}
+
+func (x *RetryArrayRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryArrayRequest.ProtoReflect.Descriptor instead.
+func (*RetryArrayRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *RetryArrayRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RetryArrayRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+type RetryArrayResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Array         *Array                 `protobuf:"bytes,1,opt,name=array,proto3" json:"array,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryArrayResponse) Reset() {
+	*x = RetryArrayResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryArrayResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryArrayResponse) ProtoMessage() {}
+
+func (x *RetryArrayResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryArrayResponse.ProtoReflect.Descriptor instead.
+func (*RetryArrayResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *RetryArrayResponse) GetArray() *Array {
+	if x != nil {
+		return x.Array
+	}
+	return nil
 }
 
 var File_berth_v1_berth_proto protoreflect.FileDescriptor
@@ -3435,7 +4221,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x14berth/v1/berth.proto\x12\bberth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xf1\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x8d\x05\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\x1e\n" +
@@ -3459,7 +4245,8 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x06labels\x18\x0f \x03(\v2\x1e.berth.v1.TaskSpec.LabelsEntryR\x06labels\x12\x12\n" +
 	"\x04pull\x18\x10 \x01(\tR\x04pull\x12$\n" +
 	"\x05steps\x18\x11 \x03(\v2\x0e.berth.v1.StepR\x05steps\x12\"\n" +
-	"\x04call\x18\x12 \x01(\v2\x0e.berth.v1.CallR\x04call\x1a9\n" +
+	"\x04call\x18\x12 \x01(\v2\x0e.berth.v1.CallR\x04call\x12\x1a\n" +
+	"\bpriority\x18\x13 \x01(\x05R\bpriority\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc6\x01\n" +
@@ -3510,7 +4297,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\tH\x02R\x06source\x88\x01\x01B\x0e\n" +
 	"\f_cpu_secondsB\x14\n" +
 	"\x12_memory_peak_bytesB\t\n" +
-	"\a_source\"\xfa\x05\n" +
+	"\a_source\"\xa5\x06\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12&\n" +
@@ -3534,13 +4321,32 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\fcancelled_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\vcancelledAt\x12\x19\n" +
 	"\x05stale\x18\x11 \x01(\tH\x04R\x05stale\x88\x01\x01\x12&\n" +
 	"\x04spec\x18\x12 \x01(\v2\x12.berth.v1.TaskSpecR\x04spec\x12*\n" +
-	"\x05steps\x18\x13 \x03(\v2\x14.berth.v1.StepStatusR\x05stepsB\f\n" +
+	"\x05steps\x18\x13 \x03(\v2\x14.berth.v1.StepStatusR\x05steps\x12)\n" +
+	"\x05array\x18\x14 \x01(\v2\x13.berth.v1.ArrayItemR\x05arrayB\f\n" +
 	"\n" +
 	"_exit_codeB\t\n" +
 	"\a_reasonB\x06\n" +
 	"\x04_podB\a\n" +
 	"\x05_nodeB\b\n" +
-	"\x06_stale\"\xa6\x01\n" +
+	"\x06_stale\"E\n" +
+	"\tArrayItem\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x05R\x05index\x12\x12\n" +
+	"\x04item\x18\x03 \x01(\tR\x04item\"\x80\x03\n" +
+	"\x05Array\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x05R\x04size\x123\n" +
+	"\x06states\x18\x03 \x03(\v2\x1b.berth.v1.Array.StatesEntryR\x06states\x129\n" +
+	"\n" +
+	"created_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12=\n" +
+	"\fcancelled_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\vcancelledAt\x12\x1e\n" +
+	"\bretry_of\x18\x06 \x01(\tH\x00R\aretryOf\x88\x01\x01\x12\x14\n" +
+	"\x05owner\x18\a \x01(\tR\x05owner\x12&\n" +
+	"\x04spec\x18\b \x01(\v2\x12.berth.v1.TaskSpecR\x04spec\x1a9\n" +
+	"\vStatesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01B\v\n" +
+	"\t_retry_of\"\xa6\x01\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x17\n" +
 	"\atask_id\x18\x02 \x01(\tR\x06taskId\x12\x18\n" +
@@ -3563,7 +4369,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x0eGetTaskRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"5\n" +
 	"\x0fGetTaskResponse\x12\"\n" +
-	"\x04task\x18\x01 \x01(\v2\x0e.berth.v1.TaskR\x04task\"\xa3\x02\n" +
+	"\x04task\x18\x01 \x01(\v2\x0e.berth.v1.TaskR\x04task\"\xb9\x02\n" +
 	"\x10ListTasksRequest\x12\x16\n" +
 	"\x06states\x18\x01 \x03(\tR\x06states\x12&\n" +
 	"\x0einfrastructure\x18\x02 \x01(\tR\x0einfrastructure\x12\x12\n" +
@@ -3571,7 +4377,8 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x06labels\x18\x04 \x03(\v2&.berth.v1.ListTasksRequest.LabelsEntryR\x06labels\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\x05R\x05limit\x12\x14\n" +
 	"\x05after\x18\x06 \x01(\tR\x05after\x12\x14\n" +
-	"\x05owner\x18\a \x01(\tR\x05owner\x1a9\n" +
+	"\x05owner\x18\a \x01(\tR\x05owner\x12\x14\n" +
+	"\x05array\x18\b \x01(\tR\x05array\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
@@ -3751,8 +4558,40 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x12RevokeTokenRequest\x12\x1c\n" +
 	"\n" +
 	"id_or_name\x18\x01 \x01(\tR\bidOrName\"\x15\n" +
-	"\x13RevokeTokenResponse2\xe3\n" +
-	"\n" +
+	"\x13RevokeTokenResponse\"\xa1\x01\n" +
+	"\x12SubmitArrayRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12&\n" +
+	"\x04spec\x18\x02 \x01(\v2\x12.berth.v1.TaskSpecR\x04spec\x12\x18\n" +
+	"\aindices\x18\x03 \x03(\x05R\aindices\x12\x14\n" +
+	"\x05items\x18\x04 \x03(\tR\x05items\x12!\n" +
+	"\fno_preflight\x18\x05 \x01(\bR\vnoPreflight\"<\n" +
+	"\x13SubmitArrayResponse\x12%\n" +
+	"\x05array\x18\x01 \x01(\v2\x0f.berth.v1.ArrayR\x05array\"!\n" +
+	"\x0fGetArrayRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"9\n" +
+	"\x10GetArrayResponse\x12%\n" +
+	"\x05array\x18\x01 \x01(\v2\x0f.berth.v1.ArrayR\x05array\"}\n" +
+	"\x11ListArraysRequest\x12&\n" +
+	"\x0einfrastructure\x18\x01 \x01(\tR\x0einfrastructure\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\tR\x05after\"Q\n" +
+	"\x12ListArraysResponse\x12'\n" +
+	"\x06arrays\x18\x01 \x03(\v2\x0f.berth.v1.ArrayR\x06arrays\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"#\n" +
+	"\x11WatchArrayRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\";\n" +
+	"\x12WatchArrayResponse\x12%\n" +
+	"\x05array\x18\x01 \x01(\v2\x0f.berth.v1.ArrayR\x05array\"$\n" +
+	"\x12CancelArrayRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"<\n" +
+	"\x13CancelArrayResponse\x12%\n" +
+	"\x05array\x18\x01 \x01(\v2\x0f.berth.v1.ArrayR\x05array\"5\n" +
+	"\x11RetryArrayRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\";\n" +
+	"\x12RetryArrayResponse\x12%\n" +
+	"\x05array\x18\x01 \x01(\v2\x0f.berth.v1.ArrayR\x05array2\xa7\x0e\n" +
 	"\fBerthService\x127\n" +
 	"\x04Info\x12\x15.berth.v1.InfoRequest\x1a\x16.berth.v1.InfoResponse\"\x00\x12I\n" +
 	"\n" +
@@ -3765,7 +4604,16 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\bTaskLogs\x12\x19.berth.v1.TaskLogsRequest\x1a\x1a.berth.v1.TaskLogsResponse\"\x000\x01\x12U\n" +
 	"\x0eGetTaskMetrics\x12\x1f.berth.v1.GetTaskMetricsRequest\x1a .berth.v1.GetTaskMetricsResponse\"\x00\x12I\n" +
 	"\n" +
-	"CancelTask\x12\x1b.berth.v1.CancelTaskRequest\x1a\x1c.berth.v1.CancelTaskResponse\"\x00\x12I\n" +
+	"CancelTask\x12\x1b.berth.v1.CancelTaskRequest\x1a\x1c.berth.v1.CancelTaskResponse\"\x00\x12L\n" +
+	"\vSubmitArray\x12\x1c.berth.v1.SubmitArrayRequest\x1a\x1d.berth.v1.SubmitArrayResponse\"\x00\x12C\n" +
+	"\bGetArray\x12\x19.berth.v1.GetArrayRequest\x1a\x1a.berth.v1.GetArrayResponse\"\x00\x12I\n" +
+	"\n" +
+	"ListArrays\x12\x1b.berth.v1.ListArraysRequest\x1a\x1c.berth.v1.ListArraysResponse\"\x00\x12K\n" +
+	"\n" +
+	"WatchArray\x12\x1b.berth.v1.WatchArrayRequest\x1a\x1c.berth.v1.WatchArrayResponse\"\x000\x01\x12L\n" +
+	"\vCancelArray\x12\x1c.berth.v1.CancelArrayRequest\x1a\x1d.berth.v1.CancelArrayResponse\"\x00\x12I\n" +
+	"\n" +
+	"RetryArray\x12\x1b.berth.v1.RetryArrayRequest\x1a\x1c.berth.v1.RetryArrayResponse\"\x00\x12I\n" +
 	"\n" +
 	"GetPackage\x12\x1b.berth.v1.GetPackageRequest\x1a\x1c.berth.v1.GetPackageResponse\"\x00\x12d\n" +
 	"\x13ListInfrastructures\x12$.berth.v1.ListInfrastructuresRequest\x1a%.berth.v1.ListInfrastructuresResponse\"\x00\x12d\n" +
@@ -3789,7 +4637,7 @@ func file_berth_v1_berth_proto_rawDescGZIP() []byte {
 	return file_berth_v1_berth_proto_rawDescData
 }
 
-var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 53)
+var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_berth_v1_berth_proto_goTypes = []any{
 	(*EnvVar)(nil),                       // 0: berth.v1.EnvVar
 	(*TaskSpec)(nil),                     // 1: berth.v1.TaskSpec
@@ -3800,141 +4648,180 @@ var file_berth_v1_berth_proto_goTypes = []any{
 	(*Diagnosis)(nil),                    // 6: berth.v1.Diagnosis
 	(*Usage)(nil),                        // 7: berth.v1.Usage
 	(*Task)(nil),                         // 8: berth.v1.Task
-	(*Event)(nil),                        // 9: berth.v1.Event
-	(*InfoRequest)(nil),                  // 10: berth.v1.InfoRequest
-	(*InfoResponse)(nil),                 // 11: berth.v1.InfoResponse
-	(*SubmitTaskRequest)(nil),            // 12: berth.v1.SubmitTaskRequest
-	(*SubmitTaskResponse)(nil),           // 13: berth.v1.SubmitTaskResponse
-	(*GetTaskRequest)(nil),               // 14: berth.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),              // 15: berth.v1.GetTaskResponse
-	(*ListTasksRequest)(nil),             // 16: berth.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),            // 17: berth.v1.ListTasksResponse
-	(*WatchTaskRequest)(nil),             // 18: berth.v1.WatchTaskRequest
-	(*WatchTaskResponse)(nil),            // 19: berth.v1.WatchTaskResponse
-	(*TaskEventsRequest)(nil),            // 20: berth.v1.TaskEventsRequest
-	(*TaskEventsResponse)(nil),           // 21: berth.v1.TaskEventsResponse
-	(*TaskLogsRequest)(nil),              // 22: berth.v1.TaskLogsRequest
-	(*TaskLogsResponse)(nil),             // 23: berth.v1.TaskLogsResponse
-	(*CancelTaskRequest)(nil),            // 24: berth.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),           // 25: berth.v1.CancelTaskResponse
-	(*Sample)(nil),                       // 26: berth.v1.Sample
-	(*CPUUse)(nil),                       // 27: berth.v1.CPUUse
-	(*MemoryUse)(nil),                    // 28: berth.v1.MemoryUse
-	(*GetTaskMetricsRequest)(nil),        // 29: berth.v1.GetTaskMetricsRequest
-	(*GetTaskMetricsResponse)(nil),       // 30: berth.v1.GetTaskMetricsResponse
-	(*Infrastructure)(nil),               // 31: berth.v1.Infrastructure
-	(*ListInfrastructuresRequest)(nil),   // 32: berth.v1.ListInfrastructuresRequest
-	(*ListInfrastructuresResponse)(nil),  // 33: berth.v1.ListInfrastructuresResponse
-	(*CheckRow)(nil),                     // 34: berth.v1.CheckRow
-	(*CheckInfrastructureRequest)(nil),   // 35: berth.v1.CheckInfrastructureRequest
-	(*CheckInfrastructureResponse)(nil),  // 36: berth.v1.CheckInfrastructureResponse
-	(*AddInfrastructureRequest)(nil),     // 37: berth.v1.AddInfrastructureRequest
-	(*AddInfrastructureResponse)(nil),    // 38: berth.v1.AddInfrastructureResponse
-	(*RemoveInfrastructureRequest)(nil),  // 39: berth.v1.RemoveInfrastructureRequest
-	(*RemoveInfrastructureResponse)(nil), // 40: berth.v1.RemoveInfrastructureResponse
-	(*GetPackageRequest)(nil),            // 41: berth.v1.GetPackageRequest
-	(*GetPackageResponse)(nil),           // 42: berth.v1.GetPackageResponse
-	(*Token)(nil),                        // 43: berth.v1.Token
-	(*CreateTokenRequest)(nil),           // 44: berth.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),          // 45: berth.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),            // 46: berth.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),           // 47: berth.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),           // 48: berth.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),          // 49: berth.v1.RevokeTokenResponse
-	nil,                                  // 50: berth.v1.TaskSpec.LabelsEntry
-	nil,                                  // 51: berth.v1.Call.ArgumentsEntry
-	nil,                                  // 52: berth.v1.ListTasksRequest.LabelsEntry
-	(*durationpb.Duration)(nil),          // 53: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),        // 54: google.protobuf.Timestamp
+	(*ArrayItem)(nil),                    // 9: berth.v1.ArrayItem
+	(*Array)(nil),                        // 10: berth.v1.Array
+	(*Event)(nil),                        // 11: berth.v1.Event
+	(*InfoRequest)(nil),                  // 12: berth.v1.InfoRequest
+	(*InfoResponse)(nil),                 // 13: berth.v1.InfoResponse
+	(*SubmitTaskRequest)(nil),            // 14: berth.v1.SubmitTaskRequest
+	(*SubmitTaskResponse)(nil),           // 15: berth.v1.SubmitTaskResponse
+	(*GetTaskRequest)(nil),               // 16: berth.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),              // 17: berth.v1.GetTaskResponse
+	(*ListTasksRequest)(nil),             // 18: berth.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),            // 19: berth.v1.ListTasksResponse
+	(*WatchTaskRequest)(nil),             // 20: berth.v1.WatchTaskRequest
+	(*WatchTaskResponse)(nil),            // 21: berth.v1.WatchTaskResponse
+	(*TaskEventsRequest)(nil),            // 22: berth.v1.TaskEventsRequest
+	(*TaskEventsResponse)(nil),           // 23: berth.v1.TaskEventsResponse
+	(*TaskLogsRequest)(nil),              // 24: berth.v1.TaskLogsRequest
+	(*TaskLogsResponse)(nil),             // 25: berth.v1.TaskLogsResponse
+	(*CancelTaskRequest)(nil),            // 26: berth.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),           // 27: berth.v1.CancelTaskResponse
+	(*Sample)(nil),                       // 28: berth.v1.Sample
+	(*CPUUse)(nil),                       // 29: berth.v1.CPUUse
+	(*MemoryUse)(nil),                    // 30: berth.v1.MemoryUse
+	(*GetTaskMetricsRequest)(nil),        // 31: berth.v1.GetTaskMetricsRequest
+	(*GetTaskMetricsResponse)(nil),       // 32: berth.v1.GetTaskMetricsResponse
+	(*Infrastructure)(nil),               // 33: berth.v1.Infrastructure
+	(*ListInfrastructuresRequest)(nil),   // 34: berth.v1.ListInfrastructuresRequest
+	(*ListInfrastructuresResponse)(nil),  // 35: berth.v1.ListInfrastructuresResponse
+	(*CheckRow)(nil),                     // 36: berth.v1.CheckRow
+	(*CheckInfrastructureRequest)(nil),   // 37: berth.v1.CheckInfrastructureRequest
+	(*CheckInfrastructureResponse)(nil),  // 38: berth.v1.CheckInfrastructureResponse
+	(*AddInfrastructureRequest)(nil),     // 39: berth.v1.AddInfrastructureRequest
+	(*AddInfrastructureResponse)(nil),    // 40: berth.v1.AddInfrastructureResponse
+	(*RemoveInfrastructureRequest)(nil),  // 41: berth.v1.RemoveInfrastructureRequest
+	(*RemoveInfrastructureResponse)(nil), // 42: berth.v1.RemoveInfrastructureResponse
+	(*GetPackageRequest)(nil),            // 43: berth.v1.GetPackageRequest
+	(*GetPackageResponse)(nil),           // 44: berth.v1.GetPackageResponse
+	(*Token)(nil),                        // 45: berth.v1.Token
+	(*CreateTokenRequest)(nil),           // 46: berth.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),          // 47: berth.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),            // 48: berth.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),           // 49: berth.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),           // 50: berth.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),          // 51: berth.v1.RevokeTokenResponse
+	(*SubmitArrayRequest)(nil),           // 52: berth.v1.SubmitArrayRequest
+	(*SubmitArrayResponse)(nil),          // 53: berth.v1.SubmitArrayResponse
+	(*GetArrayRequest)(nil),              // 54: berth.v1.GetArrayRequest
+	(*GetArrayResponse)(nil),             // 55: berth.v1.GetArrayResponse
+	(*ListArraysRequest)(nil),            // 56: berth.v1.ListArraysRequest
+	(*ListArraysResponse)(nil),           // 57: berth.v1.ListArraysResponse
+	(*WatchArrayRequest)(nil),            // 58: berth.v1.WatchArrayRequest
+	(*WatchArrayResponse)(nil),           // 59: berth.v1.WatchArrayResponse
+	(*CancelArrayRequest)(nil),           // 60: berth.v1.CancelArrayRequest
+	(*CancelArrayResponse)(nil),          // 61: berth.v1.CancelArrayResponse
+	(*RetryArrayRequest)(nil),            // 62: berth.v1.RetryArrayRequest
+	(*RetryArrayResponse)(nil),           // 63: berth.v1.RetryArrayResponse
+	nil,                                  // 64: berth.v1.TaskSpec.LabelsEntry
+	nil,                                  // 65: berth.v1.Call.ArgumentsEntry
+	nil,                                  // 66: berth.v1.Array.StatesEntry
+	nil,                                  // 67: berth.v1.ListTasksRequest.LabelsEntry
+	(*durationpb.Duration)(nil),          // 68: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 69: google.protobuf.Timestamp
 }
 var file_berth_v1_berth_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.TaskSpec.env:type_name -> berth.v1.EnvVar
-	53, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
-	50, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
+	68, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
+	64, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
 	2,  // 3: berth.v1.TaskSpec.steps:type_name -> berth.v1.Step
 	3,  // 4: berth.v1.TaskSpec.call:type_name -> berth.v1.Call
 	0,  // 5: berth.v1.Step.env:type_name -> berth.v1.EnvVar
-	53, // 6: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
-	51, // 7: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
-	54, // 8: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
-	54, // 9: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
+	68, // 6: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
+	65, // 7: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
+	69, // 8: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
+	69, // 9: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
 	5,  // 10: berth.v1.Diagnosis.evidence:type_name -> berth.v1.Evidence
-	54, // 11: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
+	69, // 11: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
 	6,  // 12: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
-	54, // 13: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
-	54, // 14: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
-	54, // 15: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
+	69, // 13: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
+	69, // 14: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
+	69, // 15: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
 	7,  // 16: berth.v1.Task.usage:type_name -> berth.v1.Usage
-	54, // 17: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
+	69, // 17: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
 	1,  // 18: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
 	4,  // 19: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
-	54, // 20: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	1,  // 21: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
-	8,  // 22: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
-	8,  // 23: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
-	52, // 24: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
-	8,  // 25: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
-	8,  // 26: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
-	9,  // 27: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
-	54, // 28: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
-	8,  // 29: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
-	54, // 30: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
-	54, // 31: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
-	54, // 32: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
-	53, // 33: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
-	27, // 34: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
-	28, // 35: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
-	26, // 36: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
-	54, // 37: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
-	31, // 38: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
-	53, // 39: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
-	34, // 40: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
-	54, // 41: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	54, // 42: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	54, // 43: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
-	54, // 44: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
-	53, // 45: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	43, // 46: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
-	43, // 47: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
-	10, // 48: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
-	12, // 49: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
-	14, // 50: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
-	16, // 51: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
-	18, // 52: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
-	20, // 53: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
-	22, // 54: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
-	29, // 55: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
-	24, // 56: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
-	41, // 57: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
-	32, // 58: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
-	35, // 59: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
-	37, // 60: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
-	39, // 61: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
-	44, // 62: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
-	46, // 63: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
-	48, // 64: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
-	11, // 65: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
-	13, // 66: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
-	15, // 67: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
-	17, // 68: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
-	19, // 69: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
-	21, // 70: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
-	23, // 71: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
-	30, // 72: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
-	25, // 73: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
-	42, // 74: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
-	33, // 75: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
-	36, // 76: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
-	38, // 77: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
-	40, // 78: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
-	45, // 79: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
-	47, // 80: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
-	49, // 81: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
-	65, // [65:82] is the sub-list for method output_type
-	48, // [48:65] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	9,  // 20: berth.v1.Task.array:type_name -> berth.v1.ArrayItem
+	66, // 21: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
+	69, // 22: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
+	69, // 23: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
+	1,  // 24: berth.v1.Array.spec:type_name -> berth.v1.TaskSpec
+	69, // 25: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	1,  // 26: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
+	8,  // 27: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
+	8,  // 28: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
+	67, // 29: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
+	8,  // 30: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
+	8,  // 31: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
+	11, // 32: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
+	69, // 33: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
+	8,  // 34: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
+	69, // 35: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
+	69, // 36: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
+	69, // 37: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
+	68, // 38: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
+	29, // 39: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
+	30, // 40: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
+	28, // 41: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
+	69, // 42: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
+	33, // 43: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
+	68, // 44: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
+	36, // 45: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
+	69, // 46: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	69, // 47: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	69, // 48: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	69, // 49: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	68, // 50: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	45, // 51: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
+	45, // 52: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
+	1,  // 53: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
+	10, // 54: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
+	10, // 55: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
+	10, // 56: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
+	10, // 57: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
+	10, // 58: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
+	10, // 59: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
+	12, // 60: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
+	14, // 61: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
+	16, // 62: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
+	18, // 63: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
+	20, // 64: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
+	22, // 65: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
+	24, // 66: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
+	31, // 67: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
+	26, // 68: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
+	52, // 69: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
+	54, // 70: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
+	56, // 71: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
+	58, // 72: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
+	60, // 73: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
+	62, // 74: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
+	43, // 75: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
+	34, // 76: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
+	37, // 77: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
+	39, // 78: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
+	41, // 79: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
+	46, // 80: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
+	48, // 81: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
+	50, // 82: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
+	13, // 83: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
+	15, // 84: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
+	17, // 85: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
+	19, // 86: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
+	21, // 87: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
+	23, // 88: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
+	25, // 89: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
+	32, // 90: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
+	27, // 91: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
+	53, // 92: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
+	55, // 93: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
+	57, // 94: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
+	59, // 95: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
+	61, // 96: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
+	63, // 97: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
+	44, // 98: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
+	35, // 99: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
+	38, // 100: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
+	40, // 101: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
+	42, // 102: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
+	47, // 103: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
+	49, // 104: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
+	51, // 105: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
+	83, // [83:106] is the sub-list for method output_type
+	60, // [60:83] is the sub-list for method input_type
+	60, // [60:60] is the sub-list for extension type_name
+	60, // [60:60] is the sub-list for extension extendee
+	0,  // [0:60] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_berth_proto_init() }
@@ -3945,17 +4832,18 @@ func file_berth_v1_berth_proto_init() {
 	file_berth_v1_berth_proto_msgTypes[4].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[7].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[8].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[27].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[28].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[10].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[29].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[30].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[31].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[32].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[33].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_berth_proto_rawDesc), len(file_berth_v1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   53,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

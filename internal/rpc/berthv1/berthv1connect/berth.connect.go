@@ -55,6 +55,20 @@ const (
 	BerthServiceGetTaskMetricsProcedure = "/berth.v1.BerthService/GetTaskMetrics"
 	// BerthServiceCancelTaskProcedure is the fully-qualified name of the BerthService's CancelTask RPC.
 	BerthServiceCancelTaskProcedure = "/berth.v1.BerthService/CancelTask"
+	// BerthServiceSubmitArrayProcedure is the fully-qualified name of the BerthService's SubmitArray
+	// RPC.
+	BerthServiceSubmitArrayProcedure = "/berth.v1.BerthService/SubmitArray"
+	// BerthServiceGetArrayProcedure is the fully-qualified name of the BerthService's GetArray RPC.
+	BerthServiceGetArrayProcedure = "/berth.v1.BerthService/GetArray"
+	// BerthServiceListArraysProcedure is the fully-qualified name of the BerthService's ListArrays RPC.
+	BerthServiceListArraysProcedure = "/berth.v1.BerthService/ListArrays"
+	// BerthServiceWatchArrayProcedure is the fully-qualified name of the BerthService's WatchArray RPC.
+	BerthServiceWatchArrayProcedure = "/berth.v1.BerthService/WatchArray"
+	// BerthServiceCancelArrayProcedure is the fully-qualified name of the BerthService's CancelArray
+	// RPC.
+	BerthServiceCancelArrayProcedure = "/berth.v1.BerthService/CancelArray"
+	// BerthServiceRetryArrayProcedure is the fully-qualified name of the BerthService's RetryArray RPC.
+	BerthServiceRetryArrayProcedure = "/berth.v1.BerthService/RetryArray"
 	// BerthServiceGetPackageProcedure is the fully-qualified name of the BerthService's GetPackage RPC.
 	BerthServiceGetPackageProcedure = "/berth.v1.BerthService/GetPackage"
 	// BerthServiceListInfrastructuresProcedure is the fully-qualified name of the BerthService's
@@ -91,6 +105,13 @@ type BerthServiceClient interface {
 	TaskLogs(context.Context, *connect.Request[berthv1.TaskLogsRequest]) (*connect.ServerStreamForClient[berthv1.TaskLogsResponse], error)
 	GetTaskMetrics(context.Context, *connect.Request[berthv1.GetTaskMetricsRequest]) (*connect.Response[berthv1.GetTaskMetricsResponse], error)
 	CancelTask(context.Context, *connect.Request[berthv1.CancelTaskRequest]) (*connect.Response[berthv1.CancelTaskResponse], error)
+	SubmitArray(context.Context, *connect.Request[berthv1.SubmitArrayRequest]) (*connect.Response[berthv1.SubmitArrayResponse], error)
+	GetArray(context.Context, *connect.Request[berthv1.GetArrayRequest]) (*connect.Response[berthv1.GetArrayResponse], error)
+	ListArrays(context.Context, *connect.Request[berthv1.ListArraysRequest]) (*connect.Response[berthv1.ListArraysResponse], error)
+	// Ends when all tasks of the array have ended.
+	WatchArray(context.Context, *connect.Request[berthv1.WatchArrayRequest]) (*connect.ServerStreamForClient[berthv1.WatchArrayResponse], error)
+	CancelArray(context.Context, *connect.Request[berthv1.CancelArrayRequest]) (*connect.Response[berthv1.CancelArrayResponse], error)
+	RetryArray(context.Context, *connect.Request[berthv1.RetryArrayRequest]) (*connect.Response[berthv1.RetryArrayResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListInfrastructures(context.Context, *connect.Request[berthv1.ListInfrastructuresRequest]) (*connect.Response[berthv1.ListInfrastructuresResponse], error)
 	CheckInfrastructure(context.Context, *connect.Request[berthv1.CheckInfrastructureRequest]) (*connect.Response[berthv1.CheckInfrastructureResponse], error)
@@ -166,6 +187,42 @@ func NewBerthServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(berthServiceMethods.ByName("CancelTask")),
 			connect.WithClientOptions(opts...),
 		),
+		submitArray: connect.NewClient[berthv1.SubmitArrayRequest, berthv1.SubmitArrayResponse](
+			httpClient,
+			baseURL+BerthServiceSubmitArrayProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("SubmitArray")),
+			connect.WithClientOptions(opts...),
+		),
+		getArray: connect.NewClient[berthv1.GetArrayRequest, berthv1.GetArrayResponse](
+			httpClient,
+			baseURL+BerthServiceGetArrayProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("GetArray")),
+			connect.WithClientOptions(opts...),
+		),
+		listArrays: connect.NewClient[berthv1.ListArraysRequest, berthv1.ListArraysResponse](
+			httpClient,
+			baseURL+BerthServiceListArraysProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("ListArrays")),
+			connect.WithClientOptions(opts...),
+		),
+		watchArray: connect.NewClient[berthv1.WatchArrayRequest, berthv1.WatchArrayResponse](
+			httpClient,
+			baseURL+BerthServiceWatchArrayProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("WatchArray")),
+			connect.WithClientOptions(opts...),
+		),
+		cancelArray: connect.NewClient[berthv1.CancelArrayRequest, berthv1.CancelArrayResponse](
+			httpClient,
+			baseURL+BerthServiceCancelArrayProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("CancelArray")),
+			connect.WithClientOptions(opts...),
+		),
+		retryArray: connect.NewClient[berthv1.RetryArrayRequest, berthv1.RetryArrayResponse](
+			httpClient,
+			baseURL+BerthServiceRetryArrayProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("RetryArray")),
+			connect.WithClientOptions(opts...),
+		),
 		getPackage: connect.NewClient[berthv1.GetPackageRequest, berthv1.GetPackageResponse](
 			httpClient,
 			baseURL+BerthServiceGetPackageProcedure,
@@ -228,6 +285,12 @@ type berthServiceClient struct {
 	taskLogs             *connect.Client[berthv1.TaskLogsRequest, berthv1.TaskLogsResponse]
 	getTaskMetrics       *connect.Client[berthv1.GetTaskMetricsRequest, berthv1.GetTaskMetricsResponse]
 	cancelTask           *connect.Client[berthv1.CancelTaskRequest, berthv1.CancelTaskResponse]
+	submitArray          *connect.Client[berthv1.SubmitArrayRequest, berthv1.SubmitArrayResponse]
+	getArray             *connect.Client[berthv1.GetArrayRequest, berthv1.GetArrayResponse]
+	listArrays           *connect.Client[berthv1.ListArraysRequest, berthv1.ListArraysResponse]
+	watchArray           *connect.Client[berthv1.WatchArrayRequest, berthv1.WatchArrayResponse]
+	cancelArray          *connect.Client[berthv1.CancelArrayRequest, berthv1.CancelArrayResponse]
+	retryArray           *connect.Client[berthv1.RetryArrayRequest, berthv1.RetryArrayResponse]
 	getPackage           *connect.Client[berthv1.GetPackageRequest, berthv1.GetPackageResponse]
 	listInfrastructures  *connect.Client[berthv1.ListInfrastructuresRequest, berthv1.ListInfrastructuresResponse]
 	checkInfrastructure  *connect.Client[berthv1.CheckInfrastructureRequest, berthv1.CheckInfrastructureResponse]
@@ -283,6 +346,36 @@ func (c *berthServiceClient) CancelTask(ctx context.Context, req *connect.Reques
 	return c.cancelTask.CallUnary(ctx, req)
 }
 
+// SubmitArray calls berth.v1.BerthService.SubmitArray.
+func (c *berthServiceClient) SubmitArray(ctx context.Context, req *connect.Request[berthv1.SubmitArrayRequest]) (*connect.Response[berthv1.SubmitArrayResponse], error) {
+	return c.submitArray.CallUnary(ctx, req)
+}
+
+// GetArray calls berth.v1.BerthService.GetArray.
+func (c *berthServiceClient) GetArray(ctx context.Context, req *connect.Request[berthv1.GetArrayRequest]) (*connect.Response[berthv1.GetArrayResponse], error) {
+	return c.getArray.CallUnary(ctx, req)
+}
+
+// ListArrays calls berth.v1.BerthService.ListArrays.
+func (c *berthServiceClient) ListArrays(ctx context.Context, req *connect.Request[berthv1.ListArraysRequest]) (*connect.Response[berthv1.ListArraysResponse], error) {
+	return c.listArrays.CallUnary(ctx, req)
+}
+
+// WatchArray calls berth.v1.BerthService.WatchArray.
+func (c *berthServiceClient) WatchArray(ctx context.Context, req *connect.Request[berthv1.WatchArrayRequest]) (*connect.ServerStreamForClient[berthv1.WatchArrayResponse], error) {
+	return c.watchArray.CallServerStream(ctx, req)
+}
+
+// CancelArray calls berth.v1.BerthService.CancelArray.
+func (c *berthServiceClient) CancelArray(ctx context.Context, req *connect.Request[berthv1.CancelArrayRequest]) (*connect.Response[berthv1.CancelArrayResponse], error) {
+	return c.cancelArray.CallUnary(ctx, req)
+}
+
+// RetryArray calls berth.v1.BerthService.RetryArray.
+func (c *berthServiceClient) RetryArray(ctx context.Context, req *connect.Request[berthv1.RetryArrayRequest]) (*connect.Response[berthv1.RetryArrayResponse], error) {
+	return c.retryArray.CallUnary(ctx, req)
+}
+
 // GetPackage calls berth.v1.BerthService.GetPackage.
 func (c *berthServiceClient) GetPackage(ctx context.Context, req *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error) {
 	return c.getPackage.CallUnary(ctx, req)
@@ -335,6 +428,13 @@ type BerthServiceHandler interface {
 	TaskLogs(context.Context, *connect.Request[berthv1.TaskLogsRequest], *connect.ServerStream[berthv1.TaskLogsResponse]) error
 	GetTaskMetrics(context.Context, *connect.Request[berthv1.GetTaskMetricsRequest]) (*connect.Response[berthv1.GetTaskMetricsResponse], error)
 	CancelTask(context.Context, *connect.Request[berthv1.CancelTaskRequest]) (*connect.Response[berthv1.CancelTaskResponse], error)
+	SubmitArray(context.Context, *connect.Request[berthv1.SubmitArrayRequest]) (*connect.Response[berthv1.SubmitArrayResponse], error)
+	GetArray(context.Context, *connect.Request[berthv1.GetArrayRequest]) (*connect.Response[berthv1.GetArrayResponse], error)
+	ListArrays(context.Context, *connect.Request[berthv1.ListArraysRequest]) (*connect.Response[berthv1.ListArraysResponse], error)
+	// Ends when all tasks of the array have ended.
+	WatchArray(context.Context, *connect.Request[berthv1.WatchArrayRequest], *connect.ServerStream[berthv1.WatchArrayResponse]) error
+	CancelArray(context.Context, *connect.Request[berthv1.CancelArrayRequest]) (*connect.Response[berthv1.CancelArrayResponse], error)
+	RetryArray(context.Context, *connect.Request[berthv1.RetryArrayRequest]) (*connect.Response[berthv1.RetryArrayResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListInfrastructures(context.Context, *connect.Request[berthv1.ListInfrastructuresRequest]) (*connect.Response[berthv1.ListInfrastructuresResponse], error)
 	CheckInfrastructure(context.Context, *connect.Request[berthv1.CheckInfrastructureRequest]) (*connect.Response[berthv1.CheckInfrastructureResponse], error)
@@ -406,6 +506,42 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(berthServiceMethods.ByName("CancelTask")),
 		connect.WithHandlerOptions(opts...),
 	)
+	berthServiceSubmitArrayHandler := connect.NewUnaryHandler(
+		BerthServiceSubmitArrayProcedure,
+		svc.SubmitArray,
+		connect.WithSchema(berthServiceMethods.ByName("SubmitArray")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceGetArrayHandler := connect.NewUnaryHandler(
+		BerthServiceGetArrayProcedure,
+		svc.GetArray,
+		connect.WithSchema(berthServiceMethods.ByName("GetArray")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceListArraysHandler := connect.NewUnaryHandler(
+		BerthServiceListArraysProcedure,
+		svc.ListArrays,
+		connect.WithSchema(berthServiceMethods.ByName("ListArrays")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceWatchArrayHandler := connect.NewServerStreamHandler(
+		BerthServiceWatchArrayProcedure,
+		svc.WatchArray,
+		connect.WithSchema(berthServiceMethods.ByName("WatchArray")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceCancelArrayHandler := connect.NewUnaryHandler(
+		BerthServiceCancelArrayProcedure,
+		svc.CancelArray,
+		connect.WithSchema(berthServiceMethods.ByName("CancelArray")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceRetryArrayHandler := connect.NewUnaryHandler(
+		BerthServiceRetryArrayProcedure,
+		svc.RetryArray,
+		connect.WithSchema(berthServiceMethods.ByName("RetryArray")),
+		connect.WithHandlerOptions(opts...),
+	)
 	berthServiceGetPackageHandler := connect.NewUnaryHandler(
 		BerthServiceGetPackageProcedure,
 		svc.GetPackage,
@@ -474,6 +610,18 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 			berthServiceGetTaskMetricsHandler.ServeHTTP(w, r)
 		case BerthServiceCancelTaskProcedure:
 			berthServiceCancelTaskHandler.ServeHTTP(w, r)
+		case BerthServiceSubmitArrayProcedure:
+			berthServiceSubmitArrayHandler.ServeHTTP(w, r)
+		case BerthServiceGetArrayProcedure:
+			berthServiceGetArrayHandler.ServeHTTP(w, r)
+		case BerthServiceListArraysProcedure:
+			berthServiceListArraysHandler.ServeHTTP(w, r)
+		case BerthServiceWatchArrayProcedure:
+			berthServiceWatchArrayHandler.ServeHTTP(w, r)
+		case BerthServiceCancelArrayProcedure:
+			berthServiceCancelArrayHandler.ServeHTTP(w, r)
+		case BerthServiceRetryArrayProcedure:
+			berthServiceRetryArrayHandler.ServeHTTP(w, r)
 		case BerthServiceGetPackageProcedure:
 			berthServiceGetPackageHandler.ServeHTTP(w, r)
 		case BerthServiceListInfrastructuresProcedure:
@@ -533,6 +681,30 @@ func (UnimplementedBerthServiceHandler) GetTaskMetrics(context.Context, *connect
 
 func (UnimplementedBerthServiceHandler) CancelTask(context.Context, *connect.Request[berthv1.CancelTaskRequest]) (*connect.Response[berthv1.CancelTaskResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.CancelTask is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) SubmitArray(context.Context, *connect.Request[berthv1.SubmitArrayRequest]) (*connect.Response[berthv1.SubmitArrayResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.SubmitArray is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) GetArray(context.Context, *connect.Request[berthv1.GetArrayRequest]) (*connect.Response[berthv1.GetArrayResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.GetArray is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) ListArrays(context.Context, *connect.Request[berthv1.ListArraysRequest]) (*connect.Response[berthv1.ListArraysResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ListArrays is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) WatchArray(context.Context, *connect.Request[berthv1.WatchArrayRequest], *connect.ServerStream[berthv1.WatchArrayResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.WatchArray is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) CancelArray(context.Context, *connect.Request[berthv1.CancelArrayRequest]) (*connect.Response[berthv1.CancelArrayResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.CancelArray is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) RetryArray(context.Context, *connect.Request[berthv1.RetryArrayRequest]) (*connect.Response[berthv1.RetryArrayResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.RetryArray is not implemented"))
 }
 
 func (UnimplementedBerthServiceHandler) GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error) {
