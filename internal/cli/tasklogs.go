@@ -46,11 +46,12 @@ and with -l tasks that get the label later are joined.`,
 				ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 				defer stop()
 				var err error
-				if len(args) == 1 && berth.IsArrayID(args[0]) {
+				switch {
+				case len(args) == 1 && berth.IsArrayID(args[0]):
 					err = a.showArrayLogs(ctx, service, args[0], f.query)
-				} else if len(args) == 1 {
+				case len(args) == 1:
 					err = a.showLog(ctx, service, args[0], f.step, f.query)
-				} else {
+				default:
 					err = a.showLogs(ctx, service, args, labels, f.query)
 				}
 				if ctx.Err() != nil {
