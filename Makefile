@@ -54,6 +54,7 @@ format-check:
 test-unit: bin/berthlet
 	@echo "== unit tests"
 	@bash hack/race.sh
+	@bash hack/postgres.sh
 	@$(GO) test -race ./...
 	@$(GO) -C tools/localkube test ./...
 

@@ -40,6 +40,7 @@ var allowed = map[string][]string{
 	"internal/logs":                       {},
 	"internal/nearest":                    {},
 	"internal/pack":                       {"internal/yamlstrict"},
+	"internal/pgtest":                     {},
 	"internal/permissions":                {},
 	"internal/rpc":                        {"internal/agent", "internal/rpc/berthv1", "internal/rpc/berthv1/berthv1connect"},
 	"internal/rpc/berthv1":                {},
@@ -55,10 +56,11 @@ var allowed = map[string][]string{
 
 // outside says which modules only some packages may import.
 var outside = map[string][]string{
-	"k8s.io/":      {"internal/kube", "internal/diagnosis", "internal/kubeconfig", "internal/permissions", "test/bench"},
-	"database/sql": {"internal/store"},
-	"modernc.org/": {"internal/store"},
-	"net/http":     {"internal/rpc", "internal/rpc/berthv1/berthv1connect", "internal/control", "internal/docker", "internal/kube", "internal/kubeconfig", "internal/diagnosis", "internal/let", "internal/images", "internal/registry", "internal/server", "client"},
+	"k8s.io/":           {"internal/kube", "internal/diagnosis", "internal/kubeconfig", "internal/permissions", "test/bench"},
+	"database/sql":      {"internal/pgtest", "internal/store"},
+	"modernc.org/":      {"internal/store"},
+	"github.com/jackc/": {"internal/pgtest", "internal/store"},
+	"net/http":          {"internal/rpc", "internal/rpc/berthv1/berthv1connect", "internal/control", "internal/docker", "internal/kube", "internal/kubeconfig", "internal/diagnosis", "internal/let", "internal/images", "internal/registry", "internal/server", "client"},
 	"github.com/google/go-containerregistry/": {"internal/build", "internal/cli", "internal/images", "internal/docker"},
 	"github.com/distribution/":                {"internal/registry"},
 	"github.com/moby/":                        {"internal/build", "internal/docker"},

@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/packages.sh
 need dockerd docker.io "a Docker Engine is the second kind of infrastructure, and a builder"
+bash hack/postgres.sh
 need busybox busybox-static "a program for its images"
 BERTH_E2E_BASE=${BERTH_E2E_BASE:-$(hack/base-image.sh)}
 export BERTH_E2E_BASE

@@ -9,37 +9,26 @@ import (
 	"github.com/berth-run/berth"
 )
 
+const insertArray = "INSERT INTO arrays (id, key, infrastructure, owner, cancelled_at, body) VALUES (?, ?, ?, ?, 0, ?)"
+
 // AddArray stores an array with its tasks, all or nothing. next gives the tasks
 // one after the other, so that they are never in memory together; it returns
 // nil behind the last.
 func (s *Store) AddArray(ctx context.Context, key string, a *berth.Array, next func() (*berth.Change, error)) error {
+	return s.AddArrayUnder(ctx, berth.Lease{}, key, a, next)
+}
+
+// AddArrayUnder is AddArray that stores nothing when the lease isn't held any
+// more: berth.ErrFenced then.
+func (s *Store) AddArrayUnder(ctx context.Context, lease berth.Lease, key string, a *berth.Array, next func() (*berth.Change, error)) error {
 	stored := *a
 	stored.States = nil // they are counted when they are asked for
 	body, err := json.Marshal(&stored)
 	if err != nil {
 		return s.explain("write", err)
 	}
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return s.explain("write", err)
-	}
-	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	if _, err := tx.ExecContext(ctx, "INSERT INTO arrays (id, key, infrastructure, owner, cancelled_at, body) VALUES (?, ?, ?, ?, 0, ?)", a.ID, key, a.Infrastructure, a.Owner, body); err != nil {
-		return s.explain("write", err)
-	}
-	for {
-		change, err := next()
-		if err != nil {
-			return err
-		}
-		if change == nil {
-			break
-		}
-		if err := commitOne(ctx, tx, change); err != nil {
-			return s.explain("write", err)
-		}
-	}
-	return s.explain("write", tx.Commit())
+	row := &arrayRow{a.ID, key, a.Infrastructure, a.Owner, body}
+	return s.explain("write", s.dialect.commit(ctx, writing{lease, row, next}))
 }
 
 // Array returns an array, and how many of its tasks are in each state.

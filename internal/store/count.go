@@ -28,7 +28,9 @@ func (s *Store) CountByState(ctx context.Context) (map[berth.TaskState]int, erro
 
 // CountUnended returns how many tasks of an infrastructure have not ended.
 func (s *Store) CountUnended(ctx context.Context, infrastructure string) (n int, err error) {
-	err = s.read.QueryRowContext(ctx, "SELECT COUNT(*) FROM tasks WHERE live > 0 AND infrastructure = ? AND state IN ('queued', 'launching', 'running')", infrastructure).Scan(&n)
+	// By an index each. What merely waits has not ended.
+	err = s.read.QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM tasks WHERE live = 1 AND infrastructure = ? AND state IN ('queued', 'launching', 'running'))
+		+ (SELECT COUNT(*) FROM tasks WHERE live = 2 AND infrastructure = ?)`, infrastructure, infrastructure).Scan(&n)
 	return n, s.explain("read", err)
 }
 

@@ -28,7 +28,7 @@ func (s *Store) SaveMeters(ctx context.Context, metered []berth.Metered) error {
 	return s.explain("write", tx.Commit())
 }
 
-func saveMeter(ctx context.Context, tx *sql.Tx, m *berth.Metered) error {
+func saveMeter(ctx context.Context, tx *transaction, m *berth.Metered) error {
 	data, err := json.Marshal(m.Meter)
 	if err != nil {
 		return err

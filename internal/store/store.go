@@ -1,5 +1,6 @@
 // Package store keeps tasks, events and what is known of infrastructures in
-// SQL: SQLite, in a file of the data directory. It stores what it is given and
+// SQL: in SQLite, in a file of the data directory, or in PostgreSQL, where
+// several servers share it. It stores what it is given and
 // decides nothing: the state machine is package berth, who acts is the engine.
 package store
 
@@ -7,70 +8,57 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
-	"embed"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
-	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/pressly/goose/v3"
 	"github.com/rs/xid"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/berth-run/berth"
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-// Store is a store in one SQLite file. Methods are safe for concurrent use.
+// Store is a store in one SQLite file, or in a PostgreSQL database. Methods are
+// safe for concurrent use.
 type Store struct {
-	write    *sql.DB // one connection: SQLite has one writer
-	read     *sql.DB
+	write    *database
+	read     *database
+	dialect  dialect
+	place    string // where it is, for people
 	instance string
 	agentKey []byte
-	path     string
 }
 
-// Open opens the store in a file, makes it when there is none, and migrates it
-// to this version. CodeConflict for a file that a newer version wrote.
-func Open(ctx context.Context, path string) (*Store, error) {
-	s := &Store{path: path}
-	// SQLite would make it as open to others as the umask has it, and what it
-	// keeps beside it likewise; the directory may be one that others can enter.
-	if file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600); err == nil {
-		file.Close() // SQLite says why it can't be made
-	}
-	var err error
-	// Full durability costs one fsync a commit, and commits are made in groups.
-	if s.write, err = open(path, "_txlock=immediate&_pragma=synchronous(FULL)"); err == nil {
-		s.read, err = open(path, "_pragma=query_only(1)")
-	}
-	if err != nil {
-		return nil, s.explain("open", err)
-	}
-	s.write.SetMaxOpenConns(1)
-	s.read.SetMaxOpenConns(4)
-	if err := s.migrate(ctx); err != nil {
-		s.Close()
-		return nil, s.explain("open", err)
-	}
-	if s.instance, err = s.metaOnce(ctx, "instance", xid.New().String()); err != nil {
-		s.Close()
-		return nil, s.explain("open", err)
-	}
-	var key [32]byte
-	_, _ = rand.Read(key[:]) // never fails
-	stored, err := s.metaOnce(ctx, "agent-key", hex.EncodeToString(key[:]))
+// dialect is what is not the same in SQLite and PostgreSQL.
+type dialect interface {
+	// commit stores all that a writing holds, or nothing.
+	commit(ctx context.Context, w writing) error
+
+	// label returns a condition on tasks: they have a label with a value.
+	label(key, value string) (condition string, args []any)
+
+	// explain turns an error of the database into one for a person; nil for
+	// one that it knows nothing of.
+	explain(what string, err error) error
+
+	close()
+}
+
+// opened reads what a store is asked for often, or closes one that could not be
+// opened.
+func (s *Store) opened(ctx context.Context, err error) (*Store, error) {
 	if err == nil {
-		s.agentKey, err = hex.DecodeString(stored)
+		s.instance, err = s.metaOnce(ctx, "instance", xid.New().String())
+	}
+	if err == nil {
+		var key [32]byte
+		_, _ = rand.Read(key[:]) // never fails
+		var stored string
+		if stored, err = s.metaOnce(ctx, "agent-key", hex.EncodeToString(key[:])); err == nil {
+			s.agentKey, err = hex.DecodeString(stored)
+		}
 	}
 	if err != nil {
 		s.Close()
@@ -79,50 +67,14 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
-func open(path, options string) (*sql.DB, error) {
-	name := url.URL{Scheme: "file", OmitHost: true, Path: path}
-	return sql.Open("sqlite", name.String()+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&"+options)
-}
-
-func (s *Store) migrate(ctx context.Context) error {
-	// The version is asked for first: goose's own check costs several writes at
-	// each start, and this one a read.
-	sources, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	files, err := fs.Glob(sources, "*.sql")
-	if err != nil {
-		return err
-	}
-	var version int
-	if err := s.write.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return err
-	}
-	switch {
-	case version == len(files):
-		return nil
-	case version > len(files):
-		return berth.Errorf(berth.CodeConflict, "%s was written by a newer version of berth (schema %d, this one knows %d): use that version, or another --data directory", s.path, version, len(files))
-	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, s.write, sources)
-	if err != nil {
-		return err
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return err
-	}
-	_, err = s.write.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(files)))
-	return err
-}
-
-// Close closes the file.
+// Close closes the connections.
 func (s *Store) Close() error {
+	s.dialect.close()
 	var err error
 	if s.read != nil {
 		err = s.read.Close()
 	}
-	if s.write != nil {
+	if s.write != nil && s.write != s.read {
 		err = errors.Join(err, s.write.Close())
 	}
 	return err
@@ -154,81 +106,10 @@ func (s *Store) BelongTo(ctx context.Context, infraPath string) error {
 		return s.explain("read", err)
 	}
 	if stored != infraPath {
-		return berth.Errorf(berth.CodeConflict, "the data directory %s belongs to %s, not to %s: name another with --data", filepath.Dir(s.path), stored, infraPath)
+		return berth.Errorf(berth.CodeConflict, "the data directory %s belongs to %s, not to %s: name another with --data", filepath.Dir(s.place), stored, infraPath)
 	}
 	return nil
 }
-
-// Commit stores all changes or none, and sets the events' Seq.
-func (s *Store) Commit(ctx context.Context, changes []berth.Change) error {
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return s.explain("write", err)
-	}
-	defer tx.Rollback() //nolint:errcheck // after a commit there is nothing to roll back
-	for i := range changes {
-		if err := commitOne(ctx, tx, &changes[i]); err != nil {
-			return s.explain("write", err)
-		}
-	}
-	return s.explain("write", tx.Commit())
-}
-
-func commitOne(ctx context.Context, tx *sql.Tx, c *berth.Change) error {
-	life, err := json.Marshal(c.Life)
-	if err != nil {
-		return err
-	}
-	t, live := &c.Life.Task, liveness(c.Life)
-	if c.New {
-		name := ""
-		if t.Name != nil {
-			name = *t.Name
-		}
-		array, index := "", 0
-		if t.Array != nil {
-			array, index = t.Array.ID, t.Array.Index
-		}
-		_, err = tx.ExecContext(ctx, "INSERT INTO tasks (id, key, state, infrastructure, name, owner, live, share, precedence, array_id, array_index, life) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			t.ID, c.Life.Key, t.State, t.Infrastructure, name, t.Owner, live, c.Life.Share, -t.Spec.Priority, array, index, life)
-	} else {
-		_, err = tx.ExecContext(ctx, "UPDATE tasks SET state = ?, infrastructure = ?, live = ?, life = ? WHERE id = ?",
-			t.State, t.Infrastructure, live, life, t.ID)
-	}
-	if err != nil {
-		return err
-	}
-	for i := range c.Events {
-		e := &c.Events[i]
-		result, err := tx.ExecContext(ctx, "INSERT INTO events (task_id, attempt, type, message, at) VALUES (?, ?, ?, ?, ?)",
-			e.TaskID, e.Attempt, e.Type, e.Message, e.At.UnixNano())
-		if err != nil {
-			return err
-		}
-		if e.Seq, err = result.LastInsertId(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// liveness is the column live of a life.
-func liveness(l *berth.Life) int {
-	switch {
-	case l.Settled():
-		return settled
-	case l.Parked():
-		return parked
-	}
-	return attended
-}
-
-// What the column live says.
-const (
-	settled  = iota // nothing is left to be done
-	attended        // something is under way
-	parked          // it merely waits to be let through
-)
 
 // Life returns a task with its attempts. CodeNotFound when there is none.
 func (s *Store) Life(ctx context.Context, id string) (*berth.Life, error) {
@@ -275,7 +156,7 @@ func (s *Store) Live(ctx context.Context, infrastructure string) ([]*berth.Life,
 
 // LiveInfrastructures names the infrastructures that have tasks which aren't settled.
 func (s *Store) LiveInfrastructures(ctx context.Context) ([]string, error) {
-	return s.texts(ctx, "SELECT DISTINCT infrastructure FROM tasks WHERE live > 0")
+	return s.texts(ctx, "SELECT infrastructure FROM tasks WHERE live = 1 UNION SELECT infrastructure FROM tasks WHERE live = 2") // by an index each
 }
 
 // Tasks lists the tasks that a caller may see, newest first.
@@ -308,7 +189,8 @@ func (s *Store) Tasks(ctx context.Context, q berth.TaskQuery, caller berth.Calle
 		add("name = ?", q.Name)
 	}
 	for key, value := range q.Labels {
-		add("EXISTS (SELECT 1 FROM json_each(CAST(life AS TEXT), '$.Task.spec.labels') l WHERE l.key = ? AND l.value = ?)", key, value)
+		condition, values := s.dialect.label(key, value)
+		add(condition, values...)
 	}
 	if q.Array != "" {
 		add("array_id = ?", q.Array)
@@ -407,7 +289,7 @@ func (s *Store) ForgetIdentity(ctx context.Context, name string) error {
 	return s.explain("write", err)
 }
 
-// explain turns an error of SQLite into one for a person.
+// explain turns an error of the database into one for a person.
 func (s *Store) explain(what string, err error) error {
 	if err == nil {
 		return nil
@@ -416,18 +298,8 @@ func (s *Store) explain(what string, err error) error {
 	if errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	var sqlErr *sqlite.Error
-	if errors.As(err, &sqlErr) {
-		switch sqlErr.Code() & 0xff {
-		case sqlite3.SQLITE_FULL:
-			return berth.Errorf(berth.CodeExhausted, "cannot %s %s: the disk is full; free some space, nothing was lost: %w", what, s.path, err)
-		case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
-			return berth.Errorf(berth.CodeForbidden, "cannot %s %s: it, or its directory, can't be written; name another directory with --data: %w", what, s.path, err)
-		case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-			return berth.Errorf(berth.CodeInternal, "cannot %s %s: the file is damaged; restore it from a copy, or begin anew with another --data directory: %w", what, s.path, err)
-		case sqlite3.SQLITE_IOERR:
-			return berth.Errorf(berth.CodeExhausted, "cannot %s %s: the disk is full or faulty; free some space, or see to the disk; nothing was lost: %w", what, s.path, err)
-		}
+	if explained := s.dialect.explain(what, err); explained != nil {
+		return explained
 	}
-	return berth.Errorf(berth.CodeInternal, "cannot %s %s: %w", what, s.path, err)
+	return berth.Errorf(berth.CodeInternal, "cannot %s %s: %w", what, s.place, err)
 }

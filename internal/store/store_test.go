@@ -16,7 +16,7 @@ import (
 
 var t0 = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 
-func opened(t *testing.T, path string) *Store {
+func opened(t testing.TB, path string) *Store {
 	t.Helper()
 	s, err := Open(t.Context(), path)
 	if err != nil {
@@ -36,103 +36,110 @@ func newLife(id, infrastructure string, change func(*berth.TaskSpec)) berth.Chan
 }
 
 func TestALifeIsReadAsItWasStored(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "berth.db")
-	s := opened(t, path)
-	c := newLife("a", "here", func(spec *berth.TaskSpec) { spec.Name, spec.Timeout = "first", time.Minute })
-	if err := s.Commit(t.Context(), []berth.Change{c}); err != nil {
-		t.Fatal(err)
-	}
-	events := c.Life.Admit(t0.Add(time.Second))
-	if err := s.Commit(t.Context(), []berth.Change{{Life: c.Life, Events: events}}); err != nil {
-		t.Fatal(err)
-	}
-	instance := s.Instance()
-	s.Close()
+	onBoth(t, func(t *testing.T, open func() *Store) {
+		s := open()
+		c := newLife("a", "here", func(spec *berth.TaskSpec) { spec.Name, spec.Timeout = "first", time.Minute })
+		if err := s.Commit(t.Context(), []berth.Change{c}); err != nil {
+			t.Fatal(err)
+		}
+		events := c.Life.Admit(t0.Add(time.Second))
+		if err := s.Commit(t.Context(), []berth.Change{{Life: c.Life, Events: events}}); err != nil {
+			t.Fatal(err)
+		}
+		instance := s.Instance()
+		s.Close()
 
-	s = opened(t, path)
-	if s.Instance() != instance {
-		t.Errorf("the instance changed from %s to %s", instance, s.Instance())
-	}
-	for name, read := range map[string]func() (*berth.Life, error){
-		"by id":  func() (*berth.Life, error) { return s.Life(t.Context(), "a") },
-		"by key": func() (*berth.Life, error) { return s.ByKey(t.Context(), "key-a") },
-	} {
-		got, err := read()
-		if err != nil {
-			t.Fatal(name, err)
+		s = open()
+		if s.Instance() != instance {
+			t.Errorf("the instance changed from %s to %s", instance, s.Instance())
 		}
-		if diff := cmp.Diff(c.Life, got); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
+		for name, read := range map[string]func() (*berth.Life, error){
+			"by id":  func() (*berth.Life, error) { return s.Life(t.Context(), "a") },
+			"by key": func() (*berth.Life, error) { return s.ByKey(t.Context(), "key-a") },
+		} {
+			got, err := read()
+			if err != nil {
+				t.Fatal(name, err)
+			}
+			if diff := cmp.Diff(c.Life, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", name, diff)
+			}
 		}
-	}
-	stored, err := s.Events(t.Context(), "a", 0, 10)
-	if err != nil || len(stored) != 2 || stored[0].Type != berth.EventQueued || stored[1].Type != berth.EventAdmitted || stored[1].Seq <= stored[0].Seq || !stored[0].At.Equal(t0) {
-		t.Errorf("events %+v, %v", stored, err)
-	}
-	if later, err := s.Events(t.Context(), "a", stored[0].Seq, 10); err != nil || len(later) != 1 {
-		t.Errorf("events after the first: %+v, %v", later, err)
-	}
+		stored, err := s.Events(t.Context(), "a", 0, 10)
+		if err != nil || len(stored) != 2 || stored[0].Type != berth.EventQueued || stored[1].Type != berth.EventAdmitted || stored[1].Seq <= stored[0].Seq || !stored[0].At.Equal(t0) {
+			t.Errorf("events %+v, %v", stored, err)
+		}
+		if later, err := s.Events(t.Context(), "a", stored[0].Seq, 10); err != nil || len(later) != 1 {
+			t.Errorf("events after the first: %+v, %v", later, err)
+		}
+	})
 }
 
 func TestACommitIsAllOrNothing(t *testing.T) {
-	s := opened(t, filepath.Join(t.TempDir(), "berth.db"))
-	twice := newLife("b", "here", nil)
-	twice.Life.Key = "key-a"
-	if err := s.Commit(t.Context(), []berth.Change{newLife("a", "here", nil), twice}); err == nil {
-		t.Fatal("the same key was stored twice")
-	}
-	if _, err := s.Life(t.Context(), "a"); berth.CodeOf(err) != berth.CodeNotFound {
-		t.Errorf("half of a commit was stored: %v", err)
-	}
+	onBoth(t, func(t *testing.T, open func() *Store) {
+		s := open()
+		twice := newLife("b", "here", nil)
+		twice.Life.Key = "key-a"
+		if err := s.Commit(t.Context(), []berth.Change{newLife("a", "here", nil), twice}); err == nil {
+			t.Fatal("the same key was stored twice")
+		}
+		if _, err := s.Life(t.Context(), "a"); berth.CodeOf(err) != berth.CodeNotFound {
+			t.Errorf("half of a commit was stored: %v", err)
+		}
+	})
 }
 
 func TestSettledTasksAreNotLive(t *testing.T) {
-	s := opened(t, filepath.Join(t.TempDir(), "berth.db"))
-	c := newLife("a", "here", nil)
-	if err := s.Commit(t.Context(), []berth.Change{c, newLife("b", "there", nil)}); err != nil {
-		t.Fatal(err)
-	}
-	names, err := s.LiveInfrastructures(t.Context())
-	if err != nil || len(names) != 2 {
-		t.Errorf("live: %v, %v", names, err)
-	}
-	if err := s.Commit(t.Context(), []berth.Change{{Life: c.Life, Events: c.Life.Cancel(t0)}}); err != nil {
-		t.Fatal(err)
-	}
-	lives, err := s.Live(t.Context(), "here")
-	if err != nil || len(lives) != 0 {
-		t.Errorf("live after the end: %v, %v", lives, err)
-	}
+	onBoth(t, func(t *testing.T, open func() *Store) {
+		s := open()
+		c := newLife("a", "here", nil)
+		if err := s.Commit(t.Context(), []berth.Change{c, newLife("b", "there", nil)}); err != nil {
+			t.Fatal(err)
+		}
+		names, err := s.LiveInfrastructures(t.Context())
+		if err != nil || len(names) != 2 {
+			t.Errorf("live: %v, %v", names, err)
+		}
+		if err := s.Commit(t.Context(), []berth.Change{{Life: c.Life, Events: c.Life.Cancel(t0)}}); err != nil {
+			t.Fatal(err)
+		}
+		lives, err := s.Live(t.Context(), "here")
+		if err != nil || len(lives) != 0 {
+			t.Errorf("live after the end: %v, %v", lives, err)
+		}
+	})
 }
 
 func TestTasksAreListedNewestFirstInPages(t *testing.T) {
-	s := opened(t, filepath.Join(t.TempDir(), "berth.db"))
-	var changes []berth.Change
-	for i := range 10 {
-		changes = append(changes, newLife(strconv.Itoa(i), "here", func(spec *berth.TaskSpec) {
-			spec.Labels = map[string]string{"parity": strconv.Itoa(i % 2)}
-		}))
-	}
-	if err := s.Commit(t.Context(), changes); err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	q := berth.TaskQuery{Limit: 2, Labels: map[string]string{"parity": "1"}, States: []berth.TaskState{berth.StateQueued}}
-	for {
-		page, err := s.Tasks(t.Context(), q, berth.Caller{Role: berth.RoleAdmin})
-		if err != nil {
+	onBoth(t, func(t *testing.T, open func() *Store) {
+		s := open()
+		var changes []berth.Change
+		for i := range 10 {
+			changes = append(changes, newLife(strconv.Itoa(i), "here", func(spec *berth.TaskSpec) {
+				spec.Labels = map[string]string{"parity": strconv.Itoa(i % 2)}
+			}))
+		}
+		if err := s.Commit(t.Context(), changes); err != nil {
 			t.Fatal(err)
 		}
-		for _, task := range page.Tasks {
-			got = append(got, task.ID)
+		var got []string
+		q := berth.TaskQuery{Limit: 2, Labels: map[string]string{"parity": "1"}, States: []berth.TaskState{berth.StateQueued}}
+		for {
+			page, err := s.Tasks(t.Context(), q, berth.Caller{Role: berth.RoleAdmin})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, task := range page.Tasks {
+				got = append(got, task.ID)
+			}
+			if q.After = page.Next; q.After == "" {
+				break
+			}
 		}
-		if q.After = page.Next; q.After == "" {
-			break
+		if diff := cmp.Diff([]string{"9", "7", "5", "3", "1"}, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
 		}
-	}
-	if diff := cmp.Diff([]string{"9", "7", "5", "3", "1"}, got); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
+	})
 }
 
 func TestADataDirectoryBelongsToOneInfraFile(t *testing.T) {

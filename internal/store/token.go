@@ -26,7 +26,8 @@ func (s *Store) AddToken(ctx context.Context, t berth.Token) error {
 	result, err := s.write.ExecContext(ctx, `INSERT INTO tokens (id, hash, name, role, infrastructures, created_at, expires_at, last_used_at, revoked_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0)
 		ON CONFLICT (id) DO UPDATE SET hash = excluded.hash
-		WHERE name = excluded.name AND role = excluded.role AND infrastructures = excluded.infrastructures AND last_used_at = 0 AND revoked_at = 0`,
+		WHERE tokens.name = excluded.name AND tokens.role = excluded.role AND tokens.infrastructures = excluded.infrastructures
+			AND tokens.last_used_at = 0 AND tokens.revoked_at = 0`,
 		t.ID, hash[:], t.Name, t.Role, string(infrastructures), t.CreatedAt.UnixNano(), nanoseconds(t.ExpiresAt))
 	if err != nil {
 		return s.explain("write", err)
