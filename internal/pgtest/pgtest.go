@@ -16,7 +16,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -258,8 +257,10 @@ func (s *Server) URL(name, password, database string) string {
 // Do runs statements in a database, as a superuser.
 func (s *Server) Do(t testing.TB, database string, statements ...string) {
 	t.Helper()
-	if err := s.do(database, strings.Join(statements, ";")); err != nil {
-		t.Fatal(err)
+	for _, statement := range statements {
+		if err := s.do(database, statement); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
