@@ -28,3 +28,10 @@ type Server struct {
 	CA              string   // PEM that its certificate is verified by, beside the system's
 	Infrastructures []string // that it can reconcile
 }
+
+// Sharing is who shares a store, and who holds what, as it was at one moment.
+type Sharing struct {
+	Servers []Server // that are there
+	Leases  []Lease  // that have not run out
+	Renewed []string // infrastructures whose lease was renewed just now
+}

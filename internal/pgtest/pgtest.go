@@ -141,7 +141,7 @@ func accountOf(name string) (*syscall.Credential, error) {
 }
 
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
@@ -154,7 +154,7 @@ func (s *Server) initialize() error {
 	if err := os.WriteFile(password, []byte(Password), 0o644); err != nil {
 		return err
 	}
-	cmd := exec.Command(filepath.Join(s.programs, "initdb"), "--no-sync", "--username=berth", "--auth=scram-sha-256", "--pwfile="+password, "--encoding=UTF8", "--locale=C.UTF-8", "--pgdata="+s.data())
+	cmd := exec.CommandContext(context.Background(), filepath.Join(s.programs, "initdb"), "--no-sync", "--username=berth", "--auth=scram-sha-256", "--pwfile="+password, "--encoding=UTF8", "--locale=C.UTF-8", "--pgdata="+s.data())
 	cmd.Dir, cmd.SysProcAttr = s.dir, &syscall.SysProcAttr{Credential: s.account}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, out)
@@ -183,7 +183,7 @@ func (s *Server) Start() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(s.programs, "postgres"), args...)
+	cmd := exec.CommandContext(context.Background(), filepath.Join(s.programs, "postgres"), args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.account, Pdeathsig: syscall.SIGQUIT}
 	started, done := make(chan error), make(chan error, 1)
@@ -227,7 +227,7 @@ func (s *Server) Stop(signal syscall.Signal) {
 		return
 	}
 	_ = s.cmd.Process.Signal(signal)
-	<-s.done
+	_ = <-s.done // how it ended is no news
 	s.cmd = nil
 }
 

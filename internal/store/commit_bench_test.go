@@ -26,7 +26,7 @@ func BenchmarkCommit(b *testing.B) {
 		for _, size := range []int{1, 100, 1000} {
 			b.Run(fmt.Sprintf("new/%s/batch=%d", name, size), func(b *testing.B) {
 				s := stores[name](b)
-				perTask(b, size, func(n int) []berth.Change { return newTasks(n) }, s)
+				perTask(b, size, newTasks, s)
 			})
 		}
 		b.Run(fmt.Sprintf("changed/%s/batch=100", name), func(b *testing.B) {

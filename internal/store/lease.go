@@ -13,13 +13,6 @@ import (
 // database renewed them on.
 var leaseSeconds = berth.LeaseLength.Seconds()
 
-// Sharing is who shares a store, and who holds what, as it was at one moment.
-type Sharing struct {
-	Servers []berth.Server
-	Leases  []berth.Lease // of servers that are there
-	Renewed []string      // infrastructures whose lease was renewed just now
-}
-
 // sharing returns the database that servers share; a file has one host.
 func (s *Store) sharing() (*postgres, error) {
 	if p, ok := s.dialect.(*postgres); ok {
@@ -37,20 +30,20 @@ func (s *Store) Shared() bool {
 // Heartbeat says that a server is there, renews the leases that it holds, and
 // returns who else is and who holds what. It joins a server that wasn't there.
 // All times are the database's.
-func (s *Store) Heartbeat(ctx context.Context, self berth.Server, held []berth.Lease) (Sharing, error) {
+func (s *Store) Heartbeat(ctx context.Context, self berth.Server, held []berth.Lease) (berth.Sharing, error) {
 	p, err := s.sharing()
 	if err != nil {
-		return Sharing{}, err
+		return berth.Sharing{}, err
 	}
 	names, err := json.Marshal(append([]string{}, self.Infrastructures...))
 	if err != nil {
-		return Sharing{}, err
+		return berth.Sharing{}, err
 	}
 	infrastructures, fences := make([]string, len(held)), make([]int64, len(held))
 	for i, lease := range held {
 		infrastructures[i], fences[i] = lease.Infrastructure, lease.Fence
 	}
-	var out Sharing
+	var out berth.Sharing
 	err = p.leased(ctx, func(tx *transaction) error {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO servers (id, url, ca, infrastructures, started_at, expires_at) VALUES (?, ?, ?, ?, clock_timestamp(), clock_timestamp() + ? * interval '1 second')
 			ON CONFLICT (id) DO UPDATE SET url = excluded.url, ca = excluded.ca, infrastructures = excluded.infrastructures, expires_at = excluded.expires_at`,
@@ -74,12 +67,12 @@ func (s *Store) Heartbeat(ctx context.Context, self berth.Server, held []berth.L
 }
 
 // Sharing returns who shares the store and who holds what, changing nothing.
-func (s *Store) Sharing(ctx context.Context) (Sharing, error) {
+func (s *Store) Sharing(ctx context.Context) (berth.Sharing, error) {
 	p, err := s.sharing()
 	if err != nil {
-		return Sharing{}, err
+		return berth.Sharing{}, err
 	}
-	var out Sharing
+	var out berth.Sharing
 	if out.Servers, err = servers(ctx, p.leases); err == nil {
 		out.Leases, err = leases(ctx, p.leases)
 	}

@@ -138,7 +138,7 @@ func (f *sqliteFile) prepare(ctx context.Context) error {
 		{&f.event, "INSERT INTO events (task_id, attempt, type, message, at) VALUES (?, ?, ?, ?, ?)"},
 	} {
 		var err error
-		if *p.to, err = f.write.PrepareContext(ctx, p.text); err != nil {
+		if *p.to, err = f.write.PrepareContext(ctx, p.text); err != nil { //nolint:sqlclosecheck // close does
 			return err
 		}
 	}
