@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"internal/engine":                     {"internal/agent"},
 	"internal/kube":                       {"internal/agent", "internal/diagnosis", "internal/engine", "internal/permissions", "internal/version"},
 	"internal/kubeconfig":                 {"internal/permissions"},
+	"internal/lease":                      {},
 	"internal/let":                        {"internal/agent", "internal/yamlstrict"},
 	"internal/logs":                       {},
 	"internal/nearest":                    {},

@@ -227,7 +227,7 @@ func (s *Server) Stop(signal syscall.Signal) {
 		return
 	}
 	_ = s.cmd.Process.Signal(signal)
-	_ = <-s.done // how it ended is no news
+	<-s.done //nolint:errcheck // how it ended is no news
 	s.cmd = nil
 }
 
