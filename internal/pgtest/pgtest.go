@@ -202,7 +202,7 @@ func (s *Server) Start() error {
 	s.cmd, s.done = cmd, done
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		err := s.do("postgres", "SELECT 1")
+		err := do(s.URL("berth", Password, "postgres"), "SELECT 1")
 		if err == nil {
 			return nil
 		}
@@ -258,16 +258,22 @@ func (s *Server) URL(name, password, database string) string {
 func (s *Server) Do(t testing.TB, database string, statements ...string) {
 	t.Helper()
 	for _, statement := range statements {
-		if err := s.do(database, statement); err != nil {
-			t.Fatal(err)
-		}
+		Do(t, s.URL("berth", Password, database), statement)
 	}
 }
 
-func (s *Server) do(database, statement string) error {
+// Do runs a statement in the database of an address.
+func Do(t testing.TB, address, statement string) {
+	t.Helper()
+	if err := do(address, statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func do(address, statement string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	db, err := sql.Open("pgx", s.URL("berth", Password, database)+"&default_query_exec_mode=simple_protocol")
+	db, err := sql.Open("pgx", address+"&default_query_exec_mode=simple_protocol")
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ func TestAServerIsWhereItWasAfterARestart(t *testing.T) {
 	s.Do(t, "test1", "CREATE TABLE kept (n int)")
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
 		s.Stop(signal)
-		if err := s.do("test1", "SELECT 1"); err == nil {
+		if err := do(s.URL("berth", Password, "test1"), "SELECT 1"); err == nil {
 			t.Fatal("a server that was stopped answers")
 		}
 		if err := s.Start(); err != nil {
