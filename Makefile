@@ -10,9 +10,13 @@ GOLANGCI := $(GO) -C tools/lint tool golangci-lint
 
 build: bin/berth bin/berthlet bin/localkube
 
-.PHONY: bin/berth bin/berthlet bin/localkube
+.PHONY: bin/berth bin/berth-crash bin/berthlet bin/localkube
 bin/berth: bin/berthlet
 	@$(BUILD) -ldflags '$(LDFLAGS)' -o bin/berth ./cmd/berth
+
+# Berth that dies where tests want it to; see internal/crash.
+bin/berth-crash: bin/berthlet
+	@$(BUILD) -tags crashpoints -ldflags '$(LDFLAGS)' -o bin/berth-crash ./cmd/berth
 
 # The agent, which berth carries inside for each platform of containers.
 bin/berthlet:

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 // act does what a committed life asks for. It decides by what is stored, and
@@ -121,9 +122,11 @@ func (l *loop) create(ctx context.Context, driver Driver, order Order) input {
 	err := l.prepare(ctx, &order)
 	var uid string
 	if err == nil {
+		crash.Point("engine.before-create")
 		began := time.Now()
 		uid, err = driver.Create(ctx, order)
 		l.pace.answered(time.Since(began), overloaded(err), time.Now())
+		crash.Point("engine.create-answered")
 	}
 	if err == nil {
 		return func(s *step) {
@@ -177,6 +180,7 @@ func (l *loop) resolve(ctx context.Context, driver Driver, order Order, intended
 	var ours bool
 	if err == nil {
 		uid, ours, err = driver.Find(ctx, order)
+		crash.Point("engine.found")
 	}
 	switch {
 	case err == nil:
@@ -190,6 +194,7 @@ func (l *loop) resolve(ctx context.Context, driver Driver, order Order, intended
 		}
 	}
 	existed, err := driver.Vouch(ctx, order.Pod, intended)
+	crash.Point("engine.vouched")
 	if ctx.Err() != nil {
 		return func(*step) {}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 // Health is how an infrastructure stands to us.
@@ -51,7 +52,7 @@ type Engine struct {
 
 // New returns an engine without infrastructures; see Configure.
 func New(store Store, logs LogStore, texts Texts, agents Agents, log *slog.Logger) *Engine {
-	e := &Engine{store: store, logs: logs, texts: texts, agents: agents, log: log, now: time.Now, hub: newHub(), loops: map[string]*loop{}, submitting: map[string]chan struct{}{}}
+	e := &Engine{store: store, logs: logs, texts: texts, agents: agents, log: log, now: crash.Now, hub: newHub(), loops: map[string]*loop{}, submitting: map[string]chan struct{}{}}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	return e
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/agent"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 // follower copies the log of one attempt from its pod into the log store.
@@ -88,10 +89,12 @@ func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id strin
 	}
 	defer w.Close()
 	state := l.copyAll(ctx, driver, f, w, pod)
+	crash.Point("engine.log-copied")
 	if state != berth.LogsOpen {
 		if err := w.Seal(); err != nil {
 			l.engine.log.Error("a log stays as it is, uncompressed", "task", id, "error", err)
 		}
+		crash.Point("engine.log-sealed")
 	}
 	return state
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 const (
@@ -285,6 +286,7 @@ func (l *loop) identified(ctx context.Context, driver Driver, identity string) b
 	if err == nil && identity != "" && (stored == "" || (address != driver.Server() && l.counts.Load().live == 0)) {
 		err = l.engine.store.SetIdentity(ctx, l.name, driver.Server(), identity, l.engine.now())
 		stored = identity
+		crash.Point("engine.identity-stored")
 	}
 	if err != nil {
 		l.engine.log.Error("cannot record what an infrastructure is", "infrastructure", l.name, "error", err)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 // delete deletes the pod of an attempt, and forces it when it is stuck.
@@ -20,7 +21,9 @@ func (l *loop) delete(ctx context.Context, life *berth.Life, a *berth.Attempt, g
 		defer l.engine.pending.Done()
 		l.deleteSlots <- struct{}{}
 		defer func() { <-l.deleteSlots }()
+		crash.Point("engine.before-delete")
 		deletion, err := driver.Delete(ctx, pod, uid, grace)
+		crash.Point("engine.delete-answered")
 		l.inbox.post(func(s *step) {
 			c.deleting = false
 			switch {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 // step is one turn of a loop: inputs are applied to copies of lives, which are
@@ -94,9 +95,11 @@ func (s *step) store(ctx context.Context) error {
 	for _, id := range s.touched {
 		batch = append(batch, *s.changes[id])
 	}
+	crash.Point("engine.before-commit")
 	if err := s.engine.store.Commit(ctx, batch); err != nil {
 		return err
 	}
+	crash.Point("engine.committed")
 	s.storeTrouble.Store(nil)
 	return nil
 }

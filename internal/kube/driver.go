@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 	"github.com/berth-run/berth/internal/diagnosis"
 	"github.com/berth-run/berth/internal/engine"
 )
@@ -108,6 +109,7 @@ func (d *Driver) Create(ctx context.Context, order engine.Order) (string, error)
 	if err != nil {
 		return "", err
 	}
+	crash.Point("kube.pod-made")
 	if err := d.ensureSecret(ctx, order, uid); err != nil {
 		// Without it the pod can't start: better none, and the reason.
 		if _, gone := d.Delete(context.WithoutCancel(ctx), order.Pod, uid, 0); gone != nil {

@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 // Store is a directory of logs.
@@ -233,6 +234,7 @@ func (w *Writer) write(data []byte) error {
 		}
 		return berth.Errorf(berth.CodeExhausted, "cannot keep the log of task %s: %w", w.task, err)
 	}
+	crash.Point("logs.appended")
 	w.size += int64(len(data))
 	w.store.Notify(w.task, w.attempt)
 	return nil

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 // plain is the newest part of a log, as text. Its first line says at which
@@ -85,6 +86,7 @@ func newPlain(path string, base int64, data []byte) (*plain, error) {
 	if err == nil {
 		err = file.Sync()
 	}
+	crash.Point("logs.part-written")
 	if err == nil {
 		err = os.Rename(path+".new", path)
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 // sealAt is how long the plain part of a log gets before it is sealed.
@@ -47,12 +48,14 @@ func (w *Writer) seal(all bool) error {
 	if err := w.sealBlocks(end, all); err != nil {
 		return undo(err)
 	}
+	crash.Point("logs.blocks-appended")
 	if err := w.reached(sealAppended); err != nil {
 		return err
 	}
 	if err := w.sealed.file.Sync(); err != nil {
 		return undo(err)
 	}
+	crash.Point("logs.blocks-synced")
 	if err := w.reached(sealSynced); err != nil {
 		return err
 	}
@@ -63,6 +66,7 @@ func (w *Writer) seal(all bool) error {
 		}
 		w.plain.close()
 		w.plain = nil
+		crash.Point("logs.all-sealed")
 		return w.reached(sealReplaced)
 	}
 	rest := make([]byte, w.size-end)
@@ -75,6 +79,7 @@ func (w *Writer) seal(all bool) error {
 	}
 	w.plain.close()
 	w.plain = next
+	crash.Point("logs.part-sealed")
 	return w.reached(sealReplaced)
 }
 

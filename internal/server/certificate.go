@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 const (
@@ -77,6 +78,7 @@ func makeAuthority(path, keyPath string, now time.Time) error {
 	if err := writePEM(path, "CERTIFICATE", der); err != nil {
 		return err
 	}
+	crash.Point("server.authority-written")
 	return writeKey(keyPath, key)
 }
 
@@ -138,6 +140,7 @@ func (a *Authority) issue(dir string, names []string, now time.Time) (*tls.Certi
 	if err := writeKey(keyPath, key); err != nil {
 		return nil, err
 	}
+	crash.Point("server.key-written")
 	if err := writePEM(path, "CERTIFICATE", der); err != nil {
 		return nil, err
 	}

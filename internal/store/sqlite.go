@@ -15,6 +15,7 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 //go:embed migrations/*.sql
@@ -95,6 +96,7 @@ func (f *sqliteFile) migrate(ctx context.Context) error {
 	if _, err := provider.Up(ctx); err != nil {
 		return err
 	}
+	crash.Point("store.migrated")
 	_, err = f.write.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", len(files)))
 	return err
 }
@@ -166,6 +168,7 @@ func (f *sqliteFile) commit(ctx context.Context, w writing) error {
 			return err
 		}
 		if c == nil {
+			crash.Point("store.before-commit")
 			return tx.Commit()
 		}
 		row, err := rowOf(c)

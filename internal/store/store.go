@@ -18,6 +18,7 @@ import (
 	"github.com/rs/xid"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 // Store is a store in one SQLite file, or in a PostgreSQL database. Methods are
@@ -52,6 +53,7 @@ func (s *Store) opened(ctx context.Context, err error) (*Store, error) {
 	if err == nil {
 		s.instance, err = s.metaOnce(ctx, "instance", xid.New().String())
 	}
+	crash.Point("store.instance-named")
 	if err == nil {
 		var key [32]byte
 		_, _ = rand.Read(key[:]) // never fails

@@ -39,7 +39,7 @@ func command() *cobra.Command {
 		},
 	}
 	root.PersistentFlags().StringVar(&t.name, "name", "default", "which cluster")
-	root.AddCommand(t.up(), t.down(), t.status(), t.restart(), t.load(), t.kubeconfig(), t.logs(), simulatedLogs())
+	root.AddCommand(t.up(), t.down(), t.status(), t.restart(), t.stop(), t.start(), t.load(), t.kubeconfig(), t.logs(), simulatedLogs())
 	return root
 }
 
@@ -158,6 +158,35 @@ func (t *tool) restart() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&kill, "kill", false, "give it no time to end")
 	return cmd
+}
+
+func (t *tool) stop() *cobra.Command {
+	var kill bool
+	cmd := &cobra.Command{
+		Use: "stop COMPONENT", Short: "End a component until localkube start", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, arguments []string) error {
+			c, err := t.cluster()
+			if err != nil {
+				return err
+			}
+			return t.progress.Step("Stopped "+arguments[0], func() error { return c.Stop(cmd.Context(), arguments[0], kill) })
+		},
+	}
+	cmd.Flags().BoolVar(&kill, "kill", false, "give it no time to end")
+	return cmd
+}
+
+func (t *tool) start() *cobra.Command {
+	return &cobra.Command{
+		Use: "start COMPONENT", Short: "Start a component that was stopped", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, arguments []string) error {
+			c, err := t.cluster()
+			if err != nil {
+				return err
+			}
+			return t.progress.Step("Started "+arguments[0], func() error { return c.Start(cmd.Context(), arguments[0]) })
+		},
+	}
 }
 
 func (t *tool) load() *cobra.Command {

@@ -107,7 +107,7 @@ func (c *Cluster) build(ctx context.Context, wanted Wanted, builder *build.Build
 // healthy says whether all components run and the API server answers.
 func (c *Cluster) healthy(ctx context.Context) bool {
 	all := c.Processes().All()
-	if len(all) == 0 || c.plan.Index < 0 || !c.namespace().Exists() {
+	if len(all) == 0 || c.stopped() || c.plan.Index < 0 || !c.namespace().Exists() {
 		return false
 	}
 	for _, p := range all {
