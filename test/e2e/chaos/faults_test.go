@@ -59,7 +59,9 @@ type storm struct {
 	counts map[string]int
 }
 
-func (s *storm) pause(from, to time.Duration) time.Duration { return from + s.random.N(to-from) }
+func (s *storm) pause(from, to time.Duration) time.Duration {
+	return from + time.Duration(s.random.Int64N(int64(to-from)))
+}
 
 // hold lets a fault of the network last.
 func (s *storm) hold(begin func(*proxy)) error {
@@ -98,7 +100,9 @@ var ofAllElse = []fault{
 	{"what is sent swallowed", func(s *storm) error { return s.hold((*proxy).swallow) }},
 	{"pod deleted by hand", func(s *storm) error { return s.deletePod(0) }},
 	{"pod deleted by hand, with grace", func(s *storm) error { return s.deletePod(10) }},
-	{"kubelet stopped", func(s *storm) error { return stopFor("kubelet", s.random.IntN(2) == 0, s.pause(time.Second, 6*time.Second)) }},
+	{"kubelet stopped", func(s *storm) error {
+		return stopFor("kubelet", s.random.IntN(2) == 0, s.pause(time.Second, 6*time.Second))
+	}},
 	{"disk full", func(s *storm) error { return s.fillDisk() }},
 }
 

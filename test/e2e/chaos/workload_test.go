@@ -160,7 +160,7 @@ func (w *workload) all(p *plane, limit time.Duration, kinds ...kind) {
 
 // verdict counts what the ledger and the stores say.
 type verdict struct {
-	tasks, began, finished                                    int // tasks, and runs by the ledger
+	tasks, began, finished                                     int // tasks, and runs by the ledger
 	succeeded, failed, cancelled, lost, deleted, repeated, gap int
 }
 
