@@ -74,7 +74,7 @@ func (l *loop) ensure(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	c.creating, c.quota = true, l.quota.changes
 	l.creating++
 	order := l.order(life, a)
-	driver, fresh, cancelled := l.driver, c.fresh, life.Task.CancelledAt != nil
+	driver, fresh, doubtful, cancelled := l.driver, c.fresh, c.doubtful, life.Task.CancelledAt != nil
 	if !cancelled {
 		c.unwanted = make(chan struct{})
 		order.Unwanted = c.unwanted
@@ -85,10 +85,13 @@ func (l *loop) ensure(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 		l.createSlots <- struct{}{}
 		defer func() { <-l.createSlots }()
 		var result input
-		if fresh && !cancelled {
-			result = l.create(ctx, driver, order)
-		} else {
+		switch {
+		case cancelled || !fresh:
 			result = l.resolve(ctx, driver, order, a.IntendedAt, cancelled)
+		case doubtful:
+			result = l.findAgain(ctx, driver, order, a.IntendedAt)
+		default:
+			result = l.create(ctx, driver, order, a.IntendedAt)
 		}
 		l.inbox.post(func(s *step) {
 			call := s.call(order.Pod)
@@ -118,7 +121,7 @@ func (l *loop) prepare(ctx context.Context, order *Order) error {
 }
 
 // create makes the pod and says what follows from the answer.
-func (l *loop) create(ctx context.Context, driver Driver, order Order) input {
+func (l *loop) create(ctx context.Context, driver Driver, order Order, intended time.Time) input {
 	err := l.prepare(ctx, &order)
 	var uid string
 	if err == nil {
@@ -130,7 +133,8 @@ func (l *loop) create(ctx context.Context, driver Driver, order Order) input {
 	}
 	if err == nil {
 		return func(s *step) {
-			s.call(order.Pod).failures = 0
+			c := s.call(order.Pod)
+			c.failures, c.forbidden = 0, 0
 			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Seen(uid, false, s.now) })
 			if life := s.life(order.TaskID); life != nil {
 				s.release(requestOf(&life.Task.Spec))
@@ -140,23 +144,58 @@ func (l *loop) create(ctx context.Context, driver Driver, order Order) input {
 	refusal := asRefusal(err)
 	switch refusal.Kind {
 	case RefusedExists, RefusedUnknown:
-		return l.find(ctx, driver, order)
+		return l.find(ctx, driver, order, intended, refusal.Kind == RefusedUnknown)
 	}
 	return func(s *step) { s.refused(order, refusal) }
 }
 
 // find looks what became of a create that may have been done. Where nothing is
-// found the same name is tried again: a late first create and that one make
-// one pod.
-func (l *loop) find(ctx context.Context, driver Driver, order Order) input {
+// found, and nobody knows that there was something, the same name is tried
+// again: a late first create and that one make one pod. Doubtful says that it
+// is our own create that may have been done.
+func (l *loop) find(ctx context.Context, driver Driver, order Order, intended time.Time, doubtful bool) input {
 	uid, ours, err := driver.Find(ctx, order)
-	return func(s *step) {
-		if err != nil {
-			s.pause(order, nil)
-			return
+	var existed bool
+	if doubtful && err != nil && asRefusal(err).Kind == RefusedNotFound {
+		var unknown error
+		if existed, unknown = driver.Vouch(ctx, order.Pod, intended); passes(unknown) {
+			err = unknown
 		}
-		s.found(order, uid, ours, !s.call(order.Pod).fresh)
 	}
+	return func(s *step) {
+		c := s.call(order.Pod)
+		c.doubtful = false
+		switch {
+		case err == nil:
+			s.found(order, uid, ours, !c.fresh)
+		case existed:
+			s.lose(order.TaskID)
+		default:
+			c.doubtful = doubtful && asRefusal(err).Kind != RefusedNotFound
+			s.pause(order, nil)
+		}
+	}
+}
+
+// findAgain looks once more for what could not be looked for before.
+func (l *loop) findAgain(ctx context.Context, driver Driver, order Order, intended time.Time) input {
+	if err := l.prepare(ctx, &order); err != nil {
+		return func(s *step) { s.pause(order, asRefusal(err)) }
+	}
+	return l.find(ctx, driver, order, intended, true)
+}
+
+// passes reports whether an answer is of an infrastructure in trouble, which
+// says nothing of what was asked.
+func passes(err error) bool {
+	if err == nil {
+		return false
+	}
+	switch asRefusal(err).Kind {
+	case RefusedUnreachable, RefusedUnauthorized, RefusedTransient:
+		return true
+	}
+	return false
 }
 
 // found takes in that a pod of the order's name exists: it is the attempt's, or
@@ -175,19 +214,18 @@ func (s *step) found(order Order, uid string, ours, adopted bool) {
 // resolve finds out whether the pod that an earlier process intended exists
 // or ever did.
 func (l *loop) resolve(ctx context.Context, driver Driver, order Order, intended time.Time, cancelled bool) input {
-	err := l.prepare(ctx, &order)
-	var uid string
-	var ours bool
-	if err == nil {
-		uid, ours, err = driver.Find(ctx, order)
-		crash.Point("engine.found")
+	if err := l.prepare(ctx, &order); err != nil {
+		refusal := asRefusal(err)
+		return func(s *step) { s.refused(order, refusal) }
 	}
+	uid, ours, err := driver.Find(ctx, order)
+	crash.Point("engine.found")
 	switch {
 	case err == nil:
 		return func(s *step) { s.found(order, uid, ours, true) }
 	case asRefusal(err).Kind != RefusedNotFound:
 		refusal := asRefusal(err)
-		return func(s *step) { s.refused(order, refusal) }
+		return func(s *step) { s.unseen(order, refusal) }
 	case cancelled:
 		return func(s *step) {
 			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Never(s.now) })
@@ -195,8 +233,12 @@ func (l *loop) resolve(ctx context.Context, driver Driver, order Order, intended
 	}
 	existed, err := driver.Vouch(ctx, order.Pod, intended)
 	crash.Point("engine.vouched")
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return func(*step) {}
+	case passes(err):
+		refusal := asRefusal(err)
+		return func(s *step) { s.unseen(order, refusal) }
 	}
 	// Without a witness a recent intent is believed not to have been carried
 	// out: pods don't go away by themselves within a minute.
@@ -205,19 +247,39 @@ func (l *loop) resolve(ctx context.Context, driver Driver, order Order, intended
 	}
 	return func(s *step) {
 		if err != nil || existed {
-			s.apply(order.TaskID, func(l *berth.Life) []berth.Event {
-				return l.Lose(s.engine.texts.Lost(s.name, &l.Task), s.now)
-			})
-			s.consequences(order.TaskID)
+			s.lose(order.TaskID)
 			return
 		}
 		s.call(order.Pod).fresh = true
 	}
 }
 
+// lose takes in that a pod may have been there, and is not.
+func (s *step) lose(id string) {
+	s.apply(id, func(l *berth.Life) []berth.Event {
+		return l.Lose(s.engine.texts.Lost(s.name, &l.Task), s.now)
+	})
+	s.consequences(id)
+}
+
+// unseen takes in that it could not be found out whether a pod exists. Whatever
+// the reason, the pod may be there.
+func (s *step) unseen(order Order, r *Refusal) {
+	if r.Kind == RefusedUnreachable || r.Kind == RefusedUnauthorized {
+		s.onLost(r)
+		r = nil
+	}
+	s.pause(order, r)
+}
+
 // refused takes in why a pod was not created.
 func (s *step) refused(order Order, r *Refusal) {
-	id := order.TaskID
+	id, c := order.TaskID, s.call(order.Pod)
+	if r.Kind == RefusedForbidden {
+		c.forbidden++
+	} else {
+		c.forbidden = 0
+	}
 	cancelled := s.life(id) != nil && s.life(id).Task.CancelledAt != nil
 	switch {
 	case r.Kind == RefusedUnreachable || r.Kind == RefusedUnauthorized:
@@ -229,13 +291,13 @@ func (s *step) refused(order Order, r *Refusal) {
 		s.apply(id, func(l *berth.Life) []berth.Event { return l.Withdraw(r.Diagnosis, s.now, s.now) })
 		switch life := s.life(id); {
 		case life == nil:
-		case s.call(order.Pod).quota != s.quota.changes:
+		case c.quota != s.quota.changes:
 			s.queue.add(life) // it changed while the answer was on its way
 		default:
 			s.queue.hold(life)
 			s.watchQuota()
 		}
-	case r.Kind == RefusedTransient, r.Kind == RefusedForbidden && s.call(order.Pod).failures < forbiddenAgain:
+	case r.Kind == RefusedTransient, r.Kind == RefusedForbidden && c.forbidden <= forbiddenAgain:
 		s.pause(order, r)
 	default:
 		s.apply(id, func(l *berth.Life) []berth.Event { return l.Refuse(r.Diagnosis, s.now) })

@@ -22,6 +22,13 @@ type Health struct {
 	SeenAt    time.Time // when it last answered
 }
 
+// passes reports whether what was ready before is likely to be ready again by
+// itself: it is out of reach, or forbids everything for a moment, as an API
+// server does that starts.
+func (h *Health) passes(now time.Time) bool {
+	return h.State == berth.InfraUnreachable || h.State == berth.InfraForbidden && now.Sub(h.Since) < forbiddenFor
+}
+
 // Texts words the diagnoses that the engine makes itself.
 type Texts interface {
 	Lost(infrastructure string, task *berth.Task) *berth.Diagnosis

@@ -29,6 +29,8 @@ type cluster struct {
 	onPreflight func(context.Context, Order) error
 	onCreate    func(Order) error // before a pod is made
 	afterCreate func(Order) error // the pod is made and the answer is this
+	onFind      func(Order) error // before a pod is looked for
+	onVouch     func() error      // before it is said whether there was one
 	autoEnd     bool
 	sink        Sink
 	identity    string
@@ -127,6 +129,11 @@ func (c *cluster) ends(pod string, code int) {
 func (c *cluster) Find(_ context.Context, order Order) (string, bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.onFind != nil {
+		if err := c.onFind(order); err != nil {
+			return "", false, err
+		}
+	}
 	if c.foreign[order.Pod] {
 		return "foreign", false, nil
 	}
@@ -138,6 +145,13 @@ func (c *cluster) Find(_ context.Context, order Order) (string, bool, error) {
 }
 
 func (c *cluster) Vouch(context.Context, string, time.Time) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.onVouch != nil {
+		if err := c.onVouch(); err != nil {
+			return false, err
+		}
+	}
 	return c.vouched, c.vouchErr
 }
 
@@ -222,6 +236,12 @@ type process struct {
 
 func start(t *testing.T, dir string, c *cluster, config berth.InfrastructureConfig) *process {
 	t.Helper()
+	return startAt(t, dir, c, config, time.Now)
+}
+
+// startAt starts a process whose clock is now.
+func startAt(t *testing.T, dir string, c *cluster, config berth.InfrastructureConfig, now func() time.Time) *process {
+	t.Helper()
 	st, err := store.Open(t.Context(), filepath.Join(dir, "berth.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -231,6 +251,7 @@ func start(t *testing.T, dir string, c *cluster, config berth.InfrastructureConf
 		t.Fatal(err)
 	}
 	p := &process{t: t, dir: dir, store: st, engine: New(st, logKeeper{logStore}, plainTexts{}, plainAgents{}, slog.New(slog.DiscardHandler))}
+	p.engine.now = now
 	t.Cleanup(p.crash)
 	config.Name = "here"
 	if config.Grace == (berth.Grace{}) {

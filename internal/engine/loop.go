@@ -20,8 +20,9 @@ const (
 	recreatePause = time.Second      // before a refused or doubtful create is tried again, doubling
 	// An API server that has just started knows no roles yet, and refuses
 	// everything to everybody: a right is believed to be missing when it still
-	// is after so many more tries.
+	// is after so many more tries, and when it has been for so long.
 	forbiddenAgain = 2
+	forbiddenFor   = 10 * time.Second
 )
 
 // loop reconciles one infrastructure. Its fields belong to its goroutine,
@@ -74,16 +75,18 @@ type counts struct {
 
 // calls is what a loop knows of its calls for one pod.
 type calls struct {
-	fresh    bool // this process intended the pod, so no earlier one created it
-	creating bool
-	unwanted chan struct{} // of the create that is under way: closed when the task was cancelled meanwhile
-	failures int           // of creates, for the pause until the next
-	quota    int           // changes of the quota that were told when the create was sent
-	waiting  bool
-	deleting bool
-	deleted  bool // accepted; the pod has still to end
-	stopped  bool // it ends, and is deleted once more when all of it is stored
-	follower *follower
+	fresh     bool // this process intended the pod, so no earlier one created it
+	creating  bool
+	unwanted  chan struct{} // of the create that is under way: closed when the task was cancelled meanwhile
+	doubtful  bool          // a create of this process may have been done, and could not be looked for
+	failures  int           // of creates, for the pause until the next
+	forbidden int           // of these, the last in a row that a right was missing for
+	quota     int           // changes of the quota that were told when the create was sent
+	waiting   bool
+	deleting  bool
+	deleted   bool // accepted; the pod has still to end
+	stopped   bool // it ends, and is deleted once more when all of it is stored
+	follower  *follower
 }
 
 func newLoop(e *Engine, name string) *loop {

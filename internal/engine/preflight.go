@@ -12,6 +12,10 @@ import (
 // up, and the create decides.
 const preflightLimit = 2 * time.Second
 
+// preflightAgain is the pause until a missing right is asked for once more: an
+// API server that has just started forbids everything.
+const preflightAgain = 500 * time.Millisecond
+
 // preflight refuses a submission that its infrastructure would never take, by
 // the pod of its first attempt. Whatever passes by itself, such as a quota in
 // use by others, is no reason; neither is what nobody can tell now.
@@ -28,6 +32,12 @@ func (e *Engine) preflight(ctx context.Context, l *loop, life *berth.Life) error
 		err = current.driver.Preflight(ctx, order)
 	}
 	var refusal *Refusal
+	for range forbiddenAgain {
+		if !errors.As(err, &refusal) || refusal.Kind != RefusedForbidden || !sleep(ctx, preflightAgain) {
+			break
+		}
+		err = current.driver.Preflight(ctx, order)
+	}
 	if !errors.As(err, &refusal) || !refusal.Hopeless || refusal.Diagnosis == nil || ctx.Err() != nil {
 		return nil
 	}

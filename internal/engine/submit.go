@@ -137,7 +137,7 @@ func (e *Engine) admissible(ctx context.Context, l *loop) error {
 	if err != nil {
 		return err
 	}
-	if current := l.current.Load(); identity != "" && current != nil && address == current.driver.Server() && h.State == berth.InfraUnreachable {
+	if current := l.current.Load(); identity != "" && current != nil && address == current.driver.Server() && h.passes(e.now()) {
 		return nil
 	}
 	code := map[berth.InfrastructureState]berth.ErrorCode{
