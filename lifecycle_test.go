@@ -505,3 +505,22 @@ func TestACancelledTaskIsNotToldThatItsPodWasDeletedByOthers(t *testing.T) {
 		t.Errorf("it is told %+v, with %+v", l.Task.Diagnosis, events)
 	}
 }
+
+func TestTimesThatLieAheadAreBroughtBack(t *testing.T) {
+	l := launched(nil)
+	l.Current().StallFrom = at(0)
+	l.NotBefore = at(0)
+	before := at(-24 * time.Hour)
+	l.NotAhead(before)
+	if a := l.Current(); !a.GraceFrom.Equal(before) || !a.StallFrom.Equal(before) {
+		t.Errorf("grace counts from %s and %s", a.GraceFrom, a.StallFrom)
+	}
+	if want := before.Add(5 * time.Minute); !l.NotBefore.Equal(want) {
+		t.Errorf("a retry waits until %s, want %s", l.NotBefore, want)
+	}
+	l = launched(nil)
+	grace := l.Current().GraceFrom
+	if l.NotAhead(at(time.Hour)); !l.Current().GraceFrom.Equal(grace) || !l.Current().StallFrom.IsZero() || !l.NotBefore.IsZero() {
+		t.Errorf("what lies behind was moved: %+v", l.Current())
+	}
+}

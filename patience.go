@@ -111,10 +111,29 @@ func (l *Life) Deadline(grace Grace) (time.Time, time.Duration) {
 	return a.GraceFrom.Add(grace.Start), grace.Start
 }
 
-// Pause moves grace periods by the time that the cluster was out of reach.
+// NotAhead moves times that lie in the future back to where they can be at
+// most: the clock was set back since they were stored, and nothing is to wait
+// for that long.
+func (l *Life) NotAhead(now time.Time) {
+	if latest := now.Add(longestBackoff); l.NotBefore.After(latest) {
+		l.NotBefore = latest.UTC()
+	}
+	a := l.Open()
+	if a == nil {
+		return
+	}
+	for _, from := range []*time.Time{&a.GraceFrom, &a.StallFrom} {
+		if from.After(now) {
+			*from = now.UTC()
+		}
+	}
+}
+
+// Pause moves grace periods by the time that the cluster was out of reach, or
+// that the clock was set by.
 func (l *Life) Pause(outage time.Duration) {
 	a := l.Open()
-	if a == nil || outage <= 0 {
+	if a == nil {
 		return
 	}
 	a.GraceFrom = a.GraceFrom.Add(outage)

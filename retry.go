@@ -38,9 +38,11 @@ func (l *Life) retry(a *Attempt) (time.Duration, bool) {
 	return backoff(own), own < l.Task.Spec.Retries
 }
 
+const longestBackoff = 5 * time.Minute
+
 // backoff doubles from a second to five minutes.
 func backoff(earlier int) time.Duration {
-	return min(time.Second<<min(earlier, 20), 5*time.Minute)
+	return min(time.Second<<min(earlier, 20), longestBackoff)
 }
 
 func (l *Life) again(a *Attempt, delay time.Duration, now time.Time) []Event {

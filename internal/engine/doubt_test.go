@@ -3,8 +3,10 @@ package engine
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/berth-run/berth"
 )
@@ -194,4 +196,54 @@ func TestAPreflightWhileAnAPIServerStartsRefusesNothing(t *testing.T) {
 	answer := inTurn(forbidden)
 	c.onPreflight = func(context.Context, Order) error { c.mu.Lock(); defer c.mu.Unlock(); return answer() }
 	p.until(p.submit(nil).ID, ended)
+}
+
+// A clock that was set back while nobody looked lets no retry wait for as long.
+func TestAClockThatWasSetBackDelaysNoRetry(t *testing.T) {
+	dir, c := t.TempDir(), newCluster()
+	yesterday := func() time.Time { return time.Now().Add(24 * time.Hour) }
+	p := startAt(t, dir, c, berth.InfrastructureConfig{}, yesterday)
+	task := p.submit(func(s *berth.TaskSpec) { s.Retries = 1 })
+	c.ends(*task.Pod, 1)
+	p.until(task.ID, func(t berth.Task) bool { return t.State == berth.StateQueued })
+	p.crash()
+	c.mu.Lock()
+	c.sink = nil
+	c.mu.Unlock()
+	p = start(t, dir, c, berth.InfrastructureConfig{})
+	p.until(task.ID, func(berth.Task) bool {
+		life := p.engine.hub.life(task.ID)
+		return time.Until(life.NotBefore) <= 5*time.Minute
+	})
+}
+
+// The time of day is set a day ahead, and back: what waits is given as long as before.
+func TestAClockThatIsSetEndsNoPatience(t *testing.T) {
+	c := newCluster()
+	var offset atomic.Int64
+	p := startAt(t, t.TempDir(), c, berth.InfrastructureConfig{}, func() time.Time { return jumped(time.Now(), time.Duration(offset.Load())) })
+	task := p.submit(nil)
+	for _, to := range []time.Duration{24 * time.Hour, -24 * time.Hour, 0} {
+		offset.Store(int64(to))
+		c.mu.Lock()
+		c.sink.Observed(c.pods[*task.Pod]) // something happens, and nothing has changed
+		c.mu.Unlock()
+		now := jumped(time.Now(), to)
+		p.until(task.ID, func(berth.Task) bool {
+			deadline, _ := p.engine.hub.life(task.ID).Deadline(berth.DefaultGrace)
+			left := deadline.Sub(now)
+			return left > berth.DefaultGrace.Start-time.Minute && left <= berth.DefaultGrace.Start+time.Minute
+		})
+	}
+	c.ends(*task.Pod, 0)
+	if task := p.until(task.ID, ended); task.State != berth.StateSucceeded {
+		t.Errorf("the task is %s: %v", task.State, task.Diagnosis)
+	}
+}
+
+// jumped is a time of a clock whose time of day alone was set.
+func jumped(now time.Time, by time.Duration) time.Time {
+	wall := (*uint64)(unsafe.Pointer(&now)) // seconds are in bits 30 to 62
+	*wall += uint64(int64(by/time.Second)) << 30
+	return now
 }

@@ -60,6 +60,7 @@ type loop struct {
 	logSlots     chan struct{}
 	stopDriver   context.CancelFunc
 	outageSince  time.Time
+	lastStep     time.Time
 }
 
 type driverInUse struct {
@@ -113,6 +114,7 @@ func (l *loop) run(ctx context.Context) {
 		}
 		inputs := l.inbox.take(batchLimit)
 		s := &step{loop: l, now: l.engine.now(), changes: map[string]*berth.Change{}}
+		s.followClock()
 		for _, in := range inputs {
 			in(s)
 		}
@@ -217,6 +219,8 @@ func (l *loop) recount(before, after *berth.Life) {
 // adopt takes up a task that an earlier process left.
 func (l *loop) adopt(life *berth.Life) {
 	id := life.Task.ID
+	life = life.Clone() // readers have the one that was published
+	life.NotAhead(l.engine.now())
 	l.lives[id] = life
 	l.recount(nil, life)
 	l.engine.hub.publish(life)

@@ -26,6 +26,25 @@ type reply struct {
 	send   func(error)
 }
 
+// followClock lets grace periods last as long as they are, though the time of
+// day was set, or the machine slept, since the last step.
+func (s *step) followClock() {
+	before := s.lastStep
+	s.lastStep = s.now
+	if before.IsZero() {
+		return
+	}
+	// Without its monotonic reading a time is the time of day alone.
+	jump := s.now.Round(0).Sub(before.Round(0)) - s.now.Sub(before)
+	if jump.Abs() < time.Second {
+		return
+	}
+	s.engine.log.Warn("the clock was set, or the machine slept", "by", jump.Round(time.Second))
+	for id := range s.open {
+		s.apply(id, func(l *berth.Life) []berth.Event { l.Pause(jump); return nil })
+	}
+}
+
 // life returns a life as this step has it; nil when it isn't live here.
 func (s *step) life(id string) *berth.Life {
 	if c, ok := s.changes[id]; ok {

@@ -197,7 +197,7 @@ func (d *Driver) Vouch(ctx context.Context, pod string, since time.Time) (bool, 
 	if len(list.Items) > 0 {
 		return true, nil
 	}
-	if time.Since(since) > 50*time.Minute {
+	if crash.Now().Sub(since) > 50*time.Minute {
 		return false, &engine.Refusal{Kind: engine.RefusedUnknown, Err: context.DeadlineExceeded}
 	}
 	return false, nil

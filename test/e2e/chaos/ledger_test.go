@@ -20,6 +20,7 @@ type ledger struct {
 
 	mu   sync.Mutex
 	runs map[string]map[string]*run // by task's token, by the run's nonce
+	open bool                       // the gate, which programs may wait at
 }
 
 // run is one execution of a task's program.
@@ -44,10 +45,16 @@ func newLedger(t *testing.T) *ledger {
 
 // ServeHTTP takes a line. One that comes again, because its answer was lost, is
 // known by its nonce.
-func (l *ledger) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
+func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	line := r.URL.Query()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if r.URL.Path == "/gate" {
+		if !l.open {
+			http.Error(w, "it is shut", http.StatusServiceUnavailable)
+		}
+		return
+	}
 	token, nonce := line.Get("task"), line.Get("run")
 	if l.runs[token] == nil {
 		l.runs[token] = map[string]*run{}
@@ -58,6 +65,17 @@ func (l *ledger) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/end" {
 		l.runs[token][nonce].ended, l.runs[token][nonce].code = true, line.Get("code")
 	}
+}
+
+// gate is a script that waits until the gate is opened.
+func (l *ledger) gate() string {
+	return fmt.Sprintf(`until wget -q -O /dev/null http://%s/gate 2>/dev/null; do sleep 0.3; done`, l.address)
+}
+
+func (l *ledger) openGate() {
+	l.mu.Lock()
+	l.open = true
+	l.mu.Unlock()
 }
 
 // of are the runs of a task.
