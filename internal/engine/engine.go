@@ -351,6 +351,11 @@ func (e *Engine) LogsDone(ctx context.Context, id string, attempt int, follow bo
 			return 0, nil, berth.Errorf(berth.CodeNotFound, "task %s has no attempt %d; it has %d", id, number, len(life.Attempts))
 		}
 		if number > 0 && number <= len(life.Attempts) {
+			if a := &life.Attempts[number-1]; a.Logs == berth.LogsOpen {
+				if l := e.loop(life.Task.Infrastructure); l != nil {
+					l.wanted(a.Pod)
+				}
+			}
 			return number, func() bool {
 				life, err := e.life(ctx, id)
 				return err != nil || len(life.Attempts) < number || life.Attempts[number-1].Logs != berth.LogsOpen

@@ -25,6 +25,8 @@ type cluster struct {
 	foreign     map[string]bool              // names taken by others
 	created     []string                     // names, in order
 	deleted     []string
+	deletes     int  // calls
+	watchLags   bool // deletions are told later
 	asked       []Order // by preflights
 	onPreflight func(context.Context, Order) error
 	onCreate    func(Order) error // before a pod is made
@@ -158,6 +160,7 @@ func (c *cluster) Vouch(context.Context, string, time.Time) (bool, error) {
 func (c *cluster) Delete(_ context.Context, pod, uid string, _ time.Duration) (Deletion, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.deletes++
 	o, ok := c.pods[pod]
 	if !ok || o.UID != uid {
 		return DeletionGone, nil
@@ -165,7 +168,7 @@ func (c *cluster) Delete(_ context.Context, pod, uid string, _ time.Duration) (D
 	delete(c.pods, pod)
 	c.deleted = append(c.deleted, pod)
 	o.Gone = true
-	if c.sink != nil {
+	if c.sink != nil && !c.watchLags {
 		c.sink.Observed(o)
 	}
 	return DeletionGone, nil

@@ -19,8 +19,9 @@ type follower struct {
 	ended chan struct{} // closed when the attempt is known to have ended
 
 	unfollowed time.Duration
-	nonce      string // of the agent's frames; empty without an agent
-	waiting    bool   // for the container's own end
+	wanted     chan struct{} // closed when somebody reads the log, who is not to wait
+	nonce      string        // of the agent's frames; empty without an agent
+	waiting    bool          // for the container's own end
 
 	read atomic.Int64 // bytes of streams that followed
 }
@@ -43,9 +44,13 @@ func (l *loop) endLog(a *berth.Attempt, f *follower) {
 	}
 }
 
-// afterEnd is how long a stream that ended before its container was seen to
-// end is believed to have ended because of it.
-const afterEnd = 2 * time.Second
+// A stream that ended before its container was seen to end is believed for
+// afterEnd to have ended because of it. Where that turns out wrong again and
+// again the server is asked less often.
+const (
+	afterEnd     = 2 * time.Second
+	afterEndMost = 30 * time.Second
+)
 
 // follow begins to copy the log of an attempt, if that isn't done already.
 func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
@@ -53,7 +58,10 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	if c.follower != nil {
 		return
 	}
-	f := &follower{ended: make(chan struct{}), unfollowed: unfollowed(len(l.open))}
+	if c.wanted == nil {
+		c.wanted = make(chan struct{})
+	}
+	f := &follower{ended: make(chan struct{}), wanted: c.wanted, unfollowed: unfollowed(len(l.open))}
 	if life.Task.Spec.Agent() {
 		f.nonce = l.engine.agents.Nonce(a.Pod)
 	}
@@ -102,8 +110,9 @@ func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id strin
 // copyAll is copyLog with a writer.
 func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWriter, pod string) berth.LogState {
 	var deadline time.Time // set at the first failure after the end
+	idle := afterEnd
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		endedBefore := isClosed(f.ended)
+		endedBefore, last := isClosed(f.ended), w.Last()
 		err := l.copyOnce(ctx, driver, f, w, pod)
 		if ctx.Err() != nil {
 			return berth.LogsOpen
@@ -120,8 +129,12 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 				continue // with what a kubelet wrote to a new file meanwhile, which a stream of the old one may end without
 			case <-ctx.Done():
 				return berth.LogsOpen
-			case <-time.After(afterEnd):
-				continue // it still runs: the connection was cut
+			case <-time.After(idle):
+				// It still runs: the connection was cut.
+				if idle = min(2*idle, afterEndMost); w.Last() != last {
+					idle = afterEnd
+				}
+				continue
 			}
 		}
 		if !endedBefore && isClosed(f.ended) {
@@ -173,11 +186,28 @@ func (c counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unfollowed is how long a program may have run before its log is followed: a
-// moment where few tasks run, up to a second where many do, of which most may
-// end within that time and then need one call instead of two.
+// unfollowed is how long a program whose output nobody reads may have run
+// before its log is followed: a moment where few tasks run, up to ten seconds
+// where many do, of which most may end within that time and then need one call
+// instead of two.
 func unfollowed(running int) time.Duration {
-	return min(time.Duration(running)*10*time.Millisecond, time.Second)
+	return min(time.Duration(running)*10*time.Millisecond, 10*time.Second)
+}
+
+// wanted has the log of an attempt followed from now on: somebody reads it.
+func (l *loop) wanted(pod string) {
+	l.inbox.post(func(s *step) {
+		c := s.calls[pod]
+		if c == nil {
+			return // it has no pod yet, or none any more
+		}
+		if c.wanted == nil {
+			c.wanted = make(chan struct{})
+		}
+		if !isClosed(c.wanted) {
+			close(c.wanted)
+		}
+	})
 }
 
 // copyOnce copies one stream: one that follows while the container runs.
@@ -191,6 +221,7 @@ func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWr
 		select {
 		case <-f.ended:
 			follow = false
+		case <-f.wanted:
 		case <-t.C:
 		case <-ctx.Done():
 		}

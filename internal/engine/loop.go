@@ -46,6 +46,7 @@ type loop struct {
 	calls     map[string]*calls      // by pod: what is under way or was tried
 	timers    map[string]*time.Timer // by task: when its patience ends
 	present   map[string]string      // by pod: UID of what the last listing showed
+	deleted   map[string]bool        // UIDs of pods that are gone by the answer to their delete, and not yet by the watch
 	listed    bool
 	quota     quotaWatch
 	meters    *meters       // shared
@@ -88,12 +89,13 @@ type calls struct {
 	deleted   bool // accepted; the pod has still to end
 	stopped   bool // it ends, and is deleted once more when all of it is stored
 	follower  *follower
+	wanted    chan struct{} // closed when somebody reads the log; nil until it matters
 }
 
 func newLoop(e *Engine, name string) *loop {
 	l := &loop{
 		engine: e, name: name, inbox: newInbox(), lives: map[string]*berth.Life{}, open: map[string]bool{},
-		queue: newQueue(name, e.store), pace: newPace(), maxPods: berth.DefaultLimits.MaxPods, calls: map[string]*calls{}, timers: map[string]*time.Timer{}, present: map[string]string{},
+		queue: newQueue(name, e.store), pace: newPace(), maxPods: berth.DefaultLimits.MaxPods, calls: map[string]*calls{}, timers: map[string]*time.Timer{}, present: map[string]string{}, deleted: map[string]bool{},
 		connected:   make(chan struct{}),
 		createSlots: make(chan struct{}, createLimit), deleteSlots: make(chan struct{}, deleteLimit), logSlots: make(chan struct{}, logLimit),
 	}

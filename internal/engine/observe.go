@@ -32,6 +32,7 @@ func (s *step) cancel(ctx context.Context, id string) {
 func (s *step) onListed(pods []berth.Observation, began time.Time) {
 	s.setHealth(Health{State: berth.InfraReady, SeenAt: s.now})
 	clear(s.present)
+	clear(s.deleted)
 	for _, pod := range pods {
 		s.present[pod.Pod] = pod.UID
 	}
@@ -166,7 +167,11 @@ func (s *step) consequences(id string) {
 // stray is a pod with our instance's label whose task isn't live: a late pod
 // of an ended task is deleted; one that the store doesn't know stays.
 func (s *step) stray(pod berth.Observation) {
-	if pod.Gone || pod.UID == "" {
+	if pod.Gone {
+		delete(s.deleted, pod.UID)
+		return
+	}
+	if pod.UID == "" || s.deleted[pod.UID] {
 		return
 	}
 	c := s.call(pod.Pod)

@@ -34,6 +34,9 @@ func (l *loop) delete(ctx context.Context, life *berth.Life, a *berth.Attempt, g
 				c.stopped = true
 				s.again(id)
 			case deletion == DeletionGone && ended:
+				if life := s.life(id); life != nil && !life.ByNumber(number).Removed {
+					s.deleted[uid] = true // the watch tells of its last changes later
+				}
 				s.onObserved(berth.Observation{TaskID: id, Attempt: number, Pod: pod, UID: uid, Gone: true})
 			default:
 				c.deleted = true

@@ -174,7 +174,9 @@ func (p *podEvents) known() []*corev1.Pod {
 
 func (p *podEvents) listAndWatch(ctx context.Context, changed func(*corev1.Pod)) error {
 	api := p.driver.client.Clientset.CoreV1().Events(p.driver.client.Namespace)
-	options := metav1.ListOptions{FieldSelector: "involvedObject.kind=Pod"}
+	// That a pod was scheduled stands in the pod: these are most events where
+	// all goes well, and nobody needs them.
+	options := metav1.ListOptions{FieldSelector: "involvedObject.kind=Pod,reason!=Scheduled"}
 	listCtx, cancel := context.WithTimeout(ctx, callTimeout)
 	list, err := api.List(listCtx, options)
 	cancel()

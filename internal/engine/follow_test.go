@@ -1,0 +1,104 @@
+package engine
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/berth-run/berth"
+)
+
+// A pod's last changes may be told after the answer to its delete.
+func TestWhatTheWatchTellsLateOfADeletedPodIsNotDeletedAgain(t *testing.T) {
+	c := newCluster()
+	c.watchLags, c.autoEnd = true, true
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	task := p.submit(nil)
+	life := p.settled(task.ID)
+	a := life.Attempts[0]
+	late := berth.Observation{TaskID: task.ID, Attempt: 1, Pod: a.Pod, UID: a.UID, StartedAt: a.StartedAt}
+	c.sink.Observed(late)
+	late.Gone = true
+	c.sink.Observed(late)
+	p.turn()
+	if c.deletes != 1 {
+		t.Errorf("it was deleted %d times", c.deletes)
+	}
+	if l := p.engine.loop("here"); len(l.deleted) != 0 {
+		t.Errorf("%v are still remembered", l.deleted)
+	}
+}
+
+// turn returns once all that the loop was told by now is taken in.
+func (p *process) turn() {
+	done := make(chan struct{})
+	p.engine.loop("here").inbox.post(func(s *step) { s.replies = append(s.replies, reply{send: func(error) { close(done) }}) })
+	<-done
+}
+
+// endless is a Driver of whose pods nothing but logs is asked, which end at
+// once though the container runs.
+type endless struct {
+	Driver
+	calls atomic.Int32
+}
+
+func (e *endless) Logs(context.Context, string, time.Time, bool) (io.ReadCloser, error) {
+	e.calls.Add(1)
+	return io.NopCloser(strings.NewReader("")), nil
+}
+
+// noLog is a LogWriter that has nothing.
+type noLog struct{}
+
+func (noLog) Copy(io.Reader, bool) error { return nil }
+func (noLog) Last() time.Time            { return time.Time{} }
+func (noLog) Streams() bool              { return false }
+func (noLog) Gap(string) error           { return nil }
+func (noLog) Seal() error                { return nil }
+func (noLog) Close() error               { return nil }
+
+func testLoop() *loop {
+	e := New(nil, nil, nil, nil, slog.New(slog.DiscardHandler))
+	return newLoop(e, "here")
+}
+
+func TestAStreamThatEndsAgainAndAgainIsAskedForLessOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver, f := &endless{}, &follower{ended: make(chan struct{}), wanted: make(chan struct{})}
+		state := make(chan berth.LogState)
+		go func() { state <- testLoop().copyAll(t.Context(), driver, f, noLog{}, "pod") }()
+		time.Sleep(10 * time.Minute)
+		if n := driver.calls.Load(); n > 25 {
+			t.Errorf("%d calls within ten minutes", n)
+		}
+		f.end()
+		began := time.Now()
+		if got := <-state; got != berth.LogsComplete || time.Since(began) > time.Millisecond {
+			t.Errorf("the log is %v %v after the end", got, time.Since(began))
+		}
+	})
+}
+
+func TestALogThatSomebodyReadsIsFollowedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver, f := &endless{}, &follower{ended: make(chan struct{}), wanted: make(chan struct{}), unfollowed: unfollowed(5000)}
+		ctx, stop := context.WithCancel(t.Context())
+		go testLoop().copyAll(ctx, driver, f, noLog{}, "pod")
+		time.Sleep(9 * time.Second)
+		if n := driver.calls.Load(); n != 0 {
+			t.Errorf("it was followed %d times though nobody reads it", n)
+		}
+		close(f.wanted)
+		synctest.Wait()
+		if n := driver.calls.Load(); n != 1 {
+			t.Errorf("%d calls once somebody read it", n)
+		}
+		stop()
+	})
+}
