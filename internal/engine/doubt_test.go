@@ -56,7 +56,7 @@ func intended(t *testing.T, dir string, c *cluster) string {
 		return &Refusal{Kind: RefusedPermanent, Err: errors.New("killed")}
 	}
 	p := start(t, dir, c, berth.InfrastructureConfig{})
-	go p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+	go p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
 	<-sent
 	life, err := p.store.ByKey(t.Context(), "k")
 	if err != nil {
@@ -104,7 +104,7 @@ func TestACancelledTaskIsOverOnceItsPodIsKnownNotToExist(t *testing.T) {
 	c.afterCreate = func(Order) error { return unanswered }
 	c.onFind = func(Order) error { looked <- struct{}{}; return forbidden }
 	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
-	go p.engine.Submit(t.Context(), "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+	go p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
 	<-looked
 	life, err := p.store.ByKey(t.Context(), "k")
 	if err != nil {
@@ -183,7 +183,7 @@ func TestARightThatIsMissingForLongRefusesSubmissions(t *testing.T) {
 	c.mu.Lock()
 	now = now.Add(time.Minute)
 	c.mu.Unlock()
-	if _, err := p.engine.Submit(t.Context(), "ann", berth.Submission{Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}}); berth.CodeOf(err) != berth.CodeForbidden {
+	if _, err := p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}}); berth.CodeOf(err) != berth.CodeForbidden {
 		t.Errorf("submitted: %v", err)
 	}
 }

@@ -25,8 +25,8 @@ type cluster struct {
 	foreign     map[string]bool              // names taken by others
 	created     []string                     // names, in order
 	deleted     []string
-	deletes     int  // calls
-	watchLags   bool // deletions are told later
+	deletes     int     // calls
+	watchLags   bool    // deletions are told later
 	asked       []Order // by preflights
 	onPreflight func(context.Context, Order) error
 	onCreate    func(Order) error // before a pod is made
