@@ -77,6 +77,7 @@ type Observation struct {
 	UID     string
 
 	Node      string
+	Image     string // as the pod asks for it
 	ImageID   string
 	Pulling   bool      // the node is fetching the image
 	Pulled    bool      // the image is on the node

@@ -23,6 +23,8 @@ func (l *Life) retry(a *Attempt) (time.Duration, bool) {
 	}
 	o := a.Outcome
 	switch {
+	case l.Task.Orphan: // what was asked for isn't known
+		return 0, false
 	case o.NeverStarted:
 		return backoff(byCluster), o.ByCluster && byCluster < InfrastructureRetries
 	case o.Unknown:

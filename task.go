@@ -112,8 +112,9 @@ type Task struct {
 	Pod            *string         `json:"pod"`  // of the last attempt
 	Node           *string         `json:"node"` // of the last attempt
 	CancelledAt    *time.Time      `json:"cancelRequestedAt"`
-	Stale          *string         `json:"stale"` // why what is said here may be out of date: the infrastructure can't be reached
-	Array          *ArrayItem      `json:"array"` // which task of which array it is
+	Stale          *string         `json:"stale"`  // why what is said here may be out of date: the infrastructure can't be reached
+	Array          *ArrayItem      `json:"array"`  // which task of which array it is
+	Orphan         bool            `json:"orphan"` // found by its pod: the store did not know it
 	Spec           TaskSpec        `json:"spec"`
 }
 

@@ -138,6 +138,9 @@ func taskPage(w io.Writer, t berth.Task) {
 		field("Array", fmt.Sprintf("%s, index %d", t.Array.ID, t.Array.Index))
 		field("Item", t.Array.Item)
 	}
+	if t.Orphan {
+		field("Orphan", "found by its pod: this store did not know it, being an older copy, or one that is in use elsewhere too")
+	}
 	field("State", string(t.State))
 	field("On", t.Infrastructure)
 	field("Image", t.Image)

@@ -17,7 +17,7 @@ import (
 // one left; an error says that it could not be had, and has to be asked again.
 func (d *Driver) observe(ctx context.Context, c *container.InspectResponse) (berth.Observation, error) {
 	o := identified(strings.TrimPrefix(c.Name, "/"), c.ID, c.Config.Labels)
-	o.ImageID, o.Pulled = c.Image, true
+	o.Image, o.ImageID, o.Pulled = c.Config.Image, c.Image, true
 	if h := d.host.Load(); h != nil {
 		o.Node = h.name
 	}

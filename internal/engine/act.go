@@ -36,7 +36,7 @@ func (l *loop) act(ctx context.Context, life *berth.Life) {
 			l.endLog(a, c.follower)
 		}
 		if a.Outcome != nil && !a.Removed && a.Logs != berth.LogsOpen {
-			l.delete(ctx, life, a, podGrace)
+			l.deleteEnded(ctx, life, a)
 		}
 	}
 }

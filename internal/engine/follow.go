@@ -62,7 +62,7 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 		c.wanted = make(chan struct{})
 	}
 	f := &follower{ended: make(chan struct{}), wanted: c.wanted, unfollowed: unfollowed(len(l.open))}
-	if life.Task.Spec.Agent() {
+	if life.Task.Spec.Agent() || life.Task.Orphan {
 		f.nonce = l.engine.agents.Nonce(a.Pod)
 	}
 	c.follower = f

@@ -87,6 +87,7 @@ type calls struct {
 	waiting   bool
 	deleting  bool
 	deleted   bool // accepted; the pod has still to end
+	kept      bool // it has ended, and stays for a while
 	stopped   bool // it ends, and is deleted once more when all of it is stored
 	follower  *follower
 	wanted    chan struct{} // closed when somebody reads the log; nil until it matters
@@ -210,6 +211,9 @@ func (l *loop) recount(before, after *berth.Life) {
 			l.queue.share(before.Share).open--
 		}
 	}
+	if before == nil && after.Task.Orphan && after.Open() != nil {
+		l.queue.share(after.Share).open++ // nobody let it through
+	}
 	if !after.Task.State.Terminal() {
 		l.unended++
 	}
@@ -229,7 +233,9 @@ func (l *loop) adopt(life *berth.Life) {
 	l.meters.see(life)
 	if life.Open() != nil {
 		l.open[id] = true
-		l.queue.share(life.Share).open++
+		if !life.Task.Orphan { // which recount did
+			l.queue.share(life.Share).open++
+		}
 	}
 	if life.Task.State == berth.StateQueued {
 		l.enqueue(life)

@@ -182,11 +182,16 @@ func (s *step) stray(pod berth.Observation) {
 	driver, ctx := s.driver, s.engine.ctx
 	go func() {
 		life, err := s.engine.store.Life(ctx, pod.TaskID)
-		if err != nil || !life.Settled() {
-			if berth.CodeOf(err) == berth.CodeNotFound {
-				s.engine.log.Warn("a pod carries the label of this store, which doesn't know it; it is left alone", "pod", pod.Pod, "infrastructure", s.name)
-			}
-			s.inbox.post(func(s *step) { c.deleting = false })
+		if err != nil || !life.Settled() || pod.Attempt > len(life.Attempts) {
+			s.inbox.post(func(s *step) {
+				c.deleting = false
+				switch {
+				case berth.CodeOf(err) == berth.CodeNotFound:
+					s.orphan(pod)
+				case err == nil && life.Settled():
+					s.leftOver(pod)
+				}
+			})
 			return
 		}
 		deletion, err := driver.Delete(ctx, pod.Pod, pod.UID, -1)
@@ -195,6 +200,34 @@ func (s *step) stray(pod berth.Observation) {
 		}
 		s.inbox.post(func(s *step) { c.deleting, c.deleted = false, err == nil })
 	}()
+}
+
+// orphan records a task that the store does not know, by its pod. Its log and
+// outcome are kept like any other's.
+func (s *step) orphan(pod berth.Observation) {
+	if s.life(pod.TaskID) != nil {
+		return
+	}
+	s.engine.log.Warn("a pod carries the label of this store, which did not know its task; it is recorded as an orphan", "pod", pod.Pod, "infrastructure", s.name)
+	life, events := berth.NewOrphan(s.name, pod, s.now)
+	s.keep(life, events, true)
+	s.onObserved(pod)
+}
+
+// leftOver is the pod of an attempt that the store knows nothing of, of a task
+// that has ended by what it knows: it may run, and is deleted only after its end.
+func (s *step) leftOver(pod berth.Observation) {
+	if pod.Outcome == nil {
+		return
+	}
+	driver, ctx := s.driver, s.engine.ctx
+	s.after(berth.OrphanGrace, func(*step) {
+		go func() {
+			if _, err := driver.Delete(ctx, pod.Pod, pod.UID, -1); err != nil {
+				s.engine.log.Warn("cannot delete a pod that the store knows nothing of", "pod", pod.Pod, "error", err)
+			}
+		}()
+	})
 }
 
 // onLost: the infrastructure can't be seen. Its tasks stay as they are.

@@ -48,6 +48,24 @@ func (l *loop) delete(ctx context.Context, life *berth.Life, a *berth.Attempt, g
 	}()
 }
 
+// deleteEnded deletes the pod of an attempt whose outcome and log are stored: at
+// once, or when everybody else who may need it had time for it.
+func (l *loop) deleteEnded(ctx context.Context, life *berth.Life, a *berth.Attempt) {
+	wait, may := life.MayDelete(a, l.engine.now())
+	if may {
+		l.delete(ctx, life, a, podGrace)
+		return
+	}
+	if c := l.call(a.Pod); !c.kept {
+		c.kept = true
+		id := life.Task.ID
+		l.after(wait, func(s *step) {
+			c.kept = false
+			s.again(id)
+		})
+	}
+}
+
 // force deletes a pod that is stuck in Terminating.
 func (s *step) force(ctx context.Context, id string, number int) {
 	life := s.life(id)

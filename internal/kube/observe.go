@@ -19,6 +19,11 @@ func (d *Driver) observe(pod *corev1.Pod, gone bool) berth.Observation {
 		TaskID: pod.Labels[berth.LabelTask], Attempt: attempt, Pod: pod.Name, UID: string(pod.UID),
 		Node: pod.Spec.NodeName, Gone: gone,
 	}
+	for i := range pod.Spec.Containers {
+		if c := &pod.Spec.Containers[i]; c.Name == MainContainer {
+			o.Image = c.Image
+		}
+	}
 	main := mainStatus(pod)
 	if main != nil {
 		o.ImageID = main.ImageID

@@ -744,6 +744,7 @@ type Task struct {
 	Spec           *TaskSpec              `protobuf:"bytes,18,opt,name=spec,proto3" json:"spec,omitempty"`
 	Steps          []*StepStatus          `protobuf:"bytes,19,rep,name=steps,proto3" json:"steps,omitempty"`
 	Array          *ArrayItem             `protobuf:"bytes,20,opt,name=array,proto3" json:"array,omitempty"`
+	Orphan         bool                   `protobuf:"varint,21,opt,name=orphan,proto3" json:"orphan,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -916,6 +917,13 @@ func (x *Task) GetArray() *ArrayItem {
 		return x.Array
 	}
 	return nil
+}
+
+func (x *Task) GetOrphan() bool {
+	if x != nil {
+		return x.Orphan
+	}
+	return false
 }
 
 type ArrayItem struct {
@@ -4297,7 +4305,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x06source\x18\x03 \x01(\tH\x02R\x06source\x88\x01\x01B\x0e\n" +
 	"\f_cpu_secondsB\x14\n" +
 	"\x12_memory_peak_bytesB\t\n" +
-	"\a_source\"\xa5\x06\n" +
+	"\a_source\"\xbd\x06\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12&\n" +
@@ -4322,7 +4330,8 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x05stale\x18\x11 \x01(\tH\x04R\x05stale\x88\x01\x01\x12&\n" +
 	"\x04spec\x18\x12 \x01(\v2\x12.berth.v1.TaskSpecR\x04spec\x12*\n" +
 	"\x05steps\x18\x13 \x03(\v2\x14.berth.v1.StepStatusR\x05steps\x12)\n" +
-	"\x05array\x18\x14 \x01(\v2\x13.berth.v1.ArrayItemR\x05arrayB\f\n" +
+	"\x05array\x18\x14 \x01(\v2\x13.berth.v1.ArrayItemR\x05array\x12\x16\n" +
+	"\x06orphan\x18\x15 \x01(\bR\x06orphanB\f\n" +
 	"\n" +
 	"_exit_codeB\t\n" +
 	"\a_reasonB\x06\n" +
