@@ -18,6 +18,10 @@ var (
 	// The whole message of a container that the kernel refused after the start,
 	// as runc writes it to the container's own output.
 	execFailed  = regexp.MustCompile(`^(?:standard_init_linux\.go:\d+: )?exec(?: user process caused| /\S+):? "?(?:exec format error|no such file or directory|permission denied)"?\s*$`)
+	// The runtime was interrupted before it made the container's process: its
+	// kubelet, or a part of its own, ended. Where it failed to start what it had
+	// made, the program may have run.
+	interrupted = regexp.MustCompile(`failed to create containerd task: .*(?:context canceled|context deadline exceeded|signal: killed|connection refused|transport is closing|ttrpc: closed|shim disconnected|error reading from server: EOF)`)
 	noCommand   = regexp.MustCompile(`(?i)no command specified`)
 	startNoRoom = regexp.MustCompile(`(?i)OOM-killed|memory limit too low|minimum memory limit`)
 	runsAsRoot  = regexp.MustCompile(`runAsNonRoot and image|breaks non-root policy|image will run as root`)
@@ -106,6 +110,13 @@ var containerRows = []row{
 		summary: "Image {image} would run as root, or names its user without a number, and this namespace allows numbered users other than root only.",
 		remedy:  "say whom to run as with --user, such as --user 1000:1000",
 		by:      berth.RemedyByUser,
+	},
+	{
+		cause: berth.CauseSandboxFailed, rank: 435, patience: berth.PatienceConfig, infrastructure: true, onPod: starts(interrupted),
+		means:   "The node's kubelet or container runtime ended while it made the container. The program never ran.",
+		summary: "{the_node} was interrupted while it made the container of image {image}; the program never ran.",
+		remedy:  "nothing if it happens once: the task is tried again; if it stays, the node's kubelet and container runtime have to be looked at",
+		by:      berth.RemedyByEngineer,
 	},
 	{
 		cause: berth.CauseUnknown, rank: 440, patience: berth.PatienceConfig, onPod: starts(regexp.MustCompile(``)),
