@@ -17,7 +17,7 @@ var (
 	wrongFormat   = regexp.MustCompile(`(?m)` + execName + `: exec format error|exec user process caused:? "?exec format error`)
 	// The whole message of a container that the kernel refused after the start,
 	// as runc writes it to the container's own output.
-	execFailed  = regexp.MustCompile(`^(?:standard_init_linux\.go:\d+: )?exec(?: user process caused| /\S+):? "?(?:exec format error|no such file or directory|permission denied)"?\s*$`)
+	execFailed = regexp.MustCompile(`^(?:standard_init_linux\.go:\d+: )?exec(?: user process caused| /\S+):? "?(?:exec format error|no such file or directory|permission denied)"?\s*$`)
 	// The runtime was interrupted before it made the container's process: its
 	// kubelet, or a part of its own, ended. Where it failed to start what it had
 	// made, the program may have run.
