@@ -53,8 +53,10 @@ func newCluster() *cluster {
 
 func (c *cluster) Watch(ctx context.Context, sink Sink) {
 	c.mu.Lock()
-	c.sink = sink
-	c.list()
+	if ctx.Err() == nil { // or another process watches by now
+		c.sink = sink
+		c.list()
+	}
 	c.mu.Unlock()
 	<-ctx.Done()
 }

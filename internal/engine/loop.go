@@ -167,6 +167,9 @@ func (l *loop) committed(life *berth.Life) {
 	id := life.Task.ID
 	before := l.lives[id]
 	l.recount(before, life)
+	if life.Task.State != berth.StateQueued {
+		l.queue.remove(id) // which may have read it while this was not stored
+	}
 	if life.Open() != nil {
 		l.open[id] = true
 	} else {
