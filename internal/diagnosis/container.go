@@ -8,6 +8,8 @@ import (
 	"github.com/berth-run/berth"
 )
 
+const interruption = `(?:context canceled|context deadline exceeded|signal: killed|connection refused|transport is closing|ttrpc: closed|shim disconnected|error reading from server: EOF)`
+
 var (
 	startReasons = []string{"StartError", "ContainerCannotRun", "RunContainerError", "CreateContainerError"}
 
@@ -18,13 +20,13 @@ var (
 	// The whole message of a container that the kernel refused after the start,
 	// as runc writes it to the container's own output.
 	execFailed = regexp.MustCompile(`^(?:standard_init_linux\.go:\d+: )?exec(?: user process caused| /\S+):? "?(?:exec format error|no such file or directory|permission denied)"?\s*$`)
-	// The runtime was interrupted before it made the container's process: its
-	// kubelet, or a part of its own, ended. Where it failed to start what it had
-	// made, the program may have run.
-	interrupted = regexp.MustCompile(`failed to create containerd task: .*(?:context canceled|context deadline exceeded|signal: killed|connection refused|transport is closing|ttrpc: closed|shim disconnected|error reading from server: EOF)`)
-	noCommand   = regexp.MustCompile(`(?i)no command specified`)
-	startNoRoom = regexp.MustCompile(`(?i)OOM-killed|memory limit too low|minimum memory limit`)
-	runsAsRoot  = regexp.MustCompile(`runAsNonRoot and image|breaks non-root policy|image will run as root`)
+	// The runtime was interrupted before it made the container's process, or
+	// while it started it: its kubelet, or a part of its own, ended.
+	interrupted      = regexp.MustCompile(`failed to create containerd task: .*` + interruption)
+	startInterrupted = regexp.MustCompile(`failed to start containerd task .*` + interruption)
+	noCommand        = regexp.MustCompile(`(?i)no command specified`)
+	startNoRoom      = regexp.MustCompile(`(?i)OOM-killed|memory limit too low|minimum memory limit`)
+	runsAsRoot       = regexp.MustCompile(`runAsNonRoot and image|breaks non-root policy|image will run as root`)
 )
 
 // starting returns what the runtime said when it could not start the main
@@ -117,6 +119,13 @@ var containerRows = []row{
 		summary: "{the_node} was interrupted while it made the container of image {image}; the program never ran.",
 		remedy:  "nothing if it happens once: the task is tried again; if it stays, the node's kubelet and container runtime have to be looked at",
 		by:      berth.RemedyByEngineer,
+	},
+	{
+		cause: berth.CauseSandboxFailed, rank: 436, patience: berth.PatienceConfig, infrastructure: true, began: true, onPod: starts(startInterrupted),
+		means:   "The node's kubelet or container runtime ended while it started the container. Nobody knows whether the program began, so it is run again only where --retries or idempotent allow that.",
+		summary: "{the_node} was interrupted while it started the container of image {image}; the program may have begun.",
+		remedy:  "submit it again, with --retries or idempotent: true where it may run twice; if it happens again, the node's kubelet and container runtime have to be looked at",
+		by:      berth.RemedyByUser,
 	},
 	{
 		cause: berth.CauseUnknown, rank: 440, patience: berth.PatienceConfig, onPod: starts(regexp.MustCompile(``)),

@@ -25,6 +25,7 @@ type Finding struct {
 	berth.Diagnosis
 	Patience       berth.Patience // how long a stalled attempt may stay as it is
 	Infrastructure bool           // the cluster's doing, not the task's: the infrastructure's retry budget applies
+	Began          bool           // the program may have run, though the cluster says that it was never started
 	Retry          Retry          // what to do after an API error; RetryNone for pods
 	Hopeless       bool           // of a refusal: the same request will not be accepted, however long it waits
 	ExitCode       *int           // where the container's own status misleads; nil otherwise

@@ -28,6 +28,7 @@ type row struct {
 
 	patience       berth.Patience
 	infrastructure bool
+	began          bool // though the runtime says that the start failed
 	retry          Retry
 	hopeless       bool // though it is tried again: waiting alone does not help
 	exitCode       int  // 0: the container's own is right
@@ -83,7 +84,7 @@ func (r *row) finding(h *hit, words map[string]string, now time.Time) *Finding {
 			Cause: r.cause, Summary: fill(r.summary, all), Since: now,
 			Remedy: berth.Remedy{Text: fill(r.remedy, all), By: r.by},
 		},
-		Patience: r.patience, Infrastructure: r.infrastructure, Retry: r.retry,
+		Patience: r.patience, Infrastructure: r.infrastructure, Began: r.began, Retry: r.retry,
 		Hopeless: r.hopeless || h.hopeless || r.final(),
 	}
 	if h.unknown {

@@ -50,6 +50,9 @@ func (d *Driver) observe(pod *corev1.Pod, gone bool) berth.Observation {
 	subject.Quiet = d.events.quiet(pod.UID)
 	finding := diagnosis.Pod(said, MainContainer, events, eventsSeen, subject, time.Now())
 	o.Outcome, o.EndedAt = outcome(pod, main, finding, gone)
+	if finding != nil && finding.Began && o.StartedAt.IsZero() {
+		o.StartedAt = o.EndedAt // what may have begun counts as a start
+	}
 	if withAgent && o.Outcome != nil && !o.Outcome.Unknown && main != nil && main.State.Terminated != nil && !o.Outcome.NeverStarted {
 		c, wait := d.completion(pod, main.State.Terminated, nonce, gone)
 		if wait {
@@ -95,7 +98,7 @@ func outcome(pod *corev1.Pod, main *corev1.ContainerStatus, finding *diagnosis.F
 		if t.ExitCode == 0 && pod.Status.Reason != "DeadlineExceeded" {
 			out.Diagnosis, out.ByCluster = nil, false // it came to its end, whatever happened to the pod
 		}
-		out.NeverStarted = t.StartedAt.Unix() <= 0
+		out.NeverStarted = t.StartedAt.Unix() <= 0 && (finding == nil || !finding.Began)
 		return out, t.FinishedAt.Time
 	}
 	started := main != nil && main.State.Running != nil

@@ -62,3 +62,24 @@ func TestTheMainContainerDecidesHowAnAttemptEnded(t *testing.T) {
 		})
 	}
 }
+
+// Of a container whose making was interrupted the program never ran; of one
+// whose start was interrupted it may have.
+func TestAnInterruptedStartCountsAsAStart(t *testing.T) {
+	ended := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	for message, began := range map[string]bool{
+		"failed to create containerd task: failed to create shim task: context canceled: unknown": false,
+		`failed to start containerd task "5e7e28d9": context canceled: unknown`:                   true,
+	} {
+		state := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 128, Reason: "StartError", Message: message, StartedAt: metav1.Unix(0, 0), FinishedAt: ended}}
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: "berth-a-1", UID: "u"},
+			Spec:       corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: MainContainer, Image: "i"}}},
+			Status:     corev1.PodStatus{Phase: corev1.PodFailed, ContainerStatuses: []corev1.ContainerStatus{{Name: MainContainer, State: state}}},
+		}
+		got := NewDriver(&Client{}, berth.InfrastructureConfig{}, "i").observe(pod, false)
+		if got.Outcome == nil || got.Outcome.NeverStarted == began || !got.Outcome.ByCluster || got.StartedAt.IsZero() == began {
+			t.Errorf("%s: started at %v, outcome %+v", message, got.StartedAt, got.Outcome)
+		}
+	}
+}

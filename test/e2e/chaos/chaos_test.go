@@ -46,6 +46,7 @@ func TestChaos(t *testing.T) {
 		workload: newWorkload(t), random: random, full: small, counts: map[string]int{},
 		points: slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, "engine.") && name != "store.before-commit" }),
 	}
+	s.interrupted = true
 	s.planes = []*plane{newPlane(t, n, "", ""), newPlane(t, n, filepath.Join(small, "data"), "")}
 	for _, p := range s.planes {
 		p.start()

@@ -30,7 +30,7 @@ type kind struct {
 var (
 	plain    = kind{name: "plain", script: "echo begun; sleep 0.2; echo ended", prints: "begun\nended\n"}
 	failing  = kind{name: "failing", script: "echo fails; exit 3", prints: "fails\n", code: 3}
-	retried  = kind{name: "retried", script: `echo attempt $attempt; [ $attempt -ge 2 ]`, prints: "attempt 2\n", change: func(s *berth.TaskSpec) { s.Retries = 3 }, repeats: true}
+	retried  = kind{name: "retried", script: `echo tries; [ $attempt -ge 2 ]`, prints: "tries\n", change: func(s *berth.TaskSpec) { s.Retries = 3 }, repeats: true}
 	again    = kind{name: "idempotent", script: "echo begun; sleep 1; echo ended", prints: "begun\nended\n", change: func(s *berth.TaskSpec) { s.Idempotent = true }, repeats: true}
 	long     = kind{name: "long", script: "i=0; while [ $i -lt 15 ]; do echo $i; sleep 1; i=$((i+1)); done", prints: "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n13\n14\n"}
 	loud     = kind{name: "loud", script: "i=0; while [ $i -lt 5500 ]; do echo $i $" + "LINE; i=$((i+1)); done", change: func(s *berth.TaskSpec) { s.Env = append(s.Env, berth.EnvVar{Name: "LINE", Value: loudLine}) }}
@@ -66,6 +66,8 @@ type workload struct {
 	mu      sync.Mutex
 	orders  []*order
 	deleted map[string]bool // tasks, a pod of which was deleted by hand
+
+	interrupted bool // kubelets are stopped, maybe while they start a container
 }
 
 func newWorkload(t *testing.T) *workload {
@@ -160,14 +162,14 @@ func (w *workload) all(p *plane, limit time.Duration, kinds ...kind) {
 
 // verdict counts what the ledger and the stores say.
 type verdict struct {
-	tasks, began, finished                                     int // tasks, and runs by the ledger
-	succeeded, failed, cancelled, lost, deleted, repeated, gap int
+	tasks, began, finished                                                  int // tasks, and runs by the ledger
+	succeeded, failed, cancelled, lost, deleted, repeated, gap, interrupted int
 }
 
 func (v verdict) String() string {
 	return fmt.Sprintf("%d tasks; by the ledger %d runs began and %d ended by themselves; %d succeeded, %d failed, %d cancelled, %d lost; "+
-		"pods of %d deleted by hand; %d ran again as they said they may; %d logs with a gap that is told",
-		v.tasks, v.began, v.finished, v.succeeded, v.failed, v.cancelled, v.lost, v.deleted, v.repeated, v.gap)
+		"pods of %d deleted by hand; %d ran again as they said they may; %d failed as the kubelet was stopped while it started them; %d logs with a gap that is told",
+		v.tasks, v.began, v.finished, v.succeeded, v.failed, v.cancelled, v.lost, v.deleted, v.repeated, v.interrupted, v.gap)
 }
 
 // judge compares what Berth says with what the ledger has.
@@ -233,6 +235,11 @@ func (w *workload) judgeTask(o *order, v *verdict) {
 		}
 	case berth.StateFailed:
 		v.failed++
+		if !byHand && w.interrupted && task.Diagnosis != nil && task.Diagnosis.Cause == berth.CauseSandboxFailed && !slices.ContainsFunc(runs, func(r run) bool { return r.ended && r.pod == *task.Pod }) {
+			v.interrupted++
+			byHand = true
+			w.t.Logf("a kubelet was stopped while it started %s", why)
+		}
 		if !byHand && (o.code == 0 || !last(fmt.Sprint(o.code))) {
 			w.t.Error(why)
 		}
