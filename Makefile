@@ -62,9 +62,14 @@ test-unit: bin/berthlet
 	@$(GO) test -race ./...
 	@$(GO) -C tools/localkube test ./...
 
-test-e2e: build
+test-e2e: build bin/berth-crash
 	@echo "== end-to-end tests, on a real cluster"
 	@bash hack/e2e.sh
+
+# Everything that can break does, while 5,000 tasks run; about an hour.
+.PHONY: chaos
+chaos: build bin/berth-crash
+	@bash hack/chaos.sh
 
 bench: build
 	@bash hack/bench.sh
