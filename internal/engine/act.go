@@ -79,9 +79,9 @@ func (l *loop) ensure(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 		c.unwanted = make(chan struct{})
 		order.Unwanted = c.unwanted
 	}
-	l.engine.pending.Add(1)
+	done := l.works(&l.engine.pending)
 	go func() {
-		defer l.engine.pending.Done()
+		defer done()
 		l.createSlots <- struct{}{}
 		defer func() { <-l.createSlots }()
 		var result input
@@ -123,11 +123,16 @@ func (l *loop) prepare(ctx context.Context, order *Order) error {
 // create makes the pod and says what follows from the answer.
 func (l *loop) create(ctx context.Context, driver Driver, order Order, intended time.Time) input {
 	err := l.prepare(ctx, &order)
+	held, cancel, ok := l.whileHeld(ctx)
+	defer cancel()
+	if !ok {
+		return func(s *step) { s.pause(order, nil) }
+	}
 	var uid string
 	if err == nil {
 		crash.Point("engine.before-create")
 		began := time.Now()
-		uid, err = driver.Create(ctx, order)
+		uid, err = driver.Create(held, order)
 		l.pace.answered(time.Since(began), overloaded(err), time.Now())
 		crash.Point("engine.create-answered")
 	}
@@ -327,7 +332,7 @@ func (s *step) watchQuota() {
 		return
 	}
 	s.quota.watching = true
-	driver, ctx, l := s.driver, s.engine.ctx, s.loop
+	driver, ctx, l := s.driver, s.ctx, s.loop
 	go func() {
 		err := driver.WatchQuota(ctx, func() {
 			l.inbox.post(func(s *step) {

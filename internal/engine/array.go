@@ -107,25 +107,25 @@ func (e *Engine) CancelArray(ctx context.Context, id string) (berth.Array, error
 
 // cancelTasks cancels the tasks of an array, a page with each commit.
 func (e *Engine) cancelTasks(l *loop, array string) {
-	e.wg.Add(1)
+	done := l.works(&e.wg)
 	go func() {
-		defer e.wg.Done()
-		for after := -1; e.ctx.Err() == nil; {
-			ids, last, err := e.store.ArrayTasks(e.ctx, array, []berth.TaskState{berth.StateQueued, berth.StateLaunching, berth.StateRunning}, after, arrayPage)
+		defer done()
+		for after := -1; l.ctx.Err() == nil; {
+			ids, last, err := e.store.ArrayTasks(l.ctx, array, []berth.TaskState{berth.StateQueued, berth.StateLaunching, berth.StateRunning}, after, arrayPage)
 			if err == nil && len(ids) == 0 {
 				return
 			}
 			if err == nil {
-				err = e.ask(e.ctx, l, array, func(s *step, r reply) {
+				err = e.ask(l.ctx, l, array, func(s *step, r reply) {
 					s.replies = append(s.replies, r)
 					for _, id := range ids {
-						s.cancel(e.ctx, id)
+						s.cancel(l.ctx, id)
 					}
 				})
 			}
 			if err != nil {
 				e.log.Error("cannot cancel tasks of an array; trying again", "array", array, "error", err)
-				if !sleep(e.ctx, time.Second) {
+				if !sleep(l.ctx, time.Second) {
 					return
 				}
 				continue

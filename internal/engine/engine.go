@@ -45,6 +45,7 @@ type Engine struct {
 	log    *slog.Logger
 	now    func() time.Time
 	hub    *hub
+	leases Leases // nil: everything is this engine's
 	ids    ids
 
 	ctx     context.Context
@@ -152,15 +153,14 @@ func (e *Engine) Start(ctx context.Context, config berth.InfrastructureConfig, d
 				s.adopt(life)
 			}
 		})
-		e.wg.Add(1)
-		go func() { defer e.wg.Done(); l.run(e.ctx) }()
-		e.wg.Add(1)
-		go func() { defer e.wg.Done(); l.meters.run(e.ctx) }()
+		ran, measured := l.works(&e.wg), l.works(&e.wg)
+		go func() { defer ran(); l.run(l.ctx) }()
+		go func() { defer measured(); l.meters.run(l.ctx) }()
 		for _, id := range cancelled {
 			e.cancelTasks(l, id)
 		}
 	}
-	l.inbox.post(func(s *step) { s.reach(e.ctx, config, driver) })
+	l.inbox.post(func(s *step) { s.reach(l.ctx, config, driver) })
 	return nil
 }
 

@@ -70,9 +70,9 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 		l.endLog(a, f)
 	}
 	id, number, pod, driver := life.Task.ID, a.Number, a.Pod, l.driver
-	l.engine.wg.Add(1)
+	done := l.works(&l.engine.wg)
 	go func() {
-		defer l.engine.wg.Done()
+		defer done()
 		state := l.copyLog(ctx, driver, f, id, number, pod)
 		if ctx.Err() != nil {
 			return // the next process goes on
@@ -116,6 +116,12 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 		err := l.copyOnce(ctx, driver, f, w, pod)
 		if ctx.Err() != nil {
 			return berth.LogsOpen
+		}
+		if !l.mayAct() {
+			if !sleep(ctx, wait) {
+				return berth.LogsOpen
+			}
+			continue
 		}
 		if err == nil {
 			if endedBefore {
@@ -253,6 +259,9 @@ func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWr
 	}
 	defer func() { stream.Close() }()
 	_, whole := stream.(WholeLog)
+	if l.engine.leases != nil {
+		stream = heldStream{stream, l}
+	}
 	if follow {
 		stream = counted{stream, &f.read}
 	}

@@ -37,6 +37,19 @@ func (h *hub) publish(l *berth.Life) {
 	h.mu.Unlock()
 }
 
+// forget drops the lives of an infrastructure: they are read from the store
+// from now on.
+func (h *hub) forget(infrastructure string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, l := range h.lives {
+		if l.Task.Infrastructure == infrastructure {
+			delete(h.lives, id)
+			h.wake(id)
+		}
+	}
+}
+
 // touch wakes the watchers of a task that itself did not change.
 func (h *hub) touch(id string) {
 	h.mu.Lock()

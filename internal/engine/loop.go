@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,9 @@ type loop struct {
 	engine *Engine
 	name   string
 	inbox  *inbox // shared
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   sync.WaitGroup // all that is under way for it
 
 	config berth.InfrastructureConfig
 	driver Driver // nil while the entry is missing from infra.yml
@@ -100,6 +104,7 @@ func newLoop(e *Engine, name string) *loop {
 		connected:   make(chan struct{}),
 		createSlots: make(chan struct{}, createLimit), deleteSlots: make(chan struct{}, deleteLimit), logSlots: make(chan struct{}, logLimit),
 	}
+	l.ctx, l.cancel = context.WithCancel(e.ctx)
 	l.meters = newMeters(l)
 	l.health.Store(&Health{State: berth.InfraUnknown})
 	l.counts.Store(&counts{})

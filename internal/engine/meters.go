@@ -265,7 +265,10 @@ func (m *meters) save(ctx context.Context) {
 	if len(batch) == 0 {
 		return
 	}
-	err := m.loop.engine.store.SaveMeters(ctx, batch)
+	err := error(errNotHeld)
+	if m.loop.mayAct() {
+		err = m.loop.engine.store.SaveMeters(ctx, batch)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {

@@ -84,7 +84,7 @@ func (s *step) recheck(id string, a *berth.Attempt) {
 			gone.Diagnosis = s.engine.texts.Lost(s.name, &life.Task)
 		}
 		go func() {
-			if _, _, err := driver.Find(s.engine.ctx, order); err != nil && asRefusal(err).Kind == RefusedNotFound {
+			if _, _, err := driver.Find(s.ctx, order); err != nil && asRefusal(err).Kind == RefusedNotFound {
 				s.inbox.post(func(s *step) { s.onObserved(gone) })
 			}
 		}()
@@ -179,7 +179,7 @@ func (s *step) stray(pod berth.Observation) {
 		return
 	}
 	c.deleting = true
-	driver, ctx := s.driver, s.engine.ctx
+	driver, ctx := s.driver, s.ctx
 	go func() {
 		life, err := s.engine.store.Life(ctx, pod.TaskID)
 		if err != nil || !life.Settled() || pod.Attempt > len(life.Attempts) {
@@ -192,6 +192,12 @@ func (s *step) stray(pod berth.Observation) {
 					s.leftOver(pod)
 				}
 			})
+			return
+		}
+		ctx, cancel, ok := s.whileHeld(ctx)
+		defer cancel()
+		if !ok {
+			s.inbox.post(func(s *step) { c.deleting = false })
 			return
 		}
 		deletion, err := driver.Delete(ctx, pod.Pod, pod.UID, -1)

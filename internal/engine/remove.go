@@ -16,14 +16,19 @@ func (l *loop) delete(ctx context.Context, life *berth.Life, a *berth.Attempt, g
 	}
 	c.deleting = true
 	id, number, pod, uid, driver, ended := life.Task.ID, a.Number, a.Pod, a.UID, l.driver, a.Outcome != nil
-	l.engine.pending.Add(1)
+	done := l.works(&l.engine.pending)
 	go func() {
-		defer l.engine.pending.Done()
+		defer done()
 		l.deleteSlots <- struct{}{}
 		defer func() { <-l.deleteSlots }()
-		crash.Point("engine.before-delete")
-		deletion, err := driver.Delete(ctx, pod, uid, grace)
-		crash.Point("engine.delete-answered")
+		held, cancel, ok := l.whileHeld(ctx)
+		defer cancel()
+		deletion, err := Deletion(0), error(errNotHeld)
+		if ok {
+			crash.Point("engine.before-delete")
+			deletion, err = driver.Delete(held, pod, uid, grace)
+			crash.Point("engine.delete-answered")
+		}
 		l.inbox.post(func(s *step) {
 			c.deleting = false
 			switch {

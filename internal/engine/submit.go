@@ -162,7 +162,7 @@ func (e *Engine) ask(ctx context.Context, l *loop, id string, in func(*step, rep
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-e.ctx.Done():
+	case <-l.ctx.Done(): // stopped, or the engine is closed
 		return berth.Errorf(berth.CodeUnavailable, "%w", berth.ErrEnding)
 	}
 }
