@@ -29,7 +29,7 @@ var allowed = map[string][]string{
 	"internal/registry":                   {},
 	"internal/cli":                        {"client", "internal/agentbin", "internal/build", "internal/config", "internal/control", "internal/images", "internal/kubeconfig", "internal/pack", "internal/taskfile", "internal/version"},
 	"internal/config":                     {"internal/yamlstrict"},
-	"internal/control":                    {"internal/agent", "internal/agentbin", "internal/build", "internal/config", "internal/diagnosis", "internal/docker", "internal/engine", "internal/images", "internal/kube", "internal/logs", "internal/registry", "internal/rpc", "internal/server", "internal/store"},
+	"internal/control":                    {"internal/agent", "internal/agentbin", "internal/build", "internal/config", "internal/diagnosis", "internal/docker", "internal/engine", "internal/images", "internal/kube", "internal/lease", "internal/logs", "internal/registry", "internal/rpc", "internal/server", "internal/store"},
 	"internal/crash":                      {},
 	"internal/crash/points":               {},
 	"internal/diagnosis":                  {"internal/agent", "internal/permissions"},

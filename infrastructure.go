@@ -41,6 +41,7 @@ type Infrastructure struct {
 	Default       bool                `json:"default"`     // used when --on is not given
 	LiveTasks     int                 `json:"liveTasks"`   // not ended
 	QueuedTasks   int                 `json:"queuedTasks"` // of these, not yet admitted
+	Holder        *string             `json:"holder"`      // URL of the server that reconciles it, where several share a store
 }
 
 // CheckStatus is the outcome of one row of a check.

@@ -41,7 +41,7 @@ func (a *agents) Prepare(ctx context.Context, infra berth.InfrastructureConfig, 
 	if infra.CallbackTo != "" {
 		out.Order.Callback = &agent.Callback{
 			URL: strings.TrimSuffix(infra.CallbackTo, "/") + CallbackPath, Token: a.keys.Token(order.TaskID, order.Pod),
-			CA: a.host.config.CallbackCA, Heartbeat: heartbeat,
+			CA: a.host.callbackCA(), Heartbeat: heartbeat,
 		}
 	}
 	if infra.Registry != "" {
@@ -117,6 +117,9 @@ func (a *agents) Completed(infrastructure string, task *berth.Task, c *agent.Com
 // Told takes in the report of an agent with that token. CodeUnauthorized when
 // the token isn't the attempt's; engine.ErrOver when the attempt has ended.
 func (h *Host) Told(ctx context.Context, token string, report agent.Report) error {
+	if told, err := h.fleet.told(ctx, &token, &report); told {
+		return err
+	}
 	if !h.agents.keys.Valid(token, report.Task, report.Pod) {
 		return berth.Errorf(berth.CodeUnauthorized, "the token is not the one of this attempt")
 	}

@@ -31,6 +31,10 @@ type Config struct {
 	Version   string
 	Log       *slog.Logger
 
+	Database berth.Secret // postgres:// address of a store that servers share; empty: a file in DataDir
+	Storage  string       // where logs and packages are, for all servers; empty: DataDir
+	Self     berth.Server // how other servers of the database reach this one
+
 	RegistryHosts []string // HOST:PORT under which nodes reach our own registry, if any
 	CallbackCA    string   // PEM that agents trust callback_to by; empty: their system's
 }
@@ -42,6 +46,7 @@ type Host struct {
 	store    *store.Store
 	logs     *logs.Store
 	engine   *engine.Engine
+	fleet    *fleet // the servers that share the store; nil: this one has it for itself
 	agents   *agents
 	packages *packages
 	owner    string
@@ -66,22 +71,21 @@ var _ berth.Service = (*Host)(nil)
 // newHost opens a data directory whose lock the caller holds, and takes up
 // the tasks that live in it.
 func newHost(ctx context.Context, c Config) (*Host, error) {
-	st, err := store.Open(ctx, filepath.Join(c.DataDir, "berth.db"))
+	st, err := openStore(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if err := st.BelongTo(ctx, c.InfraPath); err != nil {
-		st.Close()
-		return nil, err
-	}
-	logStore, err := logs.Open(filepath.Join(c.DataDir, "logs"))
+	logStore, err := logs.Open(filepath.Join(c.storage(), "logs"))
 	if err != nil {
 		st.Close()
 		return nil, err
 	}
-	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser(), sweepNow: make(chan struct{}, 1), packages: newPackages(c.DataDir, c.RegistryHosts, c.Log)}
+	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser(), sweepNow: make(chan struct{}, 1), packages: newPackages(c.storage(), c.RegistryHosts, c.Log)}
 	h.agents = &agents{host: h, keys: st.AgentKey()}
-	h.engine = engine.New(st, logKeeper{logStore, &h.logBytes}, texts{}, h.agents, c.Log)
+	if c.Database != "" {
+		h.fleet = newFleet(h)
+	}
+	h.engine = engine.New(h.engineStore(), logKeeper{logStore, &h.logBytes}, texts{}, h.agents, c.Log)
 	h.file, h.fileErr = config.Load(c.InfraPath)
 	if h.file != nil {
 		for _, warning := range h.file.Warnings {
@@ -92,6 +96,13 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 	watchCtx, h.cancel = context.WithCancel(context.Background())
 	go config.Watch(watchCtx, c.InfraPath, h.reload)
 	h.sweeping.Go(func() { h.sweepLogs(watchCtx) })
+	if h.fleet != nil {
+		if err := h.fleet.join(ctx); err != nil { // which starts what is this server's
+			h.Close()
+			return nil, err
+		}
+		return h, nil
+	}
 	live, err := st.LiveInfrastructures(ctx)
 	if err != nil {
 		h.Close()
@@ -116,6 +127,9 @@ func systemUser() string {
 func (h *Host) Close() error {
 	h.cancel()
 	h.sweeping.Wait()
+	if h.fleet != nil {
+		h.fleet.leave()
+	}
 	h.engine.Close()
 	h.packages.close()
 	return h.store.Close()

@@ -34,7 +34,7 @@ func newHosting(ctx context.Context, c Config, lock *os.File) (*hosting, error) 
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle(rpc.NewHandler(host, rpc.HandlerOptions{}))
+	mux.Handle(rpc.NewHandler(host.service(), rpc.HandlerOptions{}))
 	mux.Handle("/v2/", host.packages)
 	server := &http.Server{Handler: mux, Protocols: cleartextHTTP2(), ReadHeaderTimeout: 10 * time.Second}
 	go server.Serve(listener) //nolint:errcheck // it ends when it is closed

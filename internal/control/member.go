@@ -84,7 +84,7 @@ func (m *Member) host(ctx context.Context) (berth.Service, error) {
 		return nil, err
 	}
 	m.hosting, m.http = h, nil
-	return h.host, nil
+	return h.host.service(), nil
 }
 
 // guest connects to the host. rpc.ErrGone when there is none.

@@ -63,8 +63,8 @@ func (h *Host) stay(ctx context.Context) {
 
 func (h *Host) startAllLocked(ctx context.Context) {
 	for _, entry := range h.file.Infrastructures {
-		if _, ok := h.started[entry.Name]; ok {
-			continue
+		if _, ok := h.started[entry.Name]; ok || h.fleet != nil {
+			continue // the leases of a fleet say when what is started
 		}
 		if err := h.startLocked(ctx, entry); err != nil {
 			h.config.Log.Warn("an infrastructure can't be used", "infrastructure", entry.Name, "error", err)
@@ -102,6 +102,9 @@ func (h *Host) start(ctx context.Context, name string) error {
 	entry, err := h.entryLocked(name)
 	if err != nil {
 		return err
+	}
+	if h.fleet != nil {
+		return elsewhere(entry.Name)
 	}
 	return h.startLocked(ctx, entry)
 }

@@ -165,10 +165,16 @@ func (s *Server) tls(c *ServerConfig) (*tls.Config, error) {
 	names := server.Names(s.socket.Addr(), c.Advertise)
 	port := strconv.Itoa(s.socket.Addr().(*net.TCPAddr).Port)
 	s.URL = "https://" + net.JoinHostPort(names[0], port)
+	c.Self.URL = s.URL
 	for _, name := range names {
 		c.RegistryHosts = append(c.RegistryHosts, net.JoinHostPort(name, port))
 	}
 	if c.TLSCert != "" {
+		pem, err := os.ReadFile(c.TLSCert)
+		if err != nil {
+			return nil, berth.Errorf(berth.CodeInvalid, "the certificate can't be read: %w", err)
+		}
+		c.Self.CA = string(pem) // the certificate itself will do, whoever signed it
 		return server.FilesTLS(c.TLSCert, c.TLSKey, c.Log)
 	}
 	authority, err := server.OpenAuthority(c.DataDir)
@@ -176,6 +182,7 @@ func (s *Server) tls(c *ServerConfig) (*tls.Config, error) {
 		return nil, err
 	}
 	s.CAPath = authority.Path
+	c.Self.CA = string(authority.PEM)
 	c.CallbackCA = string(authority.PEM) // what agents verify callback_to by
 	return server.GeneratedTLS(authority, c.DataDir, names, c.Log)
 }
@@ -192,7 +199,7 @@ func (s *Server) serve(tlsConfig *tls.Config) {
 		CallbackPath: CallbackPath,
 		Callback:     rpc.NewCallbackHandler(host.Told, engine.ErrOver, func(o rpc.CallbackOutcome) { metrics.Callback(string(o)) }),
 	}
-	c.APIPath, c.API = rpc.NewHandler(host, rpc.HandlerOptions{Authenticate: host.authenticate, Ending: s.server.Ending(), Observe: metrics.Request})
+	c.APIPath, c.API = rpc.NewHandler(host.service(), rpc.HandlerOptions{Authenticate: host.authenticate, Ending: s.server.Ending(), Observe: metrics.Request})
 	s.server.Serve(s.socket, c)
 	host.config.Log.Info("serving", "url", s.URL, "version", host.config.Version, "instance", host.store.Instance(), "pid", os.Getpid())
 }
@@ -200,6 +207,9 @@ func (s *Server) serve(tlsConfig *tls.Config) {
 // authenticate finds the caller of a request by its token, until that is
 // revoked or expires.
 func (h *Host) authenticate(r *http.Request) (context.Context, error) {
+	if ctx, ok, err := h.fleet.authenticate(r.Context(), server.TokenOf(r)); ok {
+		return ctx, err
+	}
 	token, err := h.Authenticate(r.Context(), server.TokenOf(r))
 	if err != nil {
 		return nil, err

@@ -84,7 +84,7 @@ func boottime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// Open joins the servers that share a store, and begins to keep leases.
+// Open joins the servers that share a store. Leases are kept from Begin on.
 func Open(ctx context.Context, store Store, c Config) (*Keeper, error) {
 	if c.Now == nil {
 		c.Now = boottime
@@ -93,9 +93,14 @@ func Open(ctx context.Context, store Store, c Config) (*Keeper, error) {
 	if err := k.renew(ctx); err != nil {
 		return nil, err
 	}
-	ctx, k.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	go k.run(ctx)
 	return k, nil
+}
+
+// Begin begins to keep leases.
+func (k *Keeper) Begin() {
+	var ctx context.Context
+	ctx, k.cancel = context.WithCancel(context.Background())
+	go k.run(ctx)
 }
 
 // Lease returns the lease of an infrastructure, while this server may act on it.
@@ -162,8 +167,10 @@ func (k *Keeper) Sharing() berth.Sharing {
 
 // Close gives everything away and leaves.
 func (k *Keeper) Close(ctx context.Context) error {
-	k.cancel()
-	<-k.done
+	if k.cancel != nil {
+		k.cancel()
+		<-k.done
+	}
 	k.work.Wait()
 	var drops sync.WaitGroup
 	k.mu.Lock()

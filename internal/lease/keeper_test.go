@@ -84,6 +84,7 @@ func serve(t *testing.T, address, id string, skew time.Duration, infrastructures
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Begin()
 	t.Cleanup(func() { s.Close(context.Background()) }) //nolint:errcheck // the database may be gone
 	return s
 }
@@ -253,6 +254,7 @@ func TestAnInfrastructureThatCannotBeTakenUpIsTriedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	k.Begin()
 	defer k.Close(context.Background()) //nolint:errcheck // the test is over
 	for want := 1; want <= 2; want++ {
 		select {

@@ -110,14 +110,14 @@ func toEvent(e *pb.Event) berth.Event {
 func fromInfrastructure(i *berth.Infrastructure) *pb.Infrastructure {
 	return &pb.Infrastructure{
 		Name: i.Name, Kind: i.Kind, Address: i.Address, Namespace: i.Namespace, State: string(i.State), Reason: i.Reason,
-		LastSeenAt: fromTimePtr(i.LastSeenAt), ServerVersion: i.ServerVersion, Default: i.Default, LiveTasks: int32(i.LiveTasks), QueuedTasks: int32(i.QueuedTasks),
+		LastSeenAt: fromTimePtr(i.LastSeenAt), ServerVersion: i.ServerVersion, Default: i.Default, LiveTasks: int32(i.LiveTasks), QueuedTasks: int32(i.QueuedTasks), Holder: i.Holder,
 	}
 }
 
 func toInfrastructure(i *pb.Infrastructure) berth.Infrastructure {
 	return berth.Infrastructure{
 		Name: i.GetName(), Kind: i.GetKind(), Address: i.GetAddress(), Namespace: i.GetNamespace(), State: berth.InfrastructureState(i.GetState()), Reason: i.Reason,
-		LastSeenAt: toTimePtr(i.GetLastSeenAt()), ServerVersion: i.ServerVersion, Default: i.GetDefault(), LiveTasks: int(i.GetLiveTasks()), QueuedTasks: int(i.GetQueuedTasks()),
+		LastSeenAt: toTimePtr(i.GetLastSeenAt()), ServerVersion: i.ServerVersion, Default: i.GetDefault(), LiveTasks: int(i.GetLiveTasks()), QueuedTasks: int(i.GetQueuedTasks()), Holder: i.Holder,
 	}
 }
 

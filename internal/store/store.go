@@ -82,6 +82,9 @@ func (s *Store) Close() error {
 	return err
 }
 
+// Place says where the store is, for people: without a password.
+func (s *Store) Place() string { return s.place }
+
 // Instance returns the id of this store, which labels all that it creates.
 func (s *Store) Instance() string { return s.instance }
 

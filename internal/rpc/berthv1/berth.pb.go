@@ -2509,6 +2509,8 @@ type Infrastructure struct {
 	Default       bool                   `protobuf:"varint,9,opt,name=default,proto3" json:"default,omitempty"`
 	LiveTasks     int32                  `protobuf:"varint,10,opt,name=live_tasks,json=liveTasks,proto3" json:"live_tasks,omitempty"`
 	QueuedTasks   int32                  `protobuf:"varint,11,opt,name=queued_tasks,json=queuedTasks,proto3" json:"queued_tasks,omitempty"`
+	// URL of the server that reconciles it, where several share a store.
+	Holder        *string `protobuf:"bytes,12,opt,name=holder,proto3,oneof" json:"holder,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2618,6 +2620,13 @@ func (x *Infrastructure) GetQueuedTasks() int32 {
 		return x.QueuedTasks
 	}
 	return 0
+}
+
+func (x *Infrastructure) GetHolder() string {
+	if x != nil && x.Holder != nil {
+		return *x.Holder
+	}
+	return ""
 }
 
 type ListInfrastructuresRequest struct {
@@ -4481,7 +4490,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x06advice\x18\v \x03(\tR\x06advice\x12\x17\n" +
 	"\x04note\x18\f \x01(\tH\x01R\x04note\x88\x01\x01B\t\n" +
 	"\a_sourceB\a\n" +
-	"\x05_note\"\x87\x03\n" +
+	"\x05_note\"\xaf\x03\n" +
 	"\x0eInfrastructure\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x18\n" +
@@ -4496,9 +4505,11 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\n" +
 	"live_tasks\x18\n" +
 	" \x01(\x05R\tliveTasks\x12!\n" +
-	"\fqueued_tasks\x18\v \x01(\x05R\vqueuedTasksB\t\n" +
+	"\fqueued_tasks\x18\v \x01(\x05R\vqueuedTasks\x12\x1b\n" +
+	"\x06holder\x18\f \x01(\tH\x02R\x06holder\x88\x01\x01B\t\n" +
 	"\a_reasonB\x11\n" +
-	"\x0f_server_version\"\x1c\n" +
+	"\x0f_server_versionB\t\n" +
+	"\a_holder\"\x1c\n" +
 	"\x1aListInfrastructuresRequest\"a\n" +
 	"\x1bListInfrastructuresResponse\x12B\n" +
 	"\x0finfrastructures\x18\x01 \x03(\v2\x18.berth.v1.InfrastructureR\x0finfrastructures\"|\n" +

@@ -1,0 +1,95 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/config"
+	"github.com/berth-run/berth/internal/engine"
+	"github.com/berth-run/berth/internal/store"
+)
+
+// storage is where logs and packages are.
+func (c *Config) storage() string {
+	if c.Storage != "" {
+		return c.Storage
+	}
+	return c.DataDir
+}
+
+// databaseName is a file of a data directory whose store is in a database. A
+// command that doesn't know of that would begin another store beside it.
+const databaseName = "database"
+
+// openStore opens the store of a data directory: its own file, or a database.
+func openStore(ctx context.Context, c Config) (*store.Store, error) {
+	marker := filepath.Join(c.DataDir, databaseName)
+	if c.Database != "" {
+		st, err := store.OpenURL(ctx, c.Database.Reveal())
+		if err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(filepath.Join(c.DataDir, "berth.db")); err == nil {
+			c.Log.Warn("tasks of an earlier store in this data directory are left alone: the database has others", "file", filepath.Join(c.DataDir, "berth.db"))
+		}
+		if err := config.WriteSecret(marker, []byte(st.Place()+"\n")); err != nil {
+			st.Close()
+			return nil, err
+		}
+		return st, nil
+	}
+	switch text, err := os.ReadFile(marker); {
+	case err == nil:
+		return nil, berth.Errorf(berth.CodeConflict, "the data directory %s is of a server whose store is %s, and which doesn't run: start berth server --database with its address (or BERTH_DATABASE); or remove %s to begin a store here", c.DataDir, strings.TrimSpace(string(text)), marker)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, berth.Errorf(berth.CodeForbidden, "cannot use the data directory: %w", err)
+	}
+	st, err := store.Open(ctx, filepath.Join(c.DataDir, "berth.db"))
+	if err != nil {
+		return nil, err
+	}
+	if err := st.BelongTo(ctx, c.InfraPath); err != nil {
+		st.Close()
+		return nil, err
+	}
+	return st, nil
+}
+
+// engineStore is the store as the engine has it: what it commits is fenced
+// where several servers share it.
+func (h *Host) engineStore() engine.Store {
+	if h.fleet == nil {
+		return h.store
+	}
+	return fencedStore{h.store, h.fleet}
+}
+
+// fencedStore commits what concerns an infrastructure under its lease alone.
+type fencedStore struct {
+	*store.Store
+	fleet *fleet
+}
+
+func (s fencedStore) Commit(ctx context.Context, changes []berth.Change) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	lease, err := s.fleet.lease(changes[0].Life.Task.Infrastructure)
+	if err != nil {
+		return err
+	}
+	return s.CommitUnder(ctx, lease, changes) // all of a commit are of one loop
+}
+
+func (s fencedStore) AddArray(ctx context.Context, key string, array *berth.Array, next func() (*berth.Change, error)) error {
+	lease, err := s.fleet.lease(array.Infrastructure)
+	if err != nil {
+		return err
+	}
+	return s.AddArrayUnder(ctx, lease, key, array, next)
+}
