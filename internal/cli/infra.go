@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -160,7 +161,12 @@ func (a *app) infraListCommand() *cobra.Command {
 }
 
 func infraTable(w io.Writer, list []berth.Infrastructure) {
-	row(w, "NAME", "STATE", "KIND", "NAMESPACE", "ADDRESS", "VERSION", "TASKS", "QUEUED", "SEEN", "WHY")
+	shared := slices.ContainsFunc(list, func(i berth.Infrastructure) bool { return i.Holder != nil })
+	header := []string{"NAME", "STATE", "KIND", "NAMESPACE", "ADDRESS", "VERSION", "TASKS", "QUEUED", "SEEN", "WHY"}
+	if shared {
+		header = slices.Insert(header, len(header)-1, "HOLDER")
+	}
+	row(w, header...)
 	for _, i := range list {
 		name, version, seen, why := i.Name, "", "", ""
 		if i.Default {
@@ -175,6 +181,14 @@ func infraTable(w io.Writer, list []berth.Infrastructure) {
 		if i.Reason != nil {
 			why = oneLine(*i.Reason)
 		}
-		row(w, name, string(i.State), i.Kind, i.Namespace, i.Address, version, fmt.Sprint(i.LiveTasks), fmt.Sprint(i.QueuedTasks), seen, why)
+		cells := []string{name, string(i.State), i.Kind, i.Namespace, i.Address, version, fmt.Sprint(i.LiveTasks), fmt.Sprint(i.QueuedTasks), seen}
+		if shared {
+			holder := "-" // nobody, for the moment
+			if i.Holder != nil {
+				holder = *i.Holder
+			}
+			cells = append(cells, holder)
+		}
+		row(w, append(cells, why)...)
 	}
 }

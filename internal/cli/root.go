@@ -24,6 +24,7 @@ type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	infra, data    string
+	database       string // of berth server
 	remote         remoteFlags
 	output         string
 	verbose        bool

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/config"
 	"github.com/berth-run/berth/internal/control"
 	"github.com/berth-run/berth/internal/version"
@@ -37,6 +38,7 @@ with the same socket: nobody is refused meanwhile.`,
 		Example: `  berth server
   berth server token create ann
   berth server --listen 0.0.0.0:7070 --advertise berth.example.org
+  berth server --database 'postgres://berth:${env:DB_PASSWORD}@db.example.org/berth' --storage /shared/berth
   BERTH_SERVER=https://berth.example.org:7070 BERTH_TOKEN_FILE=token BERTH_CA_FILE=ca.pem berth task list`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,6 +52,8 @@ with the same socket: nobody is refused meanwhile.`,
 	flags.StringVar(&c.Listen, "listen", "127.0.0.1:7070", "address to listen on; 0.0.0.0:7070 for all of the machine's")
 	flags.StringSliceVar(&c.Advertise, "advertise", nil, "names and addresses that clients use, for the generated certificate")
 	flags.StringVar(&c.TLSCert, "tls-cert", "", "certificate of the server, with those between it and its CA (PEM); read again when it changes")
+	flags.StringVar(&a.database, "database", "", "store in PostgreSQL, which several servers may share: postgres://USER@HOST/NAME; the password as ${env:NAME} or ${file:PATH} in it, from PGPASSWORD or ~/.pgpass (BERTH_DATABASE)")
+	flags.StringVar(&c.Storage, "storage", "", "directory of logs and packages, which all servers of a database share (default: the data directory)")
 	flags.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate (PEM)")
 	cmd.AddCommand(a.serverTokenCommand())
 	return cmd
@@ -85,7 +89,15 @@ func (a *app) serve(c control.ServerConfig) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
-	c.Config = control.Config{InfraPath: infra, DataDir: data, Version: version.String(), Log: log}
+	c.InfraPath, c.DataDir, c.Version, c.Log = infra, data, version.String(), log
+	if c.Database, err = a.databaseAddress(); err != nil {
+		return err
+	}
+	if c.Storage != "" {
+		if c.Storage, err = filepath.Abs(c.Storage); err != nil {
+			return err
+		}
+	}
 	c.WaitingFor = func(pid int) {
 		who := "another berth process"
 		if pid != 0 {
@@ -116,6 +128,15 @@ func (a *app) serve(c control.ServerConfig) error {
 		log.Error("not restarted", "error", err)
 	}
 	return nil
+}
+
+// databaseAddress is where the store is; empty for a file of the data directory.
+func (a *app) databaseAddress() (berth.Secret, error) {
+	address, err := config.ExpandURL(orEnv(a.database, "BERTH_DATABASE"))
+	if err != nil {
+		return "", fmt.Errorf("--database: %w", err)
+	}
+	return address, nil
 }
 
 // openServer opens the server, unless a signal ends that before. A server

@@ -54,3 +54,21 @@ func TestLocate(t *testing.T) {
 		t.Errorf("DataDir = %q, want BERTH_DATA's", got)
 	}
 }
+
+func TestReferencesOfAURLAreEscaped(t *testing.T) {
+	t.Setenv("DB_PASSWORD", "p@ss/w+rd?")
+	t.Setenv("DB", "postgres://ann:p%40ss@host/db")
+	for text, want := range map[string]string{
+		"postgres://ann:${env:DB_PASSWORD}@host/db": "postgres://ann:p%40ss%2Fw%2Brd%3F@host/db",
+		"${env:DB}":              "postgres://ann:p%40ss@host/db", // the whole of it is as it is
+		"postgres://ann@host/db": "postgres://ann@host/db",
+		"":                       "",
+	} {
+		if got, err := ExpandURL(text); err != nil || got.Reveal() != want {
+			t.Errorf("%s became %s, %v", text, got.Reveal(), err)
+		}
+	}
+	if _, err := ExpandURL("postgres://ann:${env:NOT_SET_ANYWHERE}@host/db"); err == nil {
+		t.Error("a variable that isn't set was taken")
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -26,8 +27,9 @@ var wholeSecret = regexp.MustCompile(`^s\$([A-Za-z0-9_.-]+)$`)
 type references struct {
 	dir     string // of infra.yml
 	env     func(string) (string, bool)
-	files   []string          // that were referred to, also those that are missing
-	secrets map[string]string // of secrets.yml, read when first needed
+	files   []string            // that were referred to, also those that are missing
+	secrets map[string]string   // of secrets.yml, read when first needed
+	escape  func(string) string // of a value that is a part of a text; nil: none
 }
 
 // expand replaces the references of a text, and says whether there were any.
@@ -59,6 +61,9 @@ func (r *references) expand(text string) (string, bool, error) {
 		value, err := r.resolve(reference)
 		if err != nil {
 			return "", true, err
+		}
+		if r.escape != nil && (before != "" || after != "" || had) {
+			value = r.escape(value)
 		}
 		out.WriteString(before + value)
 		text, had = after, true
@@ -123,6 +128,15 @@ func (r *references) secret(key string) (string, error) {
 		return "", fmt.Errorf("${secret:%s}: there is no %s in %s", key, key, path)
 	}
 	return value, nil
+}
+
+// ExpandURL replaces the references of a URL that is given beside infra.yml, such
+// as ${env:NAME} and ${file:PATH}. Paths are relative to the working directory;
+// a value that is a part of the URL is escaped as it has to be there.
+func ExpandURL(text string) (berth.Secret, error) {
+	r := references{dir: ".", env: os.LookupEnv, escape: func(value string) string { return strings.ReplaceAll(url.QueryEscape(value), "+", "%20") }}
+	value, _, err := r.expand(text)
+	return berth.Secret(value), err
 }
 
 // Secret returns the value of a key of the secrets.yml beside an infra.yml, as
