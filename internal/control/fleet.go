@@ -133,29 +133,18 @@ func elsewhere(infrastructure string) error {
 func (f *fleet) holder(ctx context.Context, infrastructure string, gone berth.Service) (berth.Service, error) {
 	patience := time.NewTimer(forwardPatience)
 	defer patience.Stop()
-	for wait := gone != nil; ; wait = true {
+	for look := gone == nil; ; look = true {
 		server, ok, changed := f.keeper.Holder(infrastructure)
-		if !wait {
-			switch {
-			case f.keeper.Reconciles(infrastructure):
-				return &local{f.host, f, infrastructure}, nil
-			case forwarded(ctx):
-				return nil, ending() // who asked looks again who holds it
-			case ok && server.ID != f.id:
-				return f.client(ctx, server)
-			}
-		} else if forwarded(ctx) {
-			return nil, ending()
+		switch {
+		case look && f.keeper.Reconciles(infrastructure):
+			return &local{f.host, f, infrastructure}, nil
+		case forwarded(ctx):
+			return nil, ending() // who asked looks again who holds it
+		case look && ok && server.ID != f.id:
+			return f.client(ctx, server)
 		}
 		select {
 		case <-changed:
-			wait = false
-			if f.keeper.Reconciles(infrastructure) {
-				return &local{f.host, f, infrastructure}, nil
-			}
-			if server, ok, _ := f.keeper.Holder(infrastructure); ok && server.ID != f.id {
-				return f.client(ctx, server)
-			}
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-f.host.engine.Ending():

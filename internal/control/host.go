@@ -321,6 +321,9 @@ func (h *Host) CancelTask(ctx context.Context, id string) (berth.Task, error) {
 
 // newDirectory makes the data directory for one user alone.
 func newDirectory(path string) error {
+	if err := onThisMachine(path); err != nil {
+		return err
+	}
 	err := os.MkdirAll(path, 0o700)
 	if err == nil {
 		return nil
