@@ -48,14 +48,14 @@ with the same socket: nobody is refused meanwhile.`,
 			return a.serve(c)
 		},
 	}
+	a.databaseFlag(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&c.Listen, "listen", "127.0.0.1:7070", "address to listen on; 0.0.0.0:7070 for all of the machine's")
 	flags.StringSliceVar(&c.Advertise, "advertise", nil, "names and addresses that clients use, for the generated certificate")
 	flags.StringVar(&c.TLSCert, "tls-cert", "", "certificate of the server, with those between it and its CA (PEM); read again when it changes")
-	flags.StringVar(&a.database, "database", "", "store in PostgreSQL, which several servers may share: postgres://USER@HOST/NAME; the password as ${env:NAME} or ${file:PATH} in it, from PGPASSWORD or ~/.pgpass (BERTH_DATABASE)")
 	flags.StringVar(&c.Storage, "storage", "", "directory of logs and packages, which all servers of a database share (default: the data directory)")
 	flags.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate (PEM)")
-	cmd.AddCommand(a.serverTokenCommand())
+	cmd.AddCommand(a.serverTokenCommand(), a.serverCheckCommand())
 	return cmd
 }
 
@@ -128,6 +128,10 @@ func (a *app) serve(c control.ServerConfig) error {
 		log.Error("not restarted", "error", err)
 	}
 	return nil
+}
+
+func (a *app) databaseFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&a.database, "database", "", "store in PostgreSQL, which several servers may share: postgres://USER@HOST/NAME; the password as ${env:NAME} or ${file:PATH} in it, from PGPASSWORD or ~/.pgpass (BERTH_DATABASE)")
 }
 
 // databaseAddress is where the store is; empty for a file of the data directory.

@@ -60,6 +60,20 @@ func openStore(ctx context.Context, c Config) (*store.Store, error) {
 	return st, nil
 }
 
+// StoreCheck is what was found by looking at all of a store.
+type StoreCheck = store.Check
+
+// CheckStore looks at all of the store of a data directory, and changes nothing.
+func CheckStore(ctx context.Context, c Config) (*StoreCheck, error) {
+	if c.Database != "" {
+		return store.CheckURL(ctx, c.Database.Reveal())
+	}
+	if text, err := os.ReadFile(filepath.Join(c.DataDir, databaseName)); err == nil {
+		return nil, berth.Errorf(berth.CodeInvalid, "the store of %s is %s: give its address with --database or BERTH_DATABASE", c.DataDir, strings.TrimSpace(string(text)))
+	}
+	return store.CheckFile(ctx, filepath.Join(c.DataDir, "berth.db"))
+}
+
 // engineStore is the store as the engine has it: what it commits is fenced
 // where several servers share it.
 func (h *Host) engineStore() engine.Store {

@@ -204,6 +204,12 @@ func (f *sqliteFile) close() {
 	}
 }
 
+// damaged reports whether an error says that the file is no whole database.
+func damaged(err error) bool {
+	var told *sqlite.Error
+	return errors.As(err, &told) && (told.Code()&0xff == sqlite3.SQLITE_CORRUPT || told.Code()&0xff == sqlite3.SQLITE_NOTADB)
+}
+
 // explain turns an error of SQLite into one for a person.
 func (f *sqliteFile) explain(what string, err error) error {
 	var sqlErr *sqlite.Error

@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"time"
@@ -143,6 +144,9 @@ func (s *Store) one(ctx context.Context, query, argument string) (*berth.Life, e
 func decode(data []byte) (*berth.Life, error) {
 	life := &berth.Life{}
 	err := json.Unmarshal(data, life)
+	if err != nil {
+		err = fmt.Errorf("what is stored of a task is damaged (berth server check says which): %w", err)
+	}
 	if string(life.Task.Result) == "null" {
 		life.Task.Result = nil
 	}
