@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,7 @@ type ServerConfig struct {
 	Config
 	Listen          string        // HOST:PORT
 	Advertise       []string      // names and addresses that clients use
+	Peer            string        // HOST[:PORT] by which other servers of the database reach this one; empty: the first of these
 	TLSCert, TLSKey string        // files; both empty: a generated CA in the data directory
 	WaitingFor      func(pid int) // told when another process is the host at the moment; 0: not known which
 }
@@ -162,10 +164,21 @@ func waitForLock(dir string) (*os.File, error) {
 
 // tls returns how the port is secured, and notes the CA where it is ours.
 func (s *Server) tls(c *ServerConfig) (*tls.Config, error) {
-	names := server.Names(s.socket.Addr(), c.Advertise)
 	port := strconv.Itoa(s.socket.Addr().(*net.TCPAddr).Port)
+	advertise := c.Advertise
+	if c.Peer != "" {
+		host, peerPort, err := net.SplitHostPort(c.Peer)
+		if err != nil {
+			host, peerPort = strings.Trim(c.Peer, "[]"), port
+		}
+		c.Self.URL = "https://" + net.JoinHostPort(host, peerPort)
+		advertise = append(append([]string{}, advertise...), host)
+	}
+	names := server.Names(s.socket.Addr(), advertise)
 	s.URL = "https://" + net.JoinHostPort(names[0], port)
-	c.Self.URL = s.URL
+	if c.Self.URL == "" {
+		c.Self.URL = s.URL
+	}
 	for _, name := range names {
 		c.RegistryHosts = append(c.RegistryHosts, net.JoinHostPort(name, port))
 	}
