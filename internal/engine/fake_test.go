@@ -245,7 +245,7 @@ func start(t *testing.T, dir string, c *cluster, config berth.InfrastructureConf
 }
 
 // startAt starts a process whose clock is now.
-func startAt(t *testing.T, dir string, c *cluster, config berth.InfrastructureConfig, now func() time.Time) *process {
+func startAt(t *testing.T, dir string, c *cluster, config berth.InfrastructureConfig, now func() time.Time, prepare ...func(*Engine)) *process {
 	t.Helper()
 	st, err := store.Open(t.Context(), filepath.Join(dir, "berth.db"))
 	if err != nil {
@@ -257,6 +257,9 @@ func startAt(t *testing.T, dir string, c *cluster, config berth.InfrastructureCo
 	}
 	p := &process{t: t, dir: dir, store: st, engine: New(st, logKeeper{logStore}, plainTexts{}, plainAgents{}, slog.New(slog.DiscardHandler))}
 	p.engine.now = now
+	for _, fn := range prepare {
+		fn(p.engine)
+	}
 	t.Cleanup(p.crash)
 	config.Name = "here"
 	if config.Grace == (berth.Grace{}) {
