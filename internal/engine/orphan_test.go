@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -90,7 +91,7 @@ func TestAPodOfAnUnknownTaskIsRecordedWithItsOutcomeAndLog(t *testing.T) {
 func restarted(t *testing.T, dir string, c *cluster, life *berth.Life) *process {
 	t.Helper()
 	idle := newCluster()
-	idle.identErr = &Refusal{Kind: RefusedUnreachable}
+	idle.identErr = &Refusal{Kind: RefusedUnreachable, Err: errors.New("no route")}
 	p := start(t, dir, idle, berth.InfrastructureConfig{})
 	if err := p.store.Commit(t.Context(), []berth.Change{{Life: life}}); err != nil {
 		t.Fatal(err)
