@@ -72,7 +72,8 @@ type ArraySubmission struct {
 	Indices     []int    // of the tasks, ascending
 	Items       []string // what each index is for; empty: the numbers alone
 	NoPreflight bool
-	RetryOf     string // the array whose tasks these are again
+	RetryOf     string   // the array whose tasks these are again
+	Among       []string // as of a Submission
 }
 
 // ArrayQuery selects arrays, newest first.

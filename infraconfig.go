@@ -7,12 +7,13 @@ import "time"
 // secrets are of type [Secret], which prints as "[redacted]".
 type InfrastructureConfig struct {
 	Name        string
-	Kind        string // KindKube or KindDocker
-	Address     string // kube: optional; the kubeconfig's own server is what counts. docker: of the Engine
-	CallbackTo  string // optional
-	Namespace   string // empty: the kubeconfig context's own
-	Registry    string // optional: HOST[:PORT][/PATH] where pods pull packages from
-	AgentImage  string // optional: where pods pull the agent from; by default Registry
+	Kind        string            // KindKube or KindDocker
+	Labels      map[string]string // by which tasks choose it
+	Address     string            // kube: optional; the kubeconfig's own server is what counts. docker: of the Engine
+	CallbackTo  string            // optional
+	Namespace   string            // empty: the kubeconfig context's own
+	Registry    string            // optional: HOST[:PORT][/PATH] where pods pull packages from
+	AgentImage  string            // optional: where pods pull the agent from; by default Registry
 	Credentials Credentials
 	Limits      Limits
 	Defaults    Defaults

@@ -17,6 +17,7 @@ type Life struct {
 	Attempts  []Attempt
 	NotBefore time.Time // a retry waits until then
 	Key       string    // idempotency key of the submission
+	Among     []string  // infrastructures that it may move to while it was never tried; none: its place was chosen by a person
 	Share     string    // that room is shared between evenly: the owner, or what the infrastructure says
 }
 

@@ -59,6 +59,7 @@ type TaskSpec struct {
 	Env              []EnvVar          `json:"env,omitempty"`
 	User             string            `json:"user,omitempty"` // UID or UID:GID
 	Infrastructure   string            `json:"infrastructure,omitempty"`
+	Where            map[string]string `json:"where,omitempty"`  // labels that its infrastructure has to have, where none is named
 	CPU              Quantity          `json:"cpu,omitempty"`    // request and limit
 	Memory           Quantity          `json:"memory,omitempty"` // request and limit
 	GPU              int               `json:"gpu,omitempty"`
@@ -88,6 +89,10 @@ type Submission struct {
 	// NoPreflight stores the task without asking the infrastructure before
 	// whether it would take it.
 	NoPreflight bool
+
+	// Among are the infrastructures that it may move to while it was never
+	// tried. It is set where its place is chosen, and not sent.
+	Among []string
 }
 
 // Task is one thing to run to its end, and what became of it. Its JSON form is

@@ -23,7 +23,7 @@ type runFlags struct {
 // resourceFlags are the flags of every verb that makes a task.
 func (a *app) resourceFlags(cmd *cobra.Command, f *runFlags) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.on, "on", "", "infrastructure to run on (default: the only one, or default: of infra.yml)")
+	flags.StringVar(&f.on, "on", "", "infrastructure to run on, or labels KEY=VALUE that it has to have (default: default: of infra.yml, or else the one that has room)")
 	flags.StringVar(&f.name, "name", "", "a name for people; need not be unique")
 	flags.StringVar(&f.cpu, "cpu", "", "CPUs to request, which is also the limit: 2, 0.5, 500m")
 	flags.StringVar(&f.memory, "memory", "", "memory to request, which is also the limit: 512Mi, 2Gi")
@@ -49,7 +49,12 @@ func (f *runFlags) resources(cmd *cobra.Command, spec *berth.TaskSpec) error {
 			*to = value
 		}
 	}
-	text("on", f.on, &spec.Infrastructure)
+	if set("on") {
+		var err error
+		if spec.Infrastructure, spec.Where, err = berth.ParseOn(f.on); err != nil {
+			return err
+		}
+	}
 	text("name", f.name, &spec.Name)
 	text("cpu", f.cpu, (*string)(&spec.CPU))
 	text("memory", f.memory, (*string)(&spec.Memory))

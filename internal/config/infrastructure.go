@@ -21,7 +21,7 @@ var (
 var notYet = []string{"mount_dfs", "proxy_address", "proxy_bypass"}
 
 var known = append([]string{
-	"kind", "address", "callback_to", "namespace", "registry", "credentials", "limits", "defaults", "pod", "grace", "insecure_skip_tls_verify", "agent_image", "tls",
+	"kind", "address", "callback_to", "namespace", "registry", "credentials", "limits", "defaults", "pod", "grace", "insecure_skip_tls_verify", "agent_image", "tls", "labels",
 }, notYet...)
 
 func (r *reader) infrastructure(entry yamlstrict.Entry) berth.InfrastructureConfig {
@@ -36,6 +36,7 @@ func (r *reader) infrastructure(entry yamlstrict.Entry) berth.InfrastructureConf
 			return infra
 		}
 	}
+	infra.Labels = labelMap(fields.Get("labels"), true)
 	infra.CallbackTo = r.callback(fields.Get("callback_to"))
 	infra.Registry = nonEmpty(fields.Get("registry"))
 	rejectPassword(fields.Get("registry"), infra.Registry)

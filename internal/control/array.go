@@ -9,11 +9,11 @@ import (
 
 func (h *Host) SubmitArray(ctx context.Context, s berth.ArraySubmission) (berth.Array, error) {
 	caller := h.caller(ctx)
-	entry, err := h.accept(ctx, caller, &s.Spec, s.Validate)
+	entry, among, err := h.accept(ctx, caller, &s.Spec, s.Validate)
 	if err != nil {
 		return berth.Array{}, err
 	}
-	s.Key = ownKey(caller, s.Key)
+	s.Key, s.Among = ownKey(caller, s.Key), among
 	return h.engine.SubmitArray(ctx, caller.Name, shareOf(&entry, caller.Name, s.Spec.Labels), s)
 }
 

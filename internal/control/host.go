@@ -95,6 +95,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 	var watchCtx context.Context
 	watchCtx, h.cancel = context.WithCancel(context.Background())
 	go config.Watch(watchCtx, c.InfraPath, h.reload)
+	h.engine.Balance(h.balance)
 	h.sweeping.Go(func() { h.sweepLogs(watchCtx) })
 	if h.fleet != nil {
 		if err := h.fleet.join(ctx); err != nil { // which starts what is this server's
@@ -145,25 +146,24 @@ func (h *Host) Info(ctx context.Context) (berth.Info, error) {
 
 func (h *Host) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, error) {
 	caller := h.caller(ctx)
-	entry, err := h.accept(ctx, caller, &s.Spec, s.Spec.Validate)
+	entry, among, err := h.accept(ctx, caller, &s.Spec, s.Spec.Validate)
 	if err != nil {
 		return berth.Task{}, err
 	}
-	return h.engine.Submit(ctx, caller.Name, shareOf(&entry, caller.Name, s.Spec.Labels), berth.Submission{Spec: s.Spec, Key: ownKey(caller, s.Key), NoPreflight: s.NoPreflight})
+	return h.engine.Submit(ctx, caller.Name, shareOf(&entry, caller.Name, s.Spec.Labels), berth.Submission{Spec: s.Spec, Key: ownKey(caller, s.Key), NoPreflight: s.NoPreflight, Among: among})
 }
 
-// accept completes what is submitted with what its infrastructure says, looks
-// whether it could run there, and sees to it that the infrastructure is reconciled.
-func (h *Host) accept(ctx context.Context, caller berth.Caller, spec *berth.TaskSpec, validate func() error) (berth.InfrastructureConfig, error) {
-	entry, err := h.entryFor(caller, berth.RoleWrite, spec.Infrastructure)
+// accept chooses the infrastructure of what is submitted, completes it with what
+// that says, looks whether it could run there, and sees to it that the
+// infrastructure is reconciled. See placed.
+func (h *Host) accept(ctx context.Context, caller berth.Caller, spec *berth.TaskSpec, validate func() error) (berth.InfrastructureConfig, []string, error) {
+	err := validate()
+	if err != nil {
+		return berth.InfrastructureConfig{}, nil, err
+	}
+	entry, among, err := h.placed(ctx, caller, spec)
 	if err == nil {
-		spec.Infrastructure = entry.Name
-		if spec.CPU == "" {
-			spec.CPU = entry.Defaults.CPU
-		}
-		if spec.Memory == "" {
-			spec.Memory = entry.Defaults.Memory
-		}
+		*spec = completed(spec, &entry)
 		err = validate()
 	}
 	if err == nil && spec.Call != nil {
@@ -177,7 +177,7 @@ func (h *Host) accept(ctx context.Context, caller berth.Caller, spec *berth.Task
 	if err == nil {
 		err = h.start(ctx, entry.Name)
 	}
-	return entry, err
+	return entry, among, err
 }
 
 // ownKey makes an idempotency key the caller's own: names have no slash, so no

@@ -63,7 +63,7 @@ func (r *routed) entry(name string) (berth.InfrastructureConfig, bool) {
 }
 
 func (r *routed) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, error) {
-	entry, err := r.entryFor(r.caller(ctx), berth.RoleWrite, s.Spec.Infrastructure)
+	entry, _, err := r.placed(ctx, r.caller(ctx), &s.Spec)
 	if err != nil {
 		return berth.Task{}, err
 	}
@@ -119,6 +119,57 @@ func through[T any](ctx context.Context, r *routed, id string, open func(berth.S
 			return
 		}
 		open(service)(yield)
+	}
+}
+
+func (r *routed) SubmitArray(ctx context.Context, s berth.ArraySubmission) (berth.Array, error) {
+	entry, _, err := r.placed(ctx, r.caller(ctx), &s.Spec)
+	if err != nil {
+		return berth.Array{}, err
+	}
+	s.Spec.Infrastructure = entry.Name
+	if s.Key == "" {
+		s.Key = xid.New().String() // here, so that a second try is the same submission
+	}
+	return r.at(entry.Name).SubmitArray(ctx, s)
+}
+
+// ofArray returns the Service of an array.
+func (r *routed) ofArray(ctx context.Context, id string) (berth.Service, error) {
+	array, err := r.visibleArray(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if _, known := r.entry(array.Infrastructure); !known || array.Ended() == array.Size {
+		return r.Host, nil
+	}
+	return r.at(array.Infrastructure), nil
+}
+
+func (r *routed) CancelArray(ctx context.Context, id string) (berth.Array, error) {
+	service, err := r.ofArray(ctx, id)
+	if err != nil {
+		return berth.Array{}, err
+	}
+	return service.CancelArray(ctx, id)
+}
+
+func (r *routed) RetryArray(ctx context.Context, id, key string) (berth.Array, error) {
+	array, err := r.visibleArray(ctx, id)
+	if err != nil {
+		return berth.Array{}, err
+	}
+	return r.at(array.Infrastructure).RetryArray(ctx, id, key)
+}
+
+func (r *routed) WatchArray(ctx context.Context, id string) iter.Seq2[berth.Array, error] {
+	return func(yield func(berth.Array, error) bool) {
+		service, err := r.ofArray(ctx, id)
+		if err != nil {
+			yield(berth.Array{}, err)
+			return
+		}
+		service.WatchArray(ctx, id)(yield)
 	}
 }
 
@@ -233,4 +284,20 @@ func (l *local) TaskEvents(ctx context.Context, id string, after int64, follow b
 
 func (l *local) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter.Seq2[berth.LogChunk, error] {
 	return stream(ctx, l, func(ctx context.Context) iter.Seq2[berth.LogChunk, error] { return l.Host.TaskLogs(ctx, id, q) })
+}
+
+func (l *local) SubmitArray(ctx context.Context, s berth.ArraySubmission) (berth.Array, error) {
+	return here(ctx, l, func(ctx context.Context) (berth.Array, error) { return l.Host.SubmitArray(ctx, s) })
+}
+
+func (l *local) CancelArray(ctx context.Context, id string) (berth.Array, error) {
+	return here(ctx, l, func(ctx context.Context) (berth.Array, error) { return l.Host.CancelArray(ctx, id) })
+}
+
+func (l *local) RetryArray(ctx context.Context, id, key string) (berth.Array, error) {
+	return here(ctx, l, func(ctx context.Context) (berth.Array, error) { return l.Host.RetryArray(ctx, id, key) })
+}
+
+func (l *local) WatchArray(ctx context.Context, id string) iter.Seq2[berth.Array, error] {
+	return stream(ctx, l, func(ctx context.Context) iter.Seq2[berth.Array, error] { return l.Host.WatchArray(ctx, id) })
 }

@@ -58,7 +58,7 @@ func (e *Engine) SubmitArray(ctx context.Context, owner, share string, submissio
 		}
 		n++
 		life, events := berth.NewLife(id, owner, array.ID+"/"+id, submission.Spec.ForItem(item), now)
-		life.Share, life.Task.Array = share, &item
+		life.Share, life.Among, life.Task.Array = share, submission.Among, &item
 		return &berth.Change{Life: life, Events: events, New: true}, nil
 	}
 	first, err := next()
@@ -115,13 +115,21 @@ func (e *Engine) cancelTasks(l *loop, array string) {
 			if err == nil && len(ids) == 0 {
 				return
 			}
+			var elsewhere []string // tasks that moved to another infrastructure
 			if err == nil {
 				err = e.ask(l.ctx, l, array, func(s *step, r reply) {
 					s.replies = append(s.replies, r)
 					for _, id := range ids {
-						s.cancel(l.ctx, id)
+						if !s.cancel(l.ctx, id) {
+							elsewhere = append(elsewhere, id)
+						}
 					}
 				})
+			}
+			for _, id := range elsewhere {
+				if err == nil {
+					_, err = e.Cancel(l.ctx, id)
+				}
 			}
 			if err != nil {
 				e.log.Error("cannot cancel tasks of an array; trying again", "array", array, "error", err)

@@ -113,3 +113,51 @@ func TestAQueueOutlivesItsProcess(t *testing.T) {
 		t.Errorf("%d live, %d queued", live, queued)
 	}
 }
+
+// Tasks of an array that may run anywhere go where there is room, run once each,
+// and are cancelled with the others.
+func TestTasksMoveWhileTheyWait(t *testing.T) {
+	here, there := newCluster(), newCluster()
+	p := start(t, t.TempDir(), here, berth.InfrastructureConfig{Limits: berth.Limits{MaxPods: 2}})
+	if err := p.engine.Start(t.Context(), berth.InfrastructureConfig{Name: "there", Limits: berth.Limits{MaxPods: 3}, Grace: berth.DefaultGrace}, there); err != nil {
+		t.Fatal(err)
+	}
+	s := berth.ArraySubmission{Key: "k", Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}, Among: []string{"here", "there"}}
+	for i := range 12 {
+		s.Indices = append(s.Indices, i)
+	}
+	array, err := p.engine.SubmitArray(t.Context(), "ann", "ann", s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fixed := p.submit(nil)
+	p.engine.Settle(t.Context(), "there")
+	lives := p.engine.Front(t.Context(), "here", 100)
+	moved := p.engine.Move(t.Context(), "here", "there", "there is room", lives, func(*berth.Life) string { return "ann" })
+	if moved != 10 {
+		t.Errorf("%d moved", moved)
+	}
+	if task, _ := p.engine.Task(t.Context(), fixed.ID); task.Infrastructure != "here" {
+		t.Error("a task whose place was chosen by a person moved")
+	}
+	if _, live, queued := p.engine.Health("here"); live != 3 || queued != 1 {
+		t.Errorf("at home %d live, %d queued", live, queued)
+	}
+	eventually(t, func() bool { made, _, _ := there.counts(); return made == 3 })
+	if _, err := p.engine.CancelArray(t.Context(), array.ID); err != nil {
+		t.Fatal(err)
+	}
+	if array = p.over(array.ID); array.States[berth.StateCancelled] != 12 {
+		t.Errorf("it ended as %v", array.States)
+	}
+}
+
+func eventually(t *testing.T, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); {
+		if time.Now().After(deadline) {
+			t.Fatal("it never holds")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -171,6 +171,10 @@ func (l *loop) count() *counts {
 func (l *loop) committed(life *berth.Life) {
 	id := life.Task.ID
 	before := l.lives[id]
+	if life.Task.Infrastructure != l.name {
+		l.departed(before, life)
+		return
+	}
 	l.recount(before, life)
 	if life.Task.State != berth.StateQueued {
 		l.queue.remove(id) // which may have read it while this was not stored

@@ -20,12 +20,16 @@ func (s *step) onCancel(ctx context.Context, id string, r reply) {
 	s.cancel(ctx, id)
 }
 
-func (s *step) cancel(ctx context.Context, id string) {
-	s.fetch(ctx, id)
-	s.apply(id, func(l *berth.Life) []berth.Event { return l.Cancel(s.now) })
-	if life := s.life(id); life != nil && life.Task.State.Terminal() {
-		s.queue.remove(id)
+// cancel stores the wish to cancel a task, if it is one of this infrastructure.
+func (s *step) cancel(ctx context.Context, id string) (found bool) {
+	if s.fetch(ctx, id) == nil {
+		return false
 	}
+	s.apply(id, func(l *berth.Life) []berth.Event { return l.Cancel(s.now) })
+	if s.life(id).Task.State.Terminal() {
+		s.queue.forget(id)
+	}
+	return true
 }
 
 // onListed compares all pods that exist with all that should.

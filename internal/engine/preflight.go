@@ -20,6 +20,16 @@ const preflightAgain = 500 * time.Millisecond
 // the pod of its first attempt. Whatever passes by itself, such as a quota in
 // use by others, is no reason; neither is what nobody can tell now.
 func (e *Engine) preflight(ctx context.Context, l *loop, life *berth.Life) error {
+	refusal := e.askPreflight(ctx, l, life)
+	if refusal == nil || !refusal.Hopeless || refusal.Diagnosis == nil {
+		return nil
+	}
+	return berth.Refused(l.name, refusal.Diagnosis)
+}
+
+// askPreflight returns why the pod of a life's first attempt would not be
+// accepted; nil where it would, and where nobody can tell.
+func (e *Engine) askPreflight(ctx context.Context, l *loop, life *berth.Life) *Refusal {
 	current := l.current.Load()
 	if current == nil || l.health.Load().State != berth.InfraReady {
 		return nil
@@ -38,8 +48,8 @@ func (e *Engine) preflight(ctx context.Context, l *loop, life *berth.Life) error
 		}
 		err = current.driver.Preflight(ctx, order)
 	}
-	if !errors.As(err, &refusal) || !refusal.Hopeless || refusal.Diagnosis == nil || ctx.Err() != nil {
+	if !errors.As(err, &refusal) || ctx.Err() != nil {
 		return nil
 	}
-	return berth.Refused(l.name, refusal.Diagnosis)
+	return refusal
 }

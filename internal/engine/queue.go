@@ -46,7 +46,7 @@ type waiter struct {
 
 // held are the tasks that a quota refused, which ask for the same.
 type held struct {
-	ids       []string
+	lives     []*berth.Life
 	diagnosis *berth.Diagnosis // of the first
 }
 
@@ -157,6 +157,17 @@ func (q *queue) remove(id string) {
 	}
 }
 
+// forget removes a task, whether it waits or is held.
+func (q *queue) forget(id string) {
+	q.remove(id)
+	for r, h := range q.held {
+		h.lives = slices.DeleteFunc(h.lives, func(l *berth.Life) bool { return l.Task.ID == id })
+		if len(h.lives) == 0 {
+			delete(q.held, r)
+		}
+	}
+}
+
 // hold keeps a task aside that a quota refused.
 func (q *queue) hold(life *berth.Life) {
 	q.remove(life.Task.ID)
@@ -166,7 +177,7 @@ func (q *queue) hold(life *berth.Life) {
 		h = &held{}
 		q.held[r] = h
 	}
-	h.ids = append(h.ids, life.Task.ID)
+	h.lives = append(h.lives, life)
 	h.diagnosis = life.Task.Diagnosis
 }
 
@@ -177,8 +188,8 @@ func (q *queue) release(r request) string {
 	if h == nil {
 		return ""
 	}
-	id := h.ids[0]
-	if h.ids = h.ids[1:]; len(h.ids) == 0 {
+	id := h.lives[0].Task.ID
+	if h.lives = h.lives[1:]; len(h.lives) == 0 {
 		delete(q.held, r)
 	}
 	return id

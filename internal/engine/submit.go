@@ -43,7 +43,7 @@ func (e *Engine) Submit(ctx context.Context, owner, share string, submission ber
 		return berth.Task{}, err
 	}
 	life, events := berth.NewLife(id, owner, submission.Key, submission.Spec, e.now())
-	life.Share = share
+	life.Share, life.Among = share, submission.Among
 	if !submission.NoPreflight {
 		if err := e.preflight(ctx, l, life); err != nil {
 			return berth.Task{}, err

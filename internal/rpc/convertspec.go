@@ -13,7 +13,7 @@ func fromSpec(s *berth.TaskSpec) *pb.TaskSpec {
 	out := &pb.TaskSpec{
 		Name: s.Name, Image: s.Image, Entrypoint: s.Entrypoint, Args: s.Args, User: s.User, Infrastructure: s.Infrastructure,
 		Cpu: string(s.CPU), Memory: string(s.Memory), Gpu: int32(s.GPU), EphemeralStorage: string(s.EphemeralStorage),
-		Timeout: durationpb.New(s.Timeout), Retries: int32(s.Retries), Idempotent: s.Idempotent, Labels: s.Labels, Pull: string(s.Pull), Priority: int32(s.Priority),
+		Timeout: durationpb.New(s.Timeout), Retries: int32(s.Retries), Idempotent: s.Idempotent, Labels: s.Labels, Pull: string(s.Pull), Priority: int32(s.Priority), Where: s.Where,
 	}
 	out.Env = fromEnv(s.Env)
 	for i := range s.Steps {
@@ -49,7 +49,7 @@ func toSpec(s *pb.TaskSpec) berth.TaskSpec {
 	out := berth.TaskSpec{
 		Name: s.GetName(), Image: s.GetImage(), Entrypoint: s.GetEntrypoint(), Args: s.GetArgs(), User: s.GetUser(), Infrastructure: s.GetInfrastructure(),
 		CPU: berth.Quantity(s.GetCpu()), Memory: berth.Quantity(s.GetMemory()), GPU: int(s.GetGpu()), EphemeralStorage: berth.Quantity(s.GetEphemeralStorage()),
-		Timeout: s.GetTimeout().AsDuration(), Retries: int(s.GetRetries()), Idempotent: s.GetIdempotent(), Labels: s.GetLabels(), Pull: berth.PullPolicy(s.GetPull()), Priority: int(s.GetPriority()),
+		Timeout: s.GetTimeout().AsDuration(), Retries: int(s.GetRetries()), Idempotent: s.GetIdempotent(), Labels: s.GetLabels(), Pull: berth.PullPolicy(s.GetPull()), Priority: int(s.GetPriority()), Where: s.GetWhere(),
 	}
 	out.Env = toEnv(s.GetEnv())
 	for _, step := range s.GetSteps() {

@@ -85,7 +85,6 @@ func task(root *yamlstrict.Node) berth.TaskSpec {
 		Entrypoint:       words(f.Get("entrypoint")),
 		Args:             words(f.Get("args")),
 		Env:              env(f.Get("env")),
-		Infrastructure:   checked(f.Get("on"), berth.ValidateInfrastructureName),
 		CPU:              quantity(f.Get("cpu"), cpu),
 		Memory:           quantity(f.Get("memory"), size),
 		EphemeralStorage: quantity(f.Get("ephemeral_storage"), size),
@@ -99,6 +98,16 @@ func task(root *yamlstrict.Node) berth.TaskSpec {
 	}
 	if f.Has("gpu") {
 		spec.GPU = int(f.Get("gpu").Int(0, math.MaxInt32))
+	}
+	if on := f.Get("on"); on != nil {
+		name, where, err := berth.ParseOn(on.Text())
+		if err == nil && where == nil {
+			err = berth.ValidateInfrastructureName(name)
+		}
+		if err != nil {
+			on.Failf("%v", err)
+		}
+		spec.Infrastructure, spec.Where = name, where
 	}
 	if f.Has("priority") {
 		spec.Priority = int(f.Get("priority").Int(-berth.MaxPriority, berth.MaxPriority))

@@ -99,6 +99,7 @@ type TaskSpec struct {
 	Steps            []*Step                `protobuf:"bytes,17,rep,name=steps,proto3" json:"steps,omitempty"`
 	Call             *Call                  `protobuf:"bytes,18,opt,name=call,proto3" json:"call,omitempty"`
 	Priority         int32                  `protobuf:"varint,19,opt,name=priority,proto3" json:"priority,omitempty"`
+	Where            map[string]string      `protobuf:"bytes,20,rep,name=where,proto3" json:"where,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -264,6 +265,13 @@ func (x *TaskSpec) GetPriority() int32 {
 		return x.Priority
 	}
 	return 0
+}
+
+func (x *TaskSpec) GetWhere() map[string]string {
+	if x != nil {
+		return x.Where
+	}
+	return nil
 }
 
 type Step struct {
@@ -4238,7 +4246,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x14berth/v1/berth.proto\x12\bberth.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"2\n" +
 	"\x06EnvVar\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x8d\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xfc\x05\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05image\x18\x02 \x01(\tR\x05image\x12\x1e\n" +
@@ -4263,8 +4271,13 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x04pull\x18\x10 \x01(\tR\x04pull\x12$\n" +
 	"\x05steps\x18\x11 \x03(\v2\x0e.berth.v1.StepR\x05steps\x12\"\n" +
 	"\x04call\x18\x12 \x01(\v2\x0e.berth.v1.CallR\x04call\x12\x1a\n" +
-	"\bpriority\x18\x13 \x01(\x05R\bpriority\x1a9\n" +
+	"\bpriority\x18\x13 \x01(\x05R\bpriority\x123\n" +
+	"\x05where\x18\x14 \x03(\v2\x1d.berth.v1.TaskSpec.WhereEntryR\x05where\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a8\n" +
+	"\n" +
+	"WhereEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc6\x01\n" +
 	"\x04Step\x12\x12\n" +
@@ -4657,7 +4670,7 @@ func file_berth_v1_berth_proto_rawDescGZIP() []byte {
 	return file_berth_v1_berth_proto_rawDescData
 }
 
-var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_berth_v1_berth_proto_goTypes = []any{
 	(*EnvVar)(nil),                       // 0: berth.v1.EnvVar
 	(*TaskSpec)(nil),                     // 1: berth.v1.TaskSpec
@@ -4724,124 +4737,126 @@ var file_berth_v1_berth_proto_goTypes = []any{
 	(*RetryArrayRequest)(nil),            // 62: berth.v1.RetryArrayRequest
 	(*RetryArrayResponse)(nil),           // 63: berth.v1.RetryArrayResponse
 	nil,                                  // 64: berth.v1.TaskSpec.LabelsEntry
-	nil,                                  // 65: berth.v1.Call.ArgumentsEntry
-	nil,                                  // 66: berth.v1.Array.StatesEntry
-	nil,                                  // 67: berth.v1.ListTasksRequest.LabelsEntry
-	(*durationpb.Duration)(nil),          // 68: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),        // 69: google.protobuf.Timestamp
+	nil,                                  // 65: berth.v1.TaskSpec.WhereEntry
+	nil,                                  // 66: berth.v1.Call.ArgumentsEntry
+	nil,                                  // 67: berth.v1.Array.StatesEntry
+	nil,                                  // 68: berth.v1.ListTasksRequest.LabelsEntry
+	(*durationpb.Duration)(nil),          // 69: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 70: google.protobuf.Timestamp
 }
 var file_berth_v1_berth_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.TaskSpec.env:type_name -> berth.v1.EnvVar
-	68, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
+	69, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
 	64, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
 	2,  // 3: berth.v1.TaskSpec.steps:type_name -> berth.v1.Step
 	3,  // 4: berth.v1.TaskSpec.call:type_name -> berth.v1.Call
-	0,  // 5: berth.v1.Step.env:type_name -> berth.v1.EnvVar
-	68, // 6: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
-	65, // 7: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
-	69, // 8: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
-	69, // 9: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
-	5,  // 10: berth.v1.Diagnosis.evidence:type_name -> berth.v1.Evidence
-	69, // 11: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
-	6,  // 12: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
-	69, // 13: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
-	69, // 14: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
-	69, // 15: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
-	7,  // 16: berth.v1.Task.usage:type_name -> berth.v1.Usage
-	69, // 17: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
-	1,  // 18: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
-	4,  // 19: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
-	9,  // 20: berth.v1.Task.array:type_name -> berth.v1.ArrayItem
-	66, // 21: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
-	69, // 22: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
-	69, // 23: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
-	1,  // 24: berth.v1.Array.spec:type_name -> berth.v1.TaskSpec
-	69, // 25: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	1,  // 26: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
-	8,  // 27: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
-	8,  // 28: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
-	67, // 29: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
-	8,  // 30: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
-	8,  // 31: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
-	11, // 32: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
-	69, // 33: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
-	8,  // 34: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
-	69, // 35: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
-	69, // 36: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
-	69, // 37: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
-	68, // 38: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
-	29, // 39: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
-	30, // 40: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
-	28, // 41: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
-	69, // 42: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
-	33, // 43: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
-	68, // 44: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
-	36, // 45: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
-	69, // 46: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	69, // 47: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	69, // 48: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
-	69, // 49: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
-	68, // 50: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	45, // 51: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
-	45, // 52: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
-	1,  // 53: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
-	10, // 54: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
-	10, // 55: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
-	10, // 56: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
-	10, // 57: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
-	10, // 58: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
-	10, // 59: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
-	12, // 60: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
-	14, // 61: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
-	16, // 62: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
-	18, // 63: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
-	20, // 64: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
-	22, // 65: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
-	24, // 66: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
-	31, // 67: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
-	26, // 68: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
-	52, // 69: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
-	54, // 70: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
-	56, // 71: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
-	58, // 72: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
-	60, // 73: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
-	62, // 74: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
-	43, // 75: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
-	34, // 76: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
-	37, // 77: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
-	39, // 78: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
-	41, // 79: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
-	46, // 80: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
-	48, // 81: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
-	50, // 82: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
-	13, // 83: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
-	15, // 84: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
-	17, // 85: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
-	19, // 86: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
-	21, // 87: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
-	23, // 88: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
-	25, // 89: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
-	32, // 90: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
-	27, // 91: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
-	53, // 92: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
-	55, // 93: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
-	57, // 94: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
-	59, // 95: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
-	61, // 96: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
-	63, // 97: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
-	44, // 98: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
-	35, // 99: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
-	38, // 100: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
-	40, // 101: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
-	42, // 102: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
-	47, // 103: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
-	49, // 104: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
-	51, // 105: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
-	83, // [83:106] is the sub-list for method output_type
-	60, // [60:83] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	65, // 5: berth.v1.TaskSpec.where:type_name -> berth.v1.TaskSpec.WhereEntry
+	0,  // 6: berth.v1.Step.env:type_name -> berth.v1.EnvVar
+	69, // 7: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
+	66, // 8: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
+	70, // 9: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
+	70, // 10: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
+	5,  // 11: berth.v1.Diagnosis.evidence:type_name -> berth.v1.Evidence
+	70, // 12: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
+	6,  // 13: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
+	70, // 14: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
+	70, // 15: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
+	70, // 16: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
+	7,  // 17: berth.v1.Task.usage:type_name -> berth.v1.Usage
+	70, // 18: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
+	1,  // 19: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
+	4,  // 20: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
+	9,  // 21: berth.v1.Task.array:type_name -> berth.v1.ArrayItem
+	67, // 22: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
+	70, // 23: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
+	70, // 24: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
+	1,  // 25: berth.v1.Array.spec:type_name -> berth.v1.TaskSpec
+	70, // 26: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	1,  // 27: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
+	8,  // 28: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
+	8,  // 29: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
+	68, // 30: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
+	8,  // 31: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
+	8,  // 32: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
+	11, // 33: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
+	70, // 34: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
+	8,  // 35: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
+	70, // 36: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
+	70, // 37: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
+	70, // 38: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
+	69, // 39: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
+	29, // 40: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
+	30, // 41: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
+	28, // 42: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
+	70, // 43: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
+	33, // 44: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
+	69, // 45: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
+	36, // 46: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
+	70, // 47: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	70, // 48: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	70, // 49: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	70, // 50: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	69, // 51: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	45, // 52: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
+	45, // 53: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
+	1,  // 54: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
+	10, // 55: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
+	10, // 56: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
+	10, // 57: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
+	10, // 58: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
+	10, // 59: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
+	10, // 60: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
+	12, // 61: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
+	14, // 62: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
+	16, // 63: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
+	18, // 64: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
+	20, // 65: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
+	22, // 66: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
+	24, // 67: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
+	31, // 68: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
+	26, // 69: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
+	52, // 70: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
+	54, // 71: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
+	56, // 72: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
+	58, // 73: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
+	60, // 74: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
+	62, // 75: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
+	43, // 76: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
+	34, // 77: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
+	37, // 78: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
+	39, // 79: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
+	41, // 80: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
+	46, // 81: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
+	48, // 82: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
+	50, // 83: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
+	13, // 84: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
+	15, // 85: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
+	17, // 86: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
+	19, // 87: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
+	21, // 88: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
+	23, // 89: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
+	25, // 90: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
+	32, // 91: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
+	27, // 92: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
+	53, // 93: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
+	55, // 94: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
+	57, // 95: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
+	59, // 96: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
+	61, // 97: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
+	63, // 98: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
+	44, // 99: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
+	35, // 100: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
+	38, // 101: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
+	40, // 102: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
+	42, // 103: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
+	47, // 104: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
+	49, // 105: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
+	51, // 106: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
+	84, // [84:107] is the sub-list for method output_type
+	61, // [61:84] is the sub-list for method input_type
+	61, // [61:61] is the sub-list for extension type_name
+	61, // [61:61] is the sub-list for extension extendee
+	0,  // [0:61] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_berth_proto_init() }
@@ -4863,7 +4878,7 @@ func file_berth_v1_berth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_berth_proto_rawDesc), len(file_berth_v1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   68,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
