@@ -174,10 +174,13 @@ func (l *Life) Seen(uid string, adopted bool, now time.Time) []Event {
 		return nil
 	}
 	a.UID, a.CreatedAt = uid, now.UTC()
+	events := []Event{l.event(EventCreated, now, "pod "+a.Pod)}
 	if adopted {
-		return []Event{l.event(EventCreated, now, "pod "+a.Pod), l.event(EventAdopted, now, "found pod "+a.Pod+" that an earlier process created")}
+		events = append(events, l.event(EventAdopted, now, "found pod "+a.Pod+" that an earlier process created"))
 	}
-	return []Event{l.event(EventCreated, now, "pod "+a.Pod)}
+	// What kept it from being created does so no longer.
+	a.StallFrom, a.Patience = time.Time{}, PatienceStart
+	return append(events, l.clear(now)...)
 }
 
 // Observe takes in what a driver saw. Observations may come late, twice and in

@@ -524,3 +524,17 @@ func TestTimesThatLieAheadAreBroughtBack(t *testing.T) {
 		t.Errorf("what lies behind was moved: %+v", l.Current())
 	}
 }
+
+// What refused a pod says nothing of it once it is there.
+func TestACreatedPodHasNotTheDiagnosisOfItsCreate(t *testing.T) {
+	l := newLife(nil)
+	l.Admit(at(1))
+	l.Stall(diagnosis(berth.CauseForbidden), berth.PatiencePull, at(2))
+	events := l.Seen("uid-1", false, at(3))
+	if diff := cmp.Diff([]berth.EventType{berth.EventCreated, berth.EventCleared}, types(events)); diff != "" || l.Task.Diagnosis != nil {
+		t.Errorf("diagnosis %+v, events (-want +got):\n%s", l.Task.Diagnosis, diff)
+	}
+	if deadline, limit := l.Deadline(berth.DefaultGrace); limit != berth.DefaultGrace.Start {
+		t.Errorf("its patience ends at %s, after %s", deadline, limit)
+	}
+}

@@ -33,6 +33,8 @@ type cluster struct {
 	afterCreate func(Order) error // the pod is made and the answer is this
 	onFind      func(Order) error // before a pod is looked for
 	onVouch     func() error      // before it is said whether there was one
+	existed     func(pod string) bool
+	deaf        bool // the network is cut
 	autoEnd     bool
 	sink        Sink
 	identity    string
@@ -55,7 +57,11 @@ func (c *cluster) Watch(ctx context.Context, sink Sink) {
 	c.mu.Lock()
 	if ctx.Err() == nil { // or another process watches by now
 		c.sink = sink
-		c.list()
+		if c.deaf {
+			sink.Lost(unreachable)
+		} else {
+			c.list()
+		}
 	}
 	c.mu.Unlock()
 	<-ctx.Done()
@@ -148,13 +154,16 @@ func (c *cluster) Find(_ context.Context, order Order) (string, bool, error) {
 	return o.UID, true, nil
 }
 
-func (c *cluster) Vouch(context.Context, string, time.Time) (bool, error) {
+func (c *cluster) Vouch(_ context.Context, pod string, _ time.Time) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.onVouch != nil {
 		if err := c.onVouch(); err != nil {
 			return false, err
 		}
+	}
+	if c.existed != nil {
+		return c.existed(pod), nil
 	}
 	return c.vouched, c.vouchErr
 }
@@ -183,6 +192,9 @@ func (c *cluster) Logs(context.Context, string, time.Time, bool) (io.ReadCloser,
 func (c *cluster) Identity(context.Context) (string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.deaf {
+		return "", unreachable
+	}
 	return c.identity, c.identErr
 }
 func (c *cluster) Server() string                          { return "https://cluster" }
@@ -247,6 +259,12 @@ func start(t *testing.T, dir string, c *cluster, config berth.InfrastructureConf
 // startAt starts a process whose clock is now.
 func startAt(t *testing.T, dir string, c *cluster, config berth.InfrastructureConfig, now func() time.Time, prepare ...func(*Engine)) *process {
 	t.Helper()
+	return startOn(t, dir, c, config, now, func(st Store) Store { return st })
+}
+
+// startOn starts a process on what is made of its store.
+func startOn(t *testing.T, dir string, c *cluster, config berth.InfrastructureConfig, now func() time.Time, on func(Store) Store) *process {
+	t.Helper()
 	st, err := store.Open(t.Context(), filepath.Join(dir, "berth.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +273,7 @@ func startAt(t *testing.T, dir string, c *cluster, config berth.InfrastructureCo
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, dir: dir, store: st, engine: New(st, logKeeper{logStore}, plainTexts{}, plainAgents{}, slog.New(slog.DiscardHandler))}
+	p := &process{t: t, dir: dir, store: st, engine: New(on(st), logKeeper{logStore}, plainTexts{}, plainAgents{}, slog.New(slog.DiscardHandler))}
 	p.engine.now = now
 	for _, fn := range prepare {
 		fn(p.engine)

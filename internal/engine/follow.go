@@ -44,9 +44,9 @@ func (l *loop) endLog(a *berth.Attempt, f *follower) {
 	}
 }
 
-// A stream that ended before its container was seen to end is believed for
-// afterEnd to have ended because of it. Where that turns out wrong again and
-// again the server is asked less often.
+// A stream that ended before its container was seen to end most likely ended
+// because of it, which is waited for so long before it is opened again. Where
+// that turns out wrong again and again the server is asked less often.
 const (
 	afterEnd     = 2 * time.Second
 	afterEndMost = 30 * time.Second
@@ -129,10 +129,10 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 			}
 			select {
 			case <-f.ended:
-				if f.read.Load() < rotatable {
-					return berth.LogsComplete
-				}
-				continue // with what a kubelet wrote to a new file meanwhile, which a stream of the old one may end without
+				// Once more: a stream whose kubelet ended looks like one that came
+				// to its end, and one of an old file ends without what a kubelet
+				// wrote to a new one meanwhile.
+				continue
 			case <-ctx.Done():
 				return berth.LogsOpen
 			case <-time.After(idle):

@@ -102,3 +102,21 @@ func TestALogThatSomebodyReadsIsFollowedAtOnce(t *testing.T) {
 		stop()
 	})
 }
+
+// A stream that ended before its container was seen to end may have been cut by
+// the end of its kubelet, which an API server passes on as if it was all.
+func TestAStreamThatEndedBeforeItsContainerIsReadOnceMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver, f := &endless{}, &follower{ended: make(chan struct{}), wanted: make(chan struct{})}
+		state := make(chan berth.LogState)
+		go func() { state <- testLoop().copyAll(t.Context(), driver, f, noLog{}, "pod") }()
+		time.Sleep(time.Second)
+		if n := driver.calls.Load(); n != 1 {
+			t.Fatalf("%d calls while it runs", n)
+		}
+		f.end()
+		if got := <-state; got != berth.LogsComplete || driver.calls.Load() != 2 {
+			t.Errorf("the log is %v after %d calls", got, driver.calls.Load())
+		}
+	})
+}
