@@ -259,12 +259,6 @@ func start(t *testing.T, dir string, c *cluster, config berth.InfrastructureConf
 // startAt starts a process whose clock is now.
 func startAt(t *testing.T, dir string, c *cluster, config berth.InfrastructureConfig, now func() time.Time, prepare ...func(*Engine)) *process {
 	t.Helper()
-	return startOn(t, dir, c, config, now, func(st Store) Store { return st })
-}
-
-// startOn starts a process on what is made of its store.
-func startOn(t *testing.T, dir string, c *cluster, config berth.InfrastructureConfig, now func() time.Time, on func(Store) Store) *process {
-	t.Helper()
 	st, err := store.Open(t.Context(), filepath.Join(dir, "berth.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -273,7 +267,7 @@ func startOn(t *testing.T, dir string, c *cluster, config berth.InfrastructureCo
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, dir: dir, store: st, engine: New(on(st), logKeeper{logStore}, plainTexts{}, plainAgents{}, slog.New(slog.DiscardHandler))}
+	p := &process{t: t, dir: dir, store: st, engine: New(st, logKeeper{logStore}, plainTexts{}, plainAgents{}, slog.New(slog.DiscardHandler))}
 	p.engine.now = now
 	for _, fn := range prepare {
 		fn(p.engine)

@@ -160,7 +160,7 @@ func (d dyingStore) Commit(ctx context.Context, changes []berth.Change) error {
 }
 
 func (s *storm) begin() {
-	s.process = startOn(s.t, s.dir, s.cluster, berth.InfrastructureConfig{Limits: berth.Limits{MaxPods: 4}}, time.Now, func(st Store) Store { return dyingStore{st, s} })
+	s.process = startAt(s.t, s.dir, s.cluster, berth.InfrastructureConfig{Limits: berth.Limits{MaxPods: 4}}, time.Now, func(e *Engine) { e.store = dyingStore{e.store, s} })
 	s.settle()
 }
 
