@@ -105,7 +105,7 @@ func newStorm(t *testing.T, r *rapid.T) *storm {
 	c.afterCreate = func(order Order) error {
 		s.existed[order.Pod] = true
 		s.dies("after create")
-		if len(s.answers) > 0 && s.answers[0] == unanswered {
+		if len(s.answers) > 0 && errors.Is(s.answers[0], unanswered) {
 			return s.answer()
 		}
 		return nil
@@ -122,7 +122,7 @@ func (s *storm) answer() error {
 	if s.cluster.deaf {
 		return unreachable
 	}
-	if len(s.answers) == 0 || s.answers[0] == unanswered {
+	if len(s.answers) == 0 || errors.Is(s.answers[0], unanswered) {
 		return nil
 	}
 	err := s.answers[0]
