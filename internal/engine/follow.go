@@ -111,6 +111,9 @@ func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id strin
 func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWriter, pod string) berth.LogState {
 	var deadline time.Time // set at the first failure after the end
 	idle := afterEnd
+	// Nothing is what a kubelet gives that ends at that moment, too: an API
+	// server passes it on as an empty log. So it has to say that twice.
+	emptyBefore := false
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		endedBefore, last := isClosed(f.ended), w.Last()
 		err := l.copyOnce(ctx, driver, f, w, pod)
@@ -125,6 +128,10 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 		}
 		if err == nil {
 			if endedBefore {
+				if w.Last().IsZero() && !emptyBefore {
+					emptyBefore = true
+					continue
+				}
 				return berth.LogsComplete
 			}
 			select {
