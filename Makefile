@@ -48,6 +48,7 @@ test: vet format-check test-unit test-e2e
 vet:
 	@echo "== vet"
 	@$(GO) vet -tags e2e ./...
+	@$(GO) vet -tags crashpoints ./internal/crash
 	@$(GO) -C tools/localkube vet ./...
 
 format-check:
@@ -60,6 +61,7 @@ test-unit: bin/berthlet
 	@bash hack/race.sh
 	@bash hack/postgres.sh
 	@$(GO) test -race ./...
+	@$(GO) test -tags crashpoints ./internal/crash
 	@$(GO) -C tools/localkube test ./...
 
 test-e2e: build bin/berth-crash
