@@ -16,6 +16,10 @@ const (
 	// stallAfter is how long a pod may not have started before the namespace's
 	// events are watched: where all goes well they are not worth their traffic.
 	stallAfter = time.Second
+	// wordlessAfter is the same for a pod that neither a scheduler nor a kubelet
+	// has said anything about in its status: there is hardly an event of such a
+	// one, and where a cluster has much to do there are many.
+	wordlessAfter = 20 * time.Second
 	// quietAfter is how long nothing may happen to a pod that has not started
 	// before it is told what it waits for.
 	quietAfter   = 3 * time.Second
@@ -39,9 +43,24 @@ type podEvents struct {
 
 // pendingPod is a pod that has not started.
 type pendingPod struct {
-	last  *corev1.Pod // as last seen
-	quiet bool        // nothing has happened to it for quietAfter
-	timer *time.Timer // until it is quiet
+	last    *corev1.Pod // as last seen
+	quiet   bool        // nothing has happened to it for quietAfter
+	timer   *time.Timer // until it is quiet
+	stalled bool        // it exists for stallAfter
+}
+
+// wordless reports whether neither a scheduler that found no node nor a kubelet
+// has said anything about a pod.
+func wordless(pod *corev1.Pod) bool {
+	if pod.Status.StartTime != nil || len(pod.Status.ContainerStatuses) > 0 || pod.Status.Reason != "" {
+		return false
+	}
+	for _, c := range pod.Status.Conditions {
+		if c.Type != corev1.PodScheduled || c.Status != corev1.ConditionTrue {
+			return false
+		}
+	}
+	return true
 }
 
 func newPodEvents(d *Driver) *podEvents {
@@ -74,8 +93,14 @@ func (p *podEvents) see(pod *corev1.Pod) {
 			known.stir()
 		}
 		known.last = pod
+		if known.stalled && !wordless(pod) {
+			p.need()
+		}
 	}
 }
+
+// need begins to watch events, once.
+func (p *podEvents) need() { p.unneeded.Do(func() { close(p.needed) }) }
 
 // stir takes note that something happened to a pod. One that is quiet stays so
 // until it is on a node: what else changes of it is seen by itself.
@@ -105,12 +130,18 @@ func (p *podEvents) quiet(uid types.UID) bool {
 	return p.pods[uid] != nil && p.pods[uid].quiet
 }
 
+// stalled takes note that a pod has not started within stallAfter.
 func (p *podEvents) stalled(uid types.UID) {
 	p.mu.Lock()
-	_, still := p.pods[uid]
-	p.mu.Unlock()
-	if still {
-		p.unneeded.Do(func() { close(p.needed) })
+	defer p.mu.Unlock()
+	pod := p.pods[uid]
+	switch {
+	case pod == nil:
+	case pod.stalled || !wordless(pod.last):
+		p.need()
+	default:
+		pod.stalled = true
+		time.AfterFunc(wordlessAfter-stallAfter, func() { p.stalled(uid) })
 	}
 }
 

@@ -44,3 +44,48 @@ func TestAPodThatNothingHappensToIsLookedAtAgain(t *testing.T) {
 		after(time.Minute, false, 2)
 	})
 }
+
+func TestEventsAreWatchedOnceSomethingIsSaidOfAPodThatStalls(t *testing.T) {
+	started := metav1.Now()
+	unscheduled := corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable"}}}
+	scheduled := corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue}}}
+	tests := []struct {
+		name          string
+		first, second corev1.PodStatus // the second comes after 3 s
+		want          time.Duration    // after which they are watched
+	}{
+		{"its kubelet has it from the beginning", corev1.PodStatus{Phase: corev1.PodPending, StartTime: &started}, corev1.PodStatus{Phase: corev1.PodPending}, stallAfter},
+		{"no node fits", unscheduled, unscheduled, stallAfter},
+		{"its kubelet has it late", scheduled, corev1.PodStatus{Phase: corev1.PodPending, StartTime: &started}, 3 * time.Second},
+		{"nobody says anything", scheduled, scheduled, wordlessAfter},
+		{"it starts late", scheduled, corev1.PodStatus{Phase: corev1.PodRunning}, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPodEvents(nil)
+				began := time.Now()
+				var after time.Duration
+				go func() {
+					select {
+					case <-p.needed:
+						after = time.Since(began)
+					case <-t.Context().Done():
+					}
+				}()
+				pod := corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "uid-1", ResourceVersion: "1", CreationTimestamp: metav1.Now()}, Status: tt.first}
+				p.see(&pod)
+				time.Sleep(3 * time.Second)
+				next := pod
+				next.ResourceVersion, next.Status = "2", tt.second
+				p.see(&next)
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if after != tt.want {
+					t.Errorf("events are watched after %v, want %v", after, tt.want)
+				}
+				p.forget()
+			})
+		})
+	}
+}
