@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,8 +14,9 @@ import (
 
 // follower copies the log of one attempt from its pod into the log store.
 type follower struct {
-	once  sync.Once
-	ended chan struct{} // closed when the attempt is known to have ended
+	over  context.Context // ends when the attempt is known to have ended
+	ended <-chan struct{} // of over
+	end   func()
 
 	unfollowed time.Duration
 	wanted     chan struct{} // closed when somebody reads the log, who is not to wait
@@ -26,7 +26,12 @@ type follower struct {
 	read atomic.Int64 // bytes of streams that followed
 }
 
-func (f *follower) end() { f.once.Do(func() { close(f.ended) }) }
+func newFollower(wanted chan struct{}, unfollowed time.Duration) *follower {
+	f := &follower{wanted: wanted, unfollowed: unfollowed}
+	f.over, f.end = context.WithCancel(context.Background())
+	f.ended = f.over.Done()
+	return f
+}
 
 // quiet is how long a container may go on after its agent told the outcome.
 const quiet = 5 * time.Second
@@ -61,7 +66,7 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	if c.wanted == nil {
 		c.wanted = make(chan struct{})
 	}
-	f := &follower{ended: make(chan struct{}), wanted: c.wanted, unfollowed: unfollowed(len(l.open))}
+	f := newFollower(c.wanted, unfollowed(len(l.open)))
 	if life.Task.Spec.Agent() || life.Task.Orphan {
 		f.nonce = l.engine.agents.Nonce(a.Pod)
 	}
@@ -241,12 +246,8 @@ func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWr
 		t.Stop()
 	}
 	if follow {
-		go func() {
-			select {
-			case <-f.ended:
-			case <-ctx.Done():
-				return
-			}
+		// No goroutine waits for that: there may be thousands of streams.
+		defer context.AfterFunc(f.over, func() {
 			for before := int64(-1); f.read.Load() != before; {
 				before = f.read.Load()
 				if !sleep(ctx, lingering(before)) {
@@ -254,7 +255,7 @@ func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWr
 				}
 			}
 			cancel()
-		}()
+		})()
 	}
 	if !follow {
 		l.logSlots <- struct{}{}

@@ -70,7 +70,7 @@ func testLoop() *loop {
 
 func TestAStreamThatEndsAgainAndAgainIsAskedForLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		driver, f := &endless{}, &follower{ended: make(chan struct{}), wanted: make(chan struct{})}
+		driver, f := &endless{}, newFollower(make(chan struct{}), 0)
 		state := make(chan berth.LogState)
 		go func() { state <- testLoop().copyAll(t.Context(), driver, f, noLog{}, "pod") }()
 		time.Sleep(10 * time.Minute)
@@ -87,7 +87,7 @@ func TestAStreamThatEndsAgainAndAgainIsAskedForLessOften(t *testing.T) {
 
 func TestALogThatSomebodyReadsIsFollowedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		driver, f := &endless{}, &follower{ended: make(chan struct{}), wanted: make(chan struct{}), unfollowed: unfollowed(5000)}
+		driver, f := &endless{}, newFollower(make(chan struct{}), unfollowed(5000))
 		ctx, stop := context.WithCancel(t.Context())
 		go testLoop().copyAll(ctx, driver, f, noLog{}, "pod")
 		time.Sleep(9 * time.Second)

@@ -153,10 +153,10 @@ func (l *loop) run(ctx context.Context) {
 }
 
 // gather is how far commits are apart at least, for more to be stored with
-// each: nothing that a person notices where few tasks run, and a fraction of
-// the transactions where many do.
+// each: nothing where few tasks run, and up to 20 ms where many do, which makes
+// a fraction of the transactions.
 func gather(running int) time.Duration {
-	return min(time.Duration(running)*500*time.Microsecond, 20*time.Millisecond)
+	return min(time.Duration(max(0, running-8))*500*time.Microsecond, 20*time.Millisecond)
 }
 
 func (l *loop) stop() {
@@ -202,6 +202,7 @@ func (l *loop) committed(life *berth.Life) {
 	switch {
 	case life.Settled():
 		delete(l.lives, id)
+		l.queue.remove(id) // a page that was read before this commit may have it
 		for i := range life.Attempts {
 			delete(l.calls, life.Attempts[i].Pod)
 		}

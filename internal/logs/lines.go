@@ -16,7 +16,7 @@ type lineReader struct {
 }
 
 const (
-	readSize    = 4 << 10 // at first: most logs that are followed are still
+	readSize    = 512 // at first: most logs that are followed are still
 	maxReadSize = 64 << 10
 	maxLine     = 1 << 20
 )
