@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures Berth against a bare client-go loop, in one run against the same API
-# servers: throughput on simulated nodes, added latency on a real kubelet.
+# servers: throughput, many live tasks and long queues on simulated
+# nodes, added latency on a real kubelet.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 down() { bin/localkube down --name bench-kwok; bin/localkube down --name bench; }
@@ -8,7 +9,10 @@ trap down EXIT
 trap 'exit 130' INT TERM
 bin/localkube up --name bench-kwok --control-plane-only --kwok-nodes 20
 CGO_ENABLED=0 go run ./test/bench throughput --kubeconfig .localkube/bench-kwok/kubeconfig "$@"
+CGO_ENABLED=0 go run ./test/bench live --kubeconfig .localkube/bench-kwok/kubeconfig --berth bin/berth --tasks "${BENCH_LIVE:-10000}"
+CGO_ENABLED=0 go run ./test/bench queue --kubeconfig .localkube/bench-kwok/kubeconfig --berth bin/berth --tasks "${BENCH_QUEUE:-1000000}"
 bin/localkube down --name bench-kwok
+CGO_ENABLED=0 go run ./test/bench fleet --berth bin/berth --tasks 10
 bin/localkube up --name bench --max-pods 250
 CGO_ENABLED=0 go run ./test/bench latency --kubeconfig .localkube/bench/kubeconfig --berth bin/berth
 CGO_ENABLED=0 go run ./test/bench functions --kubeconfig .localkube/bench/kubeconfig --berth bin/berth --base "rootfs:$(hack/base-image.sh)"

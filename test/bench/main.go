@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime/pprof"
 	"slices"
 	"time"
 
@@ -21,24 +22,45 @@ const image = "docker.io/library/busybox:1.35"
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: bench throughput|latency|functions [flags]")
+		fmt.Fprintln(os.Stderr, "usage: bench throughput|latency|live|queue|fleet|functions [flags]")
 		os.Exit(2)
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	kubeconfig := flags.String("kubeconfig", "", "admin kubeconfig of the cluster")
 	berth := flags.String("berth", "bin/berth", "the berth binary")
 	tasks := flags.Int("tasks", 1000, "tasks of a throughput round")
-	rounds := flags.Int("rounds", 3, "rounds of each, in turn")
+	rounds := flags.Int("rounds", 5, "rounds of each, in turn")
 	runs := flags.Int("runs", 20, "runs of each for the latency, in turn")
+	clusters := flags.Int("clusters", 1000, "simulated infrastructures of the fleet; each has --tasks tasks")
+	waits := flags.Int("waits", 300, "pods that end while somebody waits for each")
 	base := flags.String("base", "", "base image of the functions' package, as berth package build --base takes it")
 	atOnce := flags.Int("at-once", 200, "functions at once")
+	only := flags.String("only", "", "bare or berth: measure the throughput of that side alone")
+	profile := flags.String("profile", "", "file for a CPU profile of this process")
 	_ = flags.Parse(os.Args[2:])
+	if *profile != "" {
+		file, err := os.Create(*profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(file)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	var err error
 	switch os.Args[1] {
 	case "throughput":
-		err = throughput(context.Background(), *kubeconfig, *tasks, *rounds)
+		err = throughput(context.Background(), *kubeconfig, *only, *tasks, *rounds)
 	case "latency":
 		err = latency(context.Background(), *kubeconfig, *berth, *runs)
+	case "live":
+		err = live(context.Background(), *kubeconfig, *berth, *tasks, *waits)
+	case "queue":
+		err = queue(context.Background(), *kubeconfig, *berth, *tasks)
+	case "fleet":
+		err = fleet(context.Background(), *berth, *clusters, *tasks)
 	case "functions":
 		err = functions(context.Background(), *kubeconfig, *berth, *base, *runs, *atOnce)
 	default:

@@ -20,9 +20,12 @@ import (
 // inFlight is how many creates, and how many deletes, a loop has under way.
 const inFlight = 32
 
+// lookEvery is between two looks at whether all is done.
+const lookEvery = 50 * time.Millisecond
+
 // throughput compares full lives of tasks a second: created, ended, its log
 // kept, deleted, against pods that are created, watched and deleted.
-func throughput(ctx context.Context, kubeconfig string, tasks, rounds int) error {
+func throughput(ctx context.Context, kubeconfig, only string, tasks, rounds int) error {
 	_, c, err := connect(kubeconfig)
 	if err != nil {
 		return err
@@ -33,6 +36,21 @@ func throughput(ctx context.Context, kubeconfig string, tasks, rounds int) error
 		return err
 	}
 	var bare, full, ratios []float64
+	if only != "" { // for profiles of one side
+		for range rounds {
+			rate, err := 0.0, error(nil)
+			if only == "bare" {
+				rate, err = bareLoop(ctx, c, namespace, tasks)
+			} else {
+				rate, err = berthLoop(ctx, kubeconfig, namespace, tasks)
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Printf("%s %.1f/s\n", only, rate)
+		}
+		return nil
+	}
 	for round := range rounds + 1 {
 		b, err := bareLoop(ctx, c, namespace, tasks)
 		if err != nil {
@@ -131,8 +149,14 @@ func berthLoop(ctx context.Context, kubeconfig, namespace string, count int) (fl
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	absolute, err := filepath.Abs(kubeconfig)
+	// A copy: Berth watches the folder of a kubeconfig for changes, and the
+	// API server writes its audit log to the folder of this one.
+	content, err := os.ReadFile(kubeconfig)
 	if err != nil {
+		return 0, err
+	}
+	absolute := filepath.Join(dir, "kubeconfig")
+	if err := os.WriteFile(absolute, content, 0o600); err != nil {
 		return 0, err
 	}
 	infra := filepath.Join(dir, "infra.yml")
@@ -152,13 +176,6 @@ func berthLoop(ctx context.Context, kubeconfig, namespace string, count int) (fl
 	if err != nil {
 		return 0, err
 	}
-	list, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{Limit: 1})
-	if err != nil {
-		return 0, err
-	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	events := podEvents(ctx, c, namespace, berth.LabelManagedBy+"="+berth.LabelManagedByValue, list.ResourceVersion)
 	began := time.Now()
 	failed := make(chan error, count)
 	slots := make(chan struct{}, 4*inFlight)
@@ -167,24 +184,37 @@ func berthLoop(ctx context.Context, kubeconfig, namespace string, count int) (fl
 			slots <- struct{}{}
 			go func() {
 				defer func() { <-slots }()
-				if _, err := service.SubmitTask(ctx, berth.Submission{Spec: berth.TaskSpec{Image: image, Args: []string{"true"}}}); err != nil {
-					failed <- err
-				}
+				_, err := service.SubmitTask(ctx, berth.Submission{Spec: berth.TaskSpec{Image: image, Args: []string{"true"}}})
+				failed <- err
 			}()
 		}
 	}()
-	for gone := 0; gone < count; {
-		select {
-		case err := <-failed:
+	for range count {
+		if err := <-failed; err != nil {
 			return 0, err
-		case event := <-events:
-			if event.err != nil {
-				return 0, event.err
-			}
-			if event.kind == watch.Deleted {
-				gone++
-			}
 		}
+	}
+	// Looked at from outside by a call now and then: a watch of its own would
+	// make the API server send everything twice, which the bare loop doesn't.
+	for {
+		page, err := service.Tasks(ctx, berth.TaskQuery{States: []berth.TaskState{berth.StateQueued, berth.StateLaunching, berth.StateRunning}, Limit: 1})
+		if err != nil {
+			return 0, err
+		}
+		if len(page.Tasks) == 0 {
+			break
+		}
+		time.Sleep(lookEvery)
+	}
+	for {
+		list, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: berth.LabelManagedBy + "=" + berth.LabelManagedByValue, Limit: 1})
+		if err != nil {
+			return 0, err
+		}
+		if len(list.Items) == 0 {
+			break
+		}
+		time.Sleep(lookEvery)
 	}
 	rate := float64(count) / time.Since(began).Seconds()
 	page, err := service.Tasks(ctx, berth.TaskQuery{States: []berth.TaskState{berth.StateSucceeded}, Limit: count})

@@ -1,6 +1,6 @@
 // Package simulated stands in for the part of a kubelet that simulated nodes lack: it answers the API
 // server's requests for containers' logs. Every container has said the same and has ended, so a log that
-// is followed ends too. It reads nothing and keeps nothing.
+// is followed ends too, but in namespaces for containers that stay. It reads nothing and keeps nothing.
 package simulated
 
 import (
@@ -14,11 +14,16 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 )
 
 // Command is the verb by which localkube runs itself as the server.
 const Command = "simulated-logs"
+
+// staying begins the names of namespaces whose containers go on until somebody says otherwise (label
+// localkube/stay): a log of theirs that is followed doesn't end.
+const staying = "stay-"
 
 // line is one line of a log.
 type line struct {
@@ -65,6 +70,10 @@ func handler() http.Handler {
 		}
 		w.Header().Set("Content-Type", "text/plain")
 		_, _ = io.WriteString(w, text)
+		if r.URL.Query().Get("follow") == "true" && strings.HasPrefix(r.PathValue("namespace"), staying) {
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}
 	})
 	return mux
 }
