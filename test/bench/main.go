@@ -47,7 +47,6 @@ func main() {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
-		defer pprof.StopCPUProfile()
 	}
 	var err error
 	switch os.Args[1] {
@@ -66,6 +65,7 @@ func main() {
 	default:
 		err = fmt.Errorf("unknown measurement %q", os.Args[1])
 	}
+	pprof.StopCPUProfile()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)

@@ -38,7 +38,8 @@ func throughput(ctx context.Context, kubeconfig, only string, tasks, rounds int)
 	var bare, full, ratios []float64
 	if only != "" { // for profiles of one side
 		for range rounds {
-			rate, err := 0.0, error(nil)
+			var rate float64
+			var err error
 			if only == "bare" {
 				rate, err = bareLoop(ctx, c, namespace, tasks)
 			} else {
