@@ -23,6 +23,10 @@ import (
 const (
 	// leavingLimit bounds how long a server that ends takes to say so to others.
 	leavingLimit = 3 * time.Second
+	// revokedEvery is how soon what is under way with a token ends that was
+	// revoked on another server; clocks may differ by revokedBefore.
+	revokedEvery  = 2 * time.Second
+	revokedBefore = 10 * time.Minute
 	// forwardPatience is how long a request waits for whoever takes an
 	// infrastructure up: longer than a dead server's lease.
 	forwardPatience = 45 * time.Second
@@ -34,6 +38,9 @@ type fleet struct {
 	host   *Host
 	id     string
 	keeper *lease.Keeper
+
+	watching sync.WaitGroup
+	stop     context.CancelFunc
 
 	mu      sync.Mutex
 	clients map[string]*http.Client // by URL and CA
@@ -51,8 +58,36 @@ func (f *fleet) join(ctx context.Context) error {
 	if err == nil {
 		f.host.engine.Under(f.keeper)
 		f.keeper.Begin()
+		ctx, f.stop = context.WithCancel(context.WithoutCancel(ctx))
+		f.watching.Go(func() { f.lookAround(ctx) })
 	}
 	return err
+}
+
+// lookAround ends what is under way here with tokens that were revoked on
+// another server, and says once that logs are in several places.
+func (f *fleet) lookAround(ctx context.Context) {
+	warned := f.host.config.Storage != ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(revokedEvery):
+		}
+		if !warned && len(f.keeper.Sharing().Servers) > 1 {
+			f.host.config.Log.Warn("other servers share the database, and not this one's logs and packages: give all of them one --storage directory")
+			warned = true
+		}
+		f.endRevoked(ctx)
+	}
+}
+
+// endRevoked ends what is under way here with tokens that were revoked elsewhere.
+func (f *fleet) endRevoked(ctx context.Context) {
+	ids, err := f.host.store.RevokedTokens(ctx, time.Now().Add(-revokedBefore))
+	if err == nil { // a database that is away is told of by others
+		f.host.sessions.end(ids)
+	}
 }
 
 // serverID is the same for all servers that one data directory has, one after
@@ -84,6 +119,8 @@ func (f *fleet) leave() {
 	if f.keeper == nil {
 		return
 	}
+	f.stop()
+	f.watching.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), leavingLimit)
 	defer cancel()
 	if err := f.keeper.Close(ctx); err != nil {
@@ -138,6 +175,8 @@ func (f *fleet) holder(ctx context.Context, infrastructure string, gone berth.Se
 		switch {
 		case look && f.keeper.Reconciles(infrastructure):
 			return &local{f.host, f, infrastructure}, nil
+		case f.keeper.Trouble(infrastructure) != nil:
+			return nil, f.keeper.Trouble(infrastructure)
 		case forwarded(ctx):
 			return nil, ending() // who asked looks again who holds it
 		case look && ok && server.ID != f.id:

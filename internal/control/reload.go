@@ -63,8 +63,8 @@ func (h *Host) stay(ctx context.Context) {
 
 func (h *Host) startAllLocked(ctx context.Context) {
 	for _, entry := range h.file.Infrastructures {
-		if _, ok := h.started[entry.Name]; ok || h.fleet != nil {
-			continue // the leases of a fleet say when what is started
+		if _, ok := h.started[entry.Name]; ok || h.fleet != nil && !h.fleet.keeper.Reconciles(entry.Name) {
+			continue // it runs, or is another server's
 		}
 		if err := h.startLocked(ctx, entry); err != nil {
 			h.config.Log.Warn("an infrastructure can't be used", "infrastructure", entry.Name, "error", err)
@@ -104,6 +104,9 @@ func (h *Host) start(ctx context.Context, name string) error {
 		return err
 	}
 	if h.fleet != nil {
+		if err := h.fleet.keeper.Trouble(entry.Name); err != nil {
+			return err
+		}
 		return elsewhere(entry.Name)
 	}
 	return h.startLocked(ctx, entry)

@@ -73,6 +73,7 @@ type holding struct {
 	busy    bool          // Taken or Dropped is under way
 	lost    bool          // it isn't held any more: nothing is to be released
 	retryAt time.Duration // of Taken, where it failed
+	trouble error         // why it did
 }
 
 // boottime is CLOCK_BOOTTIME: a machine that slept knows that it did.
@@ -138,6 +139,17 @@ func (k *Keeper) Reconciles(infrastructure string) bool {
 	defer k.mu.Unlock()
 	h := k.held[infrastructure]
 	return h != nil && h.started && !h.busy && !h.lost && k.config.Now() < h.until
+}
+
+// Trouble says why an infrastructure that this server holds was not taken up; nil
+// where it was, or is being.
+func (k *Keeper) Trouble(infrastructure string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if h := k.held[infrastructure]; h != nil {
+		return h.trouble
+	}
+	return nil
 }
 
 // Holder returns the server that held an infrastructure when it was last looked
@@ -348,7 +360,7 @@ func (k *Keeper) start(ctx context.Context, name string) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		h := k.held[name]
-		h.busy, h.started = false, err == nil
+		h.busy, h.started, h.trouble = false, err == nil, err
 		if err != nil {
 			h.retryAt = k.config.Now() + renewEvery
 		}

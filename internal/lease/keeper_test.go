@@ -262,9 +262,9 @@ func TestAnInfrastructureThatCannotBeTakenUpIsTriedAgain(t *testing.T) {
 		case <-time.After(20 * time.Second):
 			t.Fatal("not tried again")
 		}
-		if want == 1 && k.Reconciles("site") {
-			t.Error("it is said to be reconciled")
+		if want == 1 {
+			within(t, 5*time.Second, "it says why it can't", func() bool { return k.Trouble("site") != nil && !k.Reconciles("site") })
 		}
 	}
-	within(t, 5*time.Second, "it is reconciled", func() bool { return k.Reconciles("site") })
+	within(t, 5*time.Second, "it is reconciled", func() bool { return k.Reconciles("site") && k.Trouble("site") == nil })
 }

@@ -97,6 +97,12 @@ func (s *Store) RevokeToken(ctx context.Context, idOrName string, now time.Time)
 	return ids, nil
 }
 
+// RevokedTokens returns the ids of the tokens that were revoked since a time, by
+// the clock of whoever did.
+func (s *Store) RevokedTokens(ctx context.Context, since time.Time) ([]string, error) {
+	return s.texts(ctx, "SELECT id FROM tokens WHERE revoked_at > ?", since.UnixNano())
+}
+
 // TouchToken records when a token was used.
 func (s *Store) TouchToken(ctx context.Context, id string, now time.Time) error {
 	_, err := s.write.ExecContext(ctx, "UPDATE tokens SET last_used_at = ? WHERE id = ?", now.UnixNano(), id)

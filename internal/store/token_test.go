@@ -35,6 +35,11 @@ func TestATokenIsFoundByItsSecretUntilItIsRevoked(t *testing.T) {
 		if ids, err := s.RevokeToken(t.Context(), "ann", t0); err != nil || len(ids) != 1 {
 			t.Errorf("%v, %v", ids, err)
 		}
+		for since, want := range map[time.Time]int{t0.Add(-time.Hour): 1, t0.Add(time.Hour): 0} {
+			if ids, err := s.RevokedTokens(t.Context(), since); err != nil || len(ids) != want {
+				t.Errorf("revoked since %s: %v, %v", since, ids, err)
+			}
+		}
 		if got, err := s.TokenBySecret(t.Context(), "known"); err != nil || got.RevokedAt == nil {
 			t.Errorf("%+v, %v", got, err)
 		}
