@@ -1,5 +1,6 @@
 // Package cli runs command lines of berth as people type them, from scripts in
-// testdata, each twice: on the embedded store, and through a server. Those in
+// testdata, each three times: on the embedded store, through a server, and
+// through a server whose store is a PostgreSQL database. Those in
 // testdata need no cluster; those in testdata/cluster (build tag e2e) do.
 //
 // Beside what testscript has, scripts use the commands of commands_test.go. In
@@ -16,6 +17,7 @@ import (
 	"github.com/berth-run/berth/internal/agentbin"
 	"github.com/berth-run/berth/internal/cli"
 	"github.com/berth-run/berth/internal/kube"
+	"github.com/berth-run/berth/internal/pgtest"
 )
 
 func TestMain(m *testing.M) {
@@ -27,11 +29,15 @@ func TestMain(m *testing.M) {
 
 func TestScripts(t *testing.T) { bothWays(t, "testdata", nil) }
 
-// bothWays runs the scripts of a directory on the embedded store and through a
-// server. prepare adds to a script's environment.
+// bothWays runs the scripts of a directory on the embedded store and through
+// servers. prepare adds to a script's environment.
 func bothWays(t *testing.T, dir string, prepare func(*testscript.Env) error) {
-	for _, mode := range []string{"embedded", "server"} {
+	for _, mode := range []string{"embedded", "server", "database"} {
 		t.Run(mode, func(t *testing.T) {
+			var databases *pgtest.Server
+			if mode == "database" {
+				databases = pgtest.New(t, "fsync=off")
+			}
 			testscript.Run(t, testscript.Params{
 				Dir:  dir,
 				Cmds: commands,
@@ -40,7 +46,7 @@ func bothWays(t *testing.T, dir string, prepare func(*testscript.Env) error) {
 						_, err := agentbin.Binary("linux/amd64")
 						return err == nil, nil
 					}
-					return condition == mode, nil
+					return condition == mode || condition == "server" && mode == "database", nil
 				},
 				Setup: func(env *testscript.Env) error {
 					for _, variable := range os.Environ() {
@@ -63,7 +69,10 @@ func bothWays(t *testing.T, dir string, prepare func(*testscript.Env) error) {
 					if mode == "embedded" {
 						return nil
 					}
-					return startServer(env)
+					if databases != nil {
+						return startServer(env, databases.Database(t))
+					}
+					return startServer(env, "")
 				},
 			})
 		})

@@ -21,13 +21,14 @@ import (
 
 // serverProcess is a berth server that a test started, in a directory of its own.
 type serverProcess struct {
-	dir     string
-	env     []string
-	cmd     *exec.Cmd
-	url     string
-	listen  string // once it is known: a server that is started again is where it was
-	stderr  lockedText
-	serving chan string
+	dir      string
+	env      []string
+	cmd      *exec.Cmd
+	url      string
+	database string // empty: a file of the directory
+	listen   string // once it is known: a server that is started again is where it was
+	stderr   lockedText
+	serving  chan string
 }
 
 type lockedText struct {
@@ -69,6 +70,9 @@ func (s *serverProcess) start() error {
 		s.listen = "127.0.0.1:0"
 	}
 	s.cmd = exec.Command("berth", "server", "--listen", s.listen)
+	if s.database != "" {
+		s.cmd.Args = append(s.cmd.Args, "--database", s.database)
+	}
 	s.cmd.Dir, s.cmd.Env = s.dir, s.env
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -158,9 +162,10 @@ func localUser() string {
 	return u.Username
 }
 
-// startServer gives a script a server, which its environment names.
-func startServer(env *testscript.Env) error {
-	s := &serverProcess{dir: filepath.Join(env.WorkDir, ".server"), env: append([]string{}, env.Vars...)}
+// startServer gives a script a server, which its environment names; its store is
+// in a database, or in a file of its directory.
+func startServer(env *testscript.Env, database string) error {
+	s := &serverProcess{database: database, dir: filepath.Join(env.WorkDir, ".server"), env: append([]string{}, env.Vars...)}
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		return err
 	}
