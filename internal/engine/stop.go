@@ -50,8 +50,8 @@ func (l *loop) mayAct() bool {
 	return l.engine.leases == nil || l.engine.leases.Left(l.name) > 0
 }
 
-// whileHeld returns a context for one call that changes something: it ends with
-// the time that this engine may act for. ok is false when that is over.
+// whileHeld returns a context for one call that changes something: it ends when
+// this engine may not act any more. ok is false when that is over.
 func (l *loop) whileHeld(ctx context.Context) (held context.Context, cancel context.CancelFunc, ok bool) {
 	if l.engine.leases == nil {
 		return ctx, func() {}, true
@@ -60,7 +60,13 @@ func (l *loop) whileHeld(ctx context.Context) (held context.Context, cancel cont
 	if left <= 0 {
 		return ctx, func() {}, false
 	}
-	held, cancel = context.WithTimeout(ctx, left)
+	held, cancel = context.WithCancel(ctx)
+	go func() { // a call may take longer than a lease, which is renewed meanwhile
+		for left > 0 && sleep(held, left) {
+			left = l.engine.leases.Left(l.name)
+		}
+		cancel()
+	}()
 	return held, cancel, true
 }
 

@@ -91,3 +91,30 @@ func TestWithoutItsLeaseAnEngineDoesNothing(t *testing.T) {
 		t.Errorf("%d pods were made, %d are left", made, left)
 	}
 }
+
+// A call may take longer than a lease lasts, which is renewed meanwhile, and is
+// broken off when it isn't.
+func TestACallLastsAsLongAsTheLeaseIsHeld(t *testing.T) {
+	lease := &heldLease{left: 20 * time.Millisecond}
+	l := newLoop(New(nil, nil, nil, nil, nil), "here")
+	l.engine.Under(lease)
+	held, cancel, ok := l.whileHeld(t.Context())
+	defer cancel()
+	if !ok {
+		t.Fatal("not held")
+	}
+	select {
+	case <-held.Done():
+		t.Fatal("broken off while the lease was renewed")
+	case <-time.After(200 * time.Millisecond): // ten times as long as it lasts
+	}
+	lease.set(0)
+	select {
+	case <-held.Done():
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on without the lease")
+	}
+	if _, _, ok := l.whileHeld(t.Context()); ok {
+		t.Error("another call is begun")
+	}
+}
