@@ -79,3 +79,38 @@ func newTasks(n int) []berth.Change {
 	}
 	return changes
 }
+
+// BenchmarkArray measures how fast arrays of 10,000 tasks are stored, each by
+// one transaction.
+func BenchmarkArray(b *testing.B) {
+	const size = 10_000
+	for _, name := range []string{"sqlite", "postgres"} {
+		b.Run(name, func(b *testing.B) {
+			var s *Store
+			if name == "sqlite" {
+				s = opened(b, filepath.Join(b.TempDir(), "berth.db"))
+			} else {
+				s = openedURL(b, pgtest.New(b).Database(b))
+			}
+			stored := 0
+			for b.Loop() {
+				array := &berth.Array{ID: berth.NewArrayID(xid.New().String()), Infrastructure: "site-a", Owner: "ann", Size: size, CreatedAt: time.Now()}
+				n := 0
+				err := s.AddArray(b.Context(), array.ID, array, func() (*berth.Change, error) {
+					if n == size {
+						return nil, nil
+					}
+					n++
+					c := newTasks(1)[0]
+					c.Life.Task.Array = &berth.ArrayItem{ID: array.ID, Index: n}
+					return &c, nil
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				stored += size
+			}
+			b.ReportMetric(float64(stored)/b.Elapsed().Seconds(), "tasks/s")
+		})
+	}
+}

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/pgtest"
 )
@@ -21,13 +23,15 @@ import (
 type fleet struct {
 	t        *testing.T
 	one, two *site
+	database *pgtest.Server
 	address  string
 	ledgers  map[string]*podLedger // by infrastructure
 }
 
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
-	f := &fleet{t: t, one: newSite(t), two: newSite(t), address: pgtest.New(t).Database(t)}
+	f := &fleet{t: t, one: newSite(t), two: newSite(t), database: pgtest.New(t)}
+	f.address = f.database.Database(t)
 	f.one.write("infra.yml", fmt.Sprintf(`infrastructures:
   one: {kind: kube, namespace: %s, credentials: {mechanism: config, path: %s}}
   two: {kind: kube, namespace: %s, credentials: {mechanism: config, path: %s}}
@@ -300,5 +304,56 @@ func TestAHolderThatSleptThroughItsLeaseDoesNothing(t *testing.T) {
 		if log := b.must("task", "logs", task.ID); log != "begun\ndone\n" {
 			t.Errorf("the log of %s is %q", task.ID, log)
 		}
+	}
+}
+
+// While the database is away new tasks are refused, and what happens to the
+// others is stored when it is back.
+func TestADatabaseThatCrashesLosesNothing(t *testing.T) {
+	f := newFleet(t)
+	a := f.serve("a")
+	waitFor(t, "one server holds both", 20*time.Second, func() bool { h := a.holders(a); return h["one"] == 1 && h["two"] == 1 })
+	ids := map[string]string{}
+	for _, on := range []string{"one", "two"} {
+		for range 5 {
+			ids[strings.TrimSpace(a.must("run", "--detach", "--on", on, busybox, "sh", "-c", "echo begun; sleep 8; echo done"))] = on
+		}
+	}
+	waitFor(t, "they run", 30*time.Second, func() bool {
+		return strings.Count(a.must("task", "list", "--limit", "100"), "running") == len(ids)
+	})
+	f.database.Stop(syscall.SIGQUIT)
+	if r := a.berth("run", "--on", "one", busybox, "true"); r.code != 125 || !strings.Contains(r.stderr, "can't be reached") || strings.Contains(r.stderr, pgtest.Password) {
+		t.Errorf("without a database: exit %d, %s", r.code, r.stderr)
+	}
+	waitFor(t, "all have ended in the cluster", 60*time.Second, func() bool {
+		running := 0
+		for _, s := range []*site{f.one, f.two} {
+			for _, pod := range s.pods() {
+				if pod.Status.Phase == corev1.PodRunning {
+					running++
+				}
+			}
+		}
+		return running == 0
+	})
+	if err := f.database.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "it answers again", 30*time.Second, func() bool { return a.berth("task", "list").code == 0 })
+	for id, on := range ids {
+		if r := a.berth("task", "wait", id); r.code != 0 {
+			t.Errorf("task %s on %s: exit %d, %s", id, on, r.code, r.stderr)
+		}
+		a.ranOnce(on, id)
+		if log := a.must("task", "logs", id); log != "begun\ndone\n" {
+			t.Errorf("the log of %s is %q", id, log)
+		}
+	}
+	if r := a.berth("run", "--on", "one", busybox, "true"); r.code != 0 {
+		t.Errorf("after that: exit %d, %s", r.code, r.stderr)
+	}
+	if strings.Contains(a.log.String(), pgtest.Password) {
+		t.Error("the password is in the log")
 	}
 }
