@@ -14,8 +14,8 @@ type logKeeper struct {
 	bytes *atomic.Int64
 }
 
-func (k logKeeper) Append(task string, attempt int) (engine.LogWriter, error) {
-	w, err := k.Store.Append(task, attempt)
+func (k logKeeper) Append(task string, attempt int, fresh bool) (engine.LogWriter, error) {
+	w, err := k.Store.Append(task, attempt, fresh)
 	if err != nil {
 		return nil, err
 	}

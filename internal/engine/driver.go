@@ -195,7 +195,9 @@ func (r *Refusal) Unwrap() error { return r.Err }
 
 // LogStore keeps output.
 type LogStore interface {
-	Append(task string, attempt int) (LogWriter, error)
+	// Append opens the log of an attempt; fresh says that no process can have
+	// written it before.
+	Append(task string, attempt int, fresh bool) (LogWriter, error)
 	Notify(task string, attempt int)
 }
 

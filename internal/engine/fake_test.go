@@ -229,8 +229,8 @@ func (c *cluster) counts() (created, deleted, existing int) {
 
 type logKeeper struct{ *logs.Store }
 
-func (k logKeeper) Append(task string, attempt int) (LogWriter, error) {
-	return k.Store.Append(task, attempt)
+func (k logKeeper) Append(task string, attempt int, fresh bool) (LogWriter, error) {
+	return k.Store.Append(task, attempt, fresh)
 }
 
 type plainTexts struct{}

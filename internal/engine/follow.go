@@ -74,11 +74,11 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	if a.Outcome != nil {
 		l.endLog(a, f)
 	}
-	id, number, pod, driver := life.Task.ID, a.Number, a.Pod, l.driver
+	id, number, pod, driver, fresh := life.Task.ID, a.Number, a.Pod, l.driver, c.fresh
 	done := l.works(&l.engine.wg)
 	go func() {
 		defer done()
-		state := l.copyLog(ctx, driver, f, id, number, pod)
+		state := l.copyLog(ctx, driver, f, id, number, pod, fresh)
 		if ctx.Err() != nil {
 			return // the next process goes on
 		}
@@ -91,14 +91,14 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 
 // copyLog copies until all of the log is stored, or what is missing can't be
 // had: then a gap is noted.
-func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id string, number int, pod string) berth.LogState {
-	w, err := l.engine.logs.Append(id, number)
-	for err != nil {
+func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id string, number int, pod string, fresh bool) berth.LogState {
+	w, err := l.engine.logs.Append(id, number, fresh)
+	for wait := time.Second; err != nil; wait = min(2*wait, 15*time.Second) {
 		l.engine.log.Error("cannot keep a log; trying again", "task", id, "error", err)
-		if !sleep(ctx, time.Second) {
+		if !sleep(ctx, wait) {
 			return berth.LogsOpen
 		}
-		w, err = l.engine.logs.Append(id, number)
+		w, err = l.engine.logs.Append(id, number, fresh)
 	}
 	defer w.Close()
 	state := l.copyAll(ctx, driver, f, w, pod)

@@ -59,7 +59,7 @@ func BenchmarkLargeLog(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		w, err := s.Append("task", 1)
+		w, err := s.Append("task", 1, false)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"io"
 	"time"
 )
 
@@ -22,6 +23,9 @@ type block struct {
 	last   time.Time // the latest
 
 	at int64 // of the entry in the file
+
+	file   io.ReaderAt // where it isn't that of the sealed part
+	hidden int         // bytes at its end that don't count any more
 }
 
 const (
@@ -29,7 +33,7 @@ const (
 	flagEnd                // it is empty and says that the log is complete
 )
 
-func (b *block) end() int64  { return b.offset + int64(b.size) }
+func (b *block) end() int64  { return b.offset + int64(b.size-b.hidden) }
 func (b *block) next() int64 { return b.at + int64(entrySize+b.packed) }
 
 // An entry is a skippable frame of the zstd format, so that any zstd reads a

@@ -14,12 +14,19 @@
 // compressed with zstd in blocks of a mebibyte, in TASK.ATTEMPT.log.zst, each
 // behind an entry that says what is in it, which together are the index. A log
 // that is complete is sealed as a whole. Logs of earlier versions are plain.
+//
+// Where several servers share an object store, the directory is a spool: what
+// is written is sent on in parts, and gone from the directory once the log is
+// complete there. See part.go for how it is stored, ship.go for how it is sent,
+// and shared.go for how a server reads, or goes on with, what another stored.
 package logs
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -29,6 +36,7 @@ import (
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/crash"
+	"github.com/berth-run/berth/internal/objects"
 )
 
 // Store is a directory of logs.
@@ -40,8 +48,19 @@ type Store struct {
 
 	testSeal func(sealing) error // tests end a seal between its steps
 
-	mu      sync.Mutex
-	changed map[string]chan struct{} // closed when a file grows or is complete
+	shared     objects.Store // where all servers have logs; nil: in the directory
+	server     string        // names this one in it
+	log        *slog.Logger
+	stop       context.CancelFunc
+	shipping   sync.WaitGroup
+	wake       chan struct{} // something is to be sent at once
+	shipEvery  time.Duration // tests have it shorter
+	shipMerged int64         // how much of a log parts become that are merged while it grows
+
+	mu        sync.Mutex
+	changed   map[string]chan struct{} // closed when a file grows or is complete
+	shipments map[string]*shipment
+	failures  int64 // to send
 }
 
 // Open returns the store in a directory, which is made when it is missing.
@@ -53,7 +72,7 @@ func Open(dir string) (*Store, error) {
 	if err != nil {
 		return nil, berth.Errorf(berth.CodeInternal, "cannot compress logs: %w", err)
 	}
-	return &Store{dir: dir, codec: codec, blockSize: blockSize, sealAt: sealAt, changed: map[string]chan struct{}{}}, nil
+	return &Store{dir: dir, codec: codec, blockSize: blockSize, sealAt: sealAt, changed: map[string]chan struct{}{}, shipEvery: shipEvery, shipMerged: shipAt}, nil
 }
 
 func (s *Store) sealedPath(task string, attempt int) string { return s.path(task, attempt) + ".zst" }
@@ -98,8 +117,11 @@ type Writer struct {
 	sealAt  int64   // the size at which the next part is sealed
 	last    position
 	partial []byte // the last line, while it has no newline
+	step    int    // that what isn't sealed begins in, where nothing is
 	whole   bool   // the last stream was read to its end
 	pace    pace
+
+	shipment *shipment // nil where the directory is where logs stay
 
 	unjoined bool // the last stream didn't have what is stored, and nothing else
 }
@@ -111,19 +133,38 @@ type position struct {
 	lines map[string]int
 }
 
-// Append opens a log for appending; what a killed process left of a line is cut off.
-func (s *Store) Append(task string, attempt int) (*Writer, error) {
+// Append opens a log for appending; what a killed process left of a line is cut
+// off. Fresh says that no process has ever written it: then nobody is asked what
+// others have stored of it.
+func (s *Store) Append(task string, attempt int, fresh bool) (*Writer, error) {
 	path := s.path(task, attempt)
 	w := &Writer{store: s, task: task, attempt: attempt}
 	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if s.shared != nil {
+		s.mu.Lock()
+		w.shipment = s.shipmentOf(task, attempt)
+		w.shipment.writers++
+		s.mu.Unlock()
+		w.shipment.mu.Lock()
+		defer w.shipment.mu.Unlock()
+		if err == nil {
+			err = w.takeUp(w.shipment, fresh)
+		}
+	}
 	if err == nil {
 		err = w.open(path)
 	}
 	if err == nil {
 		err = w.recover()
 	}
+	if err == nil && s.shared != nil {
+		w.shipment.trim(w.size)
+	}
 	if err != nil {
 		w.Close()
+		if berth.CodeOf(err) == berth.CodeUnavailable || berth.CodeOf(err) == berth.CodeForbidden {
+			return nil, berth.Errorf(berth.CodeOf(err), "cannot go on with the log of task %s, of which another server may have a part: %w", task, err)
+		}
 		return nil, berth.Errorf(berth.CodeExhausted, "cannot keep the log of task %s: %w", task, err)
 	}
 	return w, nil
@@ -213,7 +254,9 @@ func (w *Writer) Last() time.Time { return parseStamp([]byte(w.last.time)) }
 // Streams reports whether the log begins with a line that says that its lines
 // of stderr are marked as such.
 func (w *Writer) Streams() bool {
-	s := w.store.source(w.task, w.attempt)
+	ctx, cancel := context.WithTimeout(context.Background(), callLimit)
+	defer cancel()
+	s := w.store.source(ctx, w.task, w.attempt)
 	defer s.close()
 	if s.refresh() != nil {
 		return false
@@ -236,6 +279,11 @@ func (w *Writer) write(data []byte) error {
 	}
 	crash.Point("logs.appended")
 	w.size += int64(len(data))
+	if w.shipment != nil {
+		w.store.mu.Lock()
+		w.store.noteLocked(w.shipment, len(data), false)
+		w.store.mu.Unlock()
+	}
 	w.store.Notify(w.task, w.attempt)
 	return nil
 }
@@ -262,7 +310,14 @@ func (w *Writer) Seal() error {
 			return err
 		}
 	}
-	if w.plain == nil || w.size <= small && (w.sealed == nil || len(w.sealed.blocks) == 0) {
+	least := int64(small)
+	if w.shipment != nil {
+		if w.size == 0 {
+			return w.store.discard(w.task, w.attempt)
+		}
+		least = 0 // it has to say that it is complete
+	}
+	if w.plain == nil || w.size <= least && (w.sealed == nil || len(w.sealed.blocks) == 0) {
 		return nil
 	}
 	return w.seal(true)
@@ -290,5 +345,12 @@ func (w *Writer) Gap(why string) error {
 func (w *Writer) Close() error {
 	w.plain.close()
 	w.sealed.close()
+	if w.shipment != nil {
+		w.store.mu.Lock()
+		w.shipment.writers--
+		w.store.noteLocked(w.shipment, 0, true)
+		w.store.mu.Unlock()
+		w.shipment = nil
+	}
 	return nil
 }

@@ -58,7 +58,7 @@ func read(t *testing.T, s *Store, q berth.LogQuery) string {
 
 func appendTo(t *testing.T, s *Store, streams ...io.Reader) *Writer {
 	t.Helper()
-	w, err := s.Append("task", 1)
+	w, err := s.Append("task", 1, false)
 	if err != nil {
 		t.Fatal(err)
 	}

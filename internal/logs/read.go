@@ -15,7 +15,7 @@ import (
 // asked before each look at the files, so nothing is missed in between.
 func (s *Store) Read(ctx context.Context, task string, attempt int, query berth.LogQuery, done func() bool) iter.Seq2[berth.LogChunk, error] {
 	return func(yield func(berth.LogChunk, error) bool) {
-		r, err := newReader(s.source(task, attempt), attempt, query)
+		r, err := newReader(s.source(ctx, task, attempt), attempt, query)
 		if err != nil {
 			yield(berth.LogChunk{}, err)
 			return
@@ -32,7 +32,7 @@ func (s *Store) Read(ctx context.Context, task string, attempt int, query berth.
 				return
 			}
 			if last {
-				if why := s.removed(task, attempt); why != "" && !r.source.exists() {
+				if why := s.removed(ctx, task, attempt); why != "" && !r.source.exists() {
 					yield(berth.LogChunk{Attempt: attempt, Gap: why, Offset: r.offset}, nil)
 				}
 				return

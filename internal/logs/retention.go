@@ -37,6 +37,9 @@ type kept struct {
 
 // Swept returns when logs were last looked through, zero for never.
 func (s *Store) Swept() time.Time {
+	if s.shared != nil {
+		return s.sweptShared()
+	}
 	info, err := os.Stat(filepath.Join(s.dir, sweptFile))
 	if err != nil {
 		return time.Time{}
@@ -49,6 +52,12 @@ func (s *Store) Swept() time.Time {
 // why it was removed. It returns how many these were.
 func (s *Store) Sweep(ctx context.Context, limits berth.LogLimits, ended Ended, now time.Time) (int, error) {
 	all, err := s.list(ctx)
+	if err == nil && s.shared != nil {
+		if err := s.sealLeft(ctx, all, ended); err != nil {
+			return 0, err
+		}
+		all, err = s.listShared(ctx)
+	}
 	if err != nil {
 		return 0, berth.Errorf(berth.CodeInternal, "cannot look through the stored logs: %w", err)
 	}
@@ -79,11 +88,18 @@ func (s *Store) Sweep(ctx context.Context, limits berth.LogLimits, ended Ended, 
 		if old {
 			why = fmt.Sprintf("its task ended more than %s before (logs: max_age in infra.yml)", limits.MaxAge)
 		}
-		if err := s.remove(k, now, why); err != nil {
+		remove := s.remove
+		if s.shared != nil {
+			remove = s.removeShared
+		}
+		if err := remove(ctx, k, now, why); err != nil {
 			return removed, berth.Errorf(berth.CodeInternal, "cannot remove the log of task %s: %w", k.task, err)
 		}
 		removed++
 		total -= k.bytes
+	}
+	if s.shared != nil {
+		return removed, s.shared.Put(ctx, sweptFile, strings.NewReader(""))
 	}
 	return removed, os.WriteFile(filepath.Join(s.dir, sweptFile), nil, 0o600)
 }
@@ -137,7 +153,7 @@ func (s *Store) list(ctx context.Context) ([]kept, error) {
 }
 
 // remove notes that a log is removed, and removes it.
-func (s *Store) remove(k kept, now time.Time, why string) error {
+func (s *Store) remove(_ context.Context, k kept, now time.Time, why string) error {
 	path := s.path(k.task, k.attempt)
 	file, err := os.OpenFile(filepath.Join(filepath.Dir(path), removedFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
@@ -156,7 +172,10 @@ func (s *Store) remove(k kept, now time.Time, why string) error {
 }
 
 // removed says when and why a log was removed, if it was.
-func (s *Store) removed(task string, attempt int) string {
+func (s *Store) removed(ctx context.Context, task string, attempt int) string {
+	if s.shared != nil {
+		return s.removedShared(ctx, task, attempt)
+	}
 	file, err := os.Open(filepath.Join(filepath.Dir(s.path(task, attempt)), removedFile))
 	if err != nil {
 		return ""

@@ -28,7 +28,7 @@ func TestOldLogsOfEndedTasksAreRemovedAndThatIsTold(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
 			for i, task := range []string{"a", "b", "c", "d"} {
-				w, err := s.Append(task, 1)
+				w, err := s.Append(task, 1, false)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -85,7 +85,7 @@ func (w *Writer) seal(all bool) error {
 
 // sealBlocks appends blocks for what is plain up to an offset.
 func (w *Writer) sealBlocks(end int64, all bool) error {
-	step, inside := 0, false
+	step, inside := w.step, false
 	if n := len(w.sealed.blocks); n > 0 {
 		step = w.sealed.blocks[n-1].after
 	}

@@ -118,7 +118,7 @@ func TestADeathAtEachStepOfSealingLosesAndDoublesNothing(t *testing.T) {
 					continue
 				}
 				s := newFineStore(t)
-				w, err := s.Append("task", 1)
+				w, err := s.Append("task", 1, false)
 				if err != nil {
 					t.Fatal(err)
 				}

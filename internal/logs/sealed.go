@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -15,7 +16,7 @@ import (
 
 // sealed is the compressed part of a log and its index.
 type sealed struct {
-	file   *os.File
+	file   *os.File // nil where all blocks are of parts that other servers can read
 	blocks []block
 	size   int64 // of the file up to the end of the last whole block
 }
@@ -38,7 +39,7 @@ func openSealed(path string, flag int) (*sealed, error) {
 }
 
 func (s *sealed) close() {
-	if s != nil {
+	if s != nil && s.file != nil {
 		s.file.Close()
 	}
 }
@@ -46,6 +47,9 @@ func (s *sealed) close() {
 // refresh takes in the entries that were appended. What is no entry is skipped:
 // entries say at which place of the log they are, so what is missing shows.
 func (s *sealed) refresh() error {
+	if s.file == nil {
+		return nil
+	}
 	info, err := s.file.Stat()
 	if err != nil {
 		return berth.Errorf(berth.CodeInternal, "cannot read a stored log: %w", err)
@@ -101,6 +105,17 @@ func (s *sealed) complete() bool {
 	return s != nil && len(s.blocks) > 0 && s.blocks[len(s.blocks)-1].flags&flagEnd != 0
 }
 
+// prepend puts blocks of parts before those of the file, which win where both
+// have something.
+func (s *sealed) prepend(before []block) {
+	if len(s.blocks) > 0 {
+		for n := len(before); n > 0 && before[n-1].end() > s.blocks[0].offset; n-- {
+			before = before[:n-1]
+		}
+	}
+	s.blocks = append(slices.Clip(before), s.blocks...)
+}
+
 // find returns the index of the first block that ends behind an offset.
 func (s *sealed) find(offset int64) int {
 	if s == nil {
@@ -126,14 +141,18 @@ func (s *sealed) read(b *block, codec *codec) ([]byte, error) {
 		return nil, nil
 	}
 	packed := make([]byte, b.packed)
-	if _, err := s.file.ReadAt(packed, b.at+int64(entrySize)); err != nil {
+	if b.file != nil {
+		if _, err := b.file.ReadAt(packed, b.at+int64(entrySize)); err != nil {
+			return nil, err
+		}
+	} else if _, err := s.file.ReadAt(packed, b.at+int64(entrySize)); err != nil {
 		return nil, berth.Errorf(berth.CodeInternal, "cannot read a stored log: %w", err)
 	}
 	data, err := codec.unpack(packed, b.size)
 	if err != nil || len(data) != b.size {
 		return nil, errDamaged
 	}
-	return data, nil
+	return data[:b.size-b.hidden], nil
 }
 
 // codec compresses and decompresses for all logs of a store: one block at a

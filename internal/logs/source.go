@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,21 +10,26 @@ import (
 	"github.com/berth-run/berth"
 )
 
-// source is a log's two parts as one sequence of bytes.
+// source is a log's two parts as one sequence of bytes, and before them, or in
+// their place, what other servers stored of it.
 type source struct {
-	store  *Store
-	path   string
-	packed string // path of the sealed part
-	plain  *plain
-	sealed *sealed
+	ctx     context.Context
+	store   *Store
+	task    string
+	attempt int
+	path    string
+	packed  string // path of the sealed part
+	plain   *plain
+	sealed  *sealed
+	remote  bool // all of it is what other servers can read
 
 	cached int // index of the block that is decompressed
 	block  []byte
 	buf    []byte
 }
 
-func (s *Store) source(task string, attempt int) *source {
-	return &source{store: s, path: s.path(task, attempt), packed: s.sealedPath(task, attempt), cached: -1}
+func (s *Store) source(ctx context.Context, task string, attempt int) *source {
+	return &source{ctx: ctx, store: s, task: task, attempt: attempt, path: s.path(task, attempt), packed: s.sealedPath(task, attempt), cached: -1}
 }
 
 func (s *source) close() {
@@ -34,15 +40,34 @@ func (s *source) close() {
 // refresh opens what is there now. The plain part first: what it no longer has
 // is sealed already.
 func (s *source) refresh() error {
+	if s.remote {
+		return s.refreshRemote()
+	}
+	if err := s.refreshLocal(); err != nil || s.store.shared == nil {
+		return err
+	}
+	return s.refreshShared()
+}
+
+func (s *source) refreshLocal() error {
 	next, err := openPlain(s.path, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	s.plain.close()
 	s.plain = next
-	if s.sealed == nil {
-		s.sealed, err = openSealed(s.packed, os.O_RDONLY)
-		return err
+	if s.sealed == nil || s.sealed.file == nil {
+		var before []block
+		if s.sealed != nil {
+			before = s.sealed.blocks
+		}
+		next, err := openSealed(s.packed, os.O_RDONLY)
+		if err != nil || next == nil {
+			return err
+		}
+		next.prepend(before)
+		s.sealed = next
+		return nil
 	}
 	n := len(s.sealed.blocks)
 	if err := s.sealed.refresh(); err != nil {
@@ -51,7 +76,16 @@ func (s *source) refresh() error {
 	if info, err := s.sealed.file.Stat(); err == nil && info.Size() < s.sealed.size || n > len(s.sealed.blocks) {
 		s.sealed.close() // part of it is plain again
 		s.cached = -1
+		var before []block
+		for i := range s.sealed.blocks {
+			if s.sealed.blocks[i].file != nil {
+				before = s.sealed.blocks[:i+1]
+			}
+		}
 		s.sealed, err = openSealed(s.packed, os.O_RDONLY)
+		if s.sealed != nil {
+			s.sealed.prepend(before)
+		}
 		return err
 	}
 	return nil
@@ -101,7 +135,7 @@ func (s *source) next(offset int64, skip func(*block) bool) (piece, error) {
 		}
 		// At the end of what was there when it was opened.
 		if retried {
-			if s.plain == nil && s.sealed != nil && !s.sealed.complete() && offset == s.sealed.end() {
+			if s.plain == nil && !s.remote && s.sealed != nil && !s.sealed.complete() && offset == s.sealed.end() {
 				return piece{at: offset + 1, before: -1, gap: "the end of the stored log is missing: its file is damaged"}, nil
 			}
 			return p, nil

@@ -25,8 +25,8 @@ func (r *reader) tail(n int) (int64, error) {
 	countable := r.grep == nil && r.query.Stream == berth.LogUnknown && r.since == nil
 	for i := s.sealed.find(s.sealedEnd()) - 1; i >= 0; i-- {
 		b := &blocks[i]
-		if countable && b.lines < n || r.since != nil && !b.last.IsZero() && b.last.Before(r.query.Since) {
-			if countable {
+		if countable && b.hidden == 0 && b.lines < n || r.since != nil && !b.last.IsZero() && b.last.Before(r.query.Since) {
+			if countable && b.hidden == 0 {
 				n -= b.lines
 			}
 			offset = b.offset

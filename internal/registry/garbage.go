@@ -1,11 +1,13 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/distribution/distribution/v3"
@@ -49,21 +51,39 @@ func (r *Registry) GarbageCollect(ctx context.Context, c Collection) (Report, er
 	}
 	g := &garbage{registry: r, before: time.Now().Add(-max(c.MinAge, 0)), all: c.MinAge < 0, untagged: c.Untagged,
 		marked: map[digest.Digest]bool{}, vacuum: storage.NewVacuum(ctx, r.driver)}
-	if err := g.collect(ctx); err != nil {
-		return g.report, berth.Errorf(berth.CodeInternal, "sweep the registry: %w", err)
+	var err error
+	if r.shared != nil {
+		err = g.collectShared(ctx)
+	} else {
+		err = g.collectAlone(ctx)
 	}
-	if g.report.Spared == 0 {
-		os.Remove(r.litterFile())
+	if err != nil {
+		return g.report, berth.Errorf(cmp.Or(berth.CodeOf(err), berth.CodeInternal), "sweep the registry: %w", err)
 	}
 	return g.report, nil
 }
 
-// litterFile is there while there may be garbage: also a registry that is open
+// littered reports whether there may be garbage: also a registry that is open
 // for a moment at a time is swept, and one without garbage isn't looked through.
+func (r *Registry) littered(ctx context.Context) bool {
+	if r.shared != nil {
+		_, err := r.shared.objects.Stat(ctx, litterMark)
+		return err == nil
+	}
+	_, err := os.Stat(r.litterFile())
+	return err == nil
+}
+
 func (r *Registry) litterFile() string { return filepath.Join(r.dir, "garbage") }
 
-func (r *Registry) litter() {
-	_ = os.WriteFile(r.litterFile(), nil, 0o600) // what isn't swept now is with the next removal
+// litter notes that there may be garbage. What isn't swept now is with the next
+// removal.
+func (r *Registry) litter(ctx context.Context) {
+	if r.shared != nil {
+		_ = r.shared.objects.Put(ctx, litterMark, strings.NewReader(""))
+		return
+	}
+	_ = os.WriteFile(r.litterFile(), nil, 0o600)
 }
 
 // Keep collects garbage at once and from then on, whenever something was
@@ -72,7 +92,7 @@ func (r *Registry) Keep(ctx context.Context, report func(Report, error)) {
 	tick := time.NewTicker(10 * time.Minute)
 	defer tick.Stop()
 	for {
-		if _, err := os.Stat(r.litterFile()); err == nil {
+		if r.littered(ctx) {
 			if done, err := r.GarbageCollect(ctx, Collection{}); ctx.Err() == nil {
 				report(done, err)
 			}
@@ -95,23 +115,48 @@ type garbage struct {
 	report   Report
 }
 
-func (g *garbage) collect(ctx context.Context) error {
+// collectAlone collects while nobody writes.
+func (g *garbage) collectAlone(ctx context.Context) error {
 	unlock, err := g.registry.lock(ctx, true)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	if _, err := os.Stat(filepath.Join(g.registry.dir, repositories)); errors.Is(err, fs.ErrNotExist) {
+		os.Remove(g.registry.litterFile())
 		return nil // nothing was ever pushed
 	}
-	purged, errs := storage.PurgeUploads(ctx, g.registry.driver, g.before, true)
-	if err := errors.Join(errs...); err != nil {
+	if err := g.purge(ctx, g.registry.driver); err != nil {
 		return err
 	}
-	g.report.Uploads = len(purged)
-	names, err := storage.NewRegistry(ctx, g.registry.driver, storage.EnableDelete)
+	names, all, err := g.markAll(ctx)
 	if err != nil {
 		return err
+	}
+	if err := g.sweepLinks(ctx, names, all, func(d digest.Digest) bool { return !g.marked[d] && !g.young(d) }); err != nil {
+		return err
+	}
+	if err := g.sweepBlobs(ctx, names); err != nil {
+		return err
+	}
+	if g.report.Spared == 0 {
+		os.Remove(g.registry.litterFile())
+	}
+	return nil
+}
+
+// purge removes uploads that were begun and left.
+func (g *garbage) purge(ctx context.Context, uploads driver.StorageDriver) error {
+	purged, errs := storage.PurgeUploads(ctx, uploads, g.before, true)
+	g.report.Uploads = len(purged)
+	return errors.Join(errs...)
+}
+
+// markAll finds what all manifests refer to, and which repositories there are.
+func (g *garbage) markAll(ctx context.Context) (distribution.Namespace, []reference.Named, error) {
+	names, err := storage.NewRegistry(ctx, g.registry.driver, storage.EnableDelete)
+	if err != nil {
+		return nil, nil, err
 	}
 	var all []reference.Named
 	err = names.(distribution.RepositoryEnumerator).Enumerate(ctx, func(name string) error {
@@ -119,28 +164,19 @@ func (g *garbage) collect(ctx context.Context) error {
 		all = append(all, named)
 		return err
 	})
-	if err != nil {
-		return err
+	if err != nil && !missing(err) {
+		return nil, nil, err
 	}
 	for _, name := range all {
 		repository, err := names.Repository(ctx, name)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		if err := g.mark(ctx, repository); err != nil {
-			return err
+			return nil, nil, err
 		}
 	}
-	for _, name := range all {
-		repository, err := names.Repository(ctx, name)
-		if err != nil {
-			return err
-		}
-		if err := g.sweepLinks(ctx, repository); err != nil {
-			return err
-		}
-	}
-	return g.sweepBlobs(ctx, names)
+	return names, all, nil
 }
 
 // mark finds what the manifests of a repository refer to.
@@ -207,22 +243,28 @@ func (g *garbage) follow(ctx context.Context, manifests distribution.ManifestSer
 	return nil
 }
 
-// sweepLinks removes a repository's claims on blobs that go, so that nobody is
+// sweepLinks removes repositories' claims on blobs that go, so that nobody is
 // told that they are there.
-func (g *garbage) sweepLinks(ctx context.Context, repository distribution.Repository) error {
-	var links []digest.Digest
-	err := repository.Blobs(ctx).(distribution.ManifestEnumerator).Enumerate(ctx, func(d digest.Digest) error {
-		if !g.marked[d] && !g.young(d) {
-			links = append(links, d)
-		}
-		return nil
-	})
-	if err != nil && !missing(err) {
-		return err
-	}
-	for _, d := range links {
-		if err := g.vacuum.RemoveLayer(repository.Named().Name(), d); err != nil && !missing(err) {
+func (g *garbage) sweepLinks(ctx context.Context, names distribution.Namespace, all []reference.Named, goes func(digest.Digest) bool) error {
+	for _, name := range all {
+		repository, err := names.Repository(ctx, name)
+		if err != nil {
 			return err
+		}
+		var links []digest.Digest
+		err = repository.Blobs(ctx).(distribution.ManifestEnumerator).Enumerate(ctx, func(d digest.Digest) error {
+			if goes(d) {
+				links = append(links, d)
+			}
+			return nil
+		})
+		if err != nil && !missing(err) {
+			return err
+		}
+		for _, d := range links {
+			if err := g.vacuum.RemoveLayer(name.Name(), d); err != nil && !missing(err) {
+				return err
+			}
 		}
 	}
 	return nil
@@ -266,6 +308,9 @@ func (g *garbage) sweepBlobs(ctx context.Context, names distribution.Namespace) 
 
 // young reports whether a blob was stored or asked for after the limit.
 func (g *garbage) young(d digest.Digest) bool {
+	if g.registry.shared != nil {
+		return g.youngShared(d)
+	}
 	path, ok := g.registry.blobPath(string(d))
 	if g.all || !ok {
 		return false

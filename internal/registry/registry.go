@@ -1,5 +1,5 @@
 // Package registry is the image registry inside of Berth: CNCF distribution as
-// an http.Handler over a folder. It listens nowhere and authorises nobody;
+// an http.Handler over a folder, or over an object store that servers share. It listens nowhere and authorises nobody;
 // whoever mounts it does. Packages live in it as images, and nothing else.
 package registry
 
@@ -7,6 +7,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -17,12 +18,14 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/objects"
 )
 
 // Registry serves the images of a directory. Several processes may have the
 // same directory open; see lock.go.
 type Registry struct {
 	dir    string
+	shared *shared // nil where all is in the directory
 	driver driver.StorageDriver
 	app    *handlers.App
 }
@@ -31,6 +34,17 @@ type Registry struct {
 // Close it to let go of what it holds in memory.
 func Open(dir string) (*Registry, error) {
 	return open(dir, disk{dir})
+}
+
+// OpenShared opens the registry that is in an object store, which several
+// servers have open at once. Uploads in progress are in a directory of each.
+func OpenShared(dir string, store objects.Store) (*Registry, error) {
+	s := &shared{disk: disk{dir}, objects: store}
+	r, err := open(dir, *s)
+	if err == nil {
+		r.shared = s
+	}
+	return r, err
 }
 
 func open(dir string, storage driver.StorageDriver) (r *Registry, err error) {
@@ -65,7 +79,10 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	request = request.WithContext(context.WithValue(request.Context(), failureKey{}, failure))
 	// A body that streams in may take hours and changes nothing that a sweep
 	// looks at; everything else that writes waits until the sweep is over.
-	if request.Method != http.MethodGet && request.Method != http.MethodPatch {
+	if request.Method != http.MethodGet {
+		request = request.WithContext(writing(request.Context()))
+	}
+	if request.Method != http.MethodGet && request.Method != http.MethodPatch && r.shared == nil {
 		unlock, err := r.lock(request.Context(), false)
 		if err != nil {
 			refuse(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the registry is being swept: "+err.Error())
@@ -81,7 +98,7 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 			return
 		}
 	case http.MethodDelete:
-		r.litter()
+		r.litter(request.Context())
 	}
 	answer := &answer{ResponseWriter: w, failure: failure}
 	if storedAt, ok := r.storedAt(request); ok {
@@ -123,11 +140,15 @@ func (r *Registry) storedAt(request *http.Request) (time.Time, bool) {
 	if !found || request.Method != http.MethodGet && request.Method != http.MethodHead || !filepath.IsLocal(name) || !filepath.IsLocal(reference) {
 		return time.Time{}, false
 	}
-	path := filepath.Join(r.dir, repositories, filepath.FromSlash(name), "_manifests", "tags", reference, "current", "link")
+	key := path.Join(repositories, name, "_manifests", "tags", reference, "current", "link")
 	if algorithm, hex, ok := strings.Cut(reference, ":"); ok {
-		path = filepath.Join(r.dir, repositories, filepath.FromSlash(name), "_manifests", "revisions", algorithm, hex, "link")
+		key = path.Join(repositories, name, "_manifests", "revisions", algorithm, hex, "link")
 	}
-	info, err := os.Stat(path)
+	if r.shared != nil {
+		o, err := r.shared.objects.Stat(request.Context(), key)
+		return o.Modified, err == nil
+	}
+	info, err := os.Stat(filepath.Join(r.dir, filepath.FromSlash(key)))
 	if err != nil {
 		return time.Time{}, false
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
+
+	"github.com/berth-run/berth"
 )
 
 // driverName is what distribution finds our storage by. It makes drivers by
@@ -62,6 +64,12 @@ func (f *failure) explain() (status int, code, message string) {
 	case refusedBy(f.err, syscall.EROFS), refusedBy(f.err, syscall.EACCES), refusedBy(f.err, syscall.EPERM):
 		return http.StatusInternalServerError, "STORE_REFUSED", "the registry may not write into its folder"
 	}
+	switch text, code := storeError(f.err); code {
+	case berth.CodeUnavailable:
+		return http.StatusServiceUnavailable, "UNAVAILABLE", "the registry's storage: " + text
+	case berth.CodeForbidden, berth.CodeInvalid, berth.CodeExhausted:
+		return http.StatusInternalServerError, "STORE_REFUSED", "the registry's storage: " + text
+	}
 	return 0, "", ""
 }
 
@@ -73,6 +81,19 @@ func refusedBy(err error, number syscall.Errno) bool {
 	}
 	var wrapped driver.Error
 	return errors.As(err, &wrapped) && errors.Is(wrapped.Detail, number)
+}
+
+// storeError finds what an object store said.
+func storeError(err error) (string, berth.ErrorCode) {
+	var said *berth.Error
+	var wrapped driver.Error
+	if !errors.As(err, &said) && errors.As(err, &wrapped) {
+		errors.As(wrapped.Detail, &said)
+	}
+	if said == nil {
+		return "", ""
+	}
+	return said.Error(), said.Code
 }
 
 // watched is a storage driver that notes what could not be written.
