@@ -19,6 +19,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/s3blob"
 
@@ -63,7 +64,7 @@ func open(ctx context.Context, address Address) (*Bucket, error) {
 		t.ResponseHeaderTimeout = 30 * time.Second // of a server that is connected and silent
 		t.MaxIdleConnsPerHost = 32
 	})
-	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client)}
+	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client), config.WithLogger(logging.Nop{})}
 	if address.Region != "" {
 		options = append(options, config.WithRegion(address.Region))
 	}

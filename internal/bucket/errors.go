@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"strings"
 
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -48,7 +49,7 @@ func (b *Bucket) explain(key string, err error) error {
 		return fmt.Errorf("%s in %s: %w", key, b.address, fs.ErrNotExist)
 	case "AccessDenied", "Forbidden", "AllAccessDisabled", "AccountProblem":
 		return say(berth.CodeForbidden, "%s: access denied: let the credentials that the server has do s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket there", b.address)
-	case "InvalidAccessKeyId":
+	case "InvalidAccessKeyId", "XAdminUserNotFound":
 		return say(berth.CodeForbidden, "%s: its server doesn't know the access key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile, to ones of its own", b.address)
 	case "SignatureDoesNotMatch":
 		return say(berth.CodeForbidden, "%s: the secret key is not the access key's: correct AWS_SECRET_ACCESS_KEY, or the profile", b.address)
@@ -71,6 +72,9 @@ func (b *Bucket) explain(key string, err error) error {
 	case status >= http.StatusInternalServerError || status == http.StatusTooManyRequests:
 		return say(berth.CodeUnavailable, "%s is busy or in trouble (HTTP %d): it is tried again", b.address, status)
 	}
+	if api != nil && status != 0 {
+		return say(berth.CodeInvalid, "%s: its server refuses: %s (%s)", b.address, api.ErrorMessage(), code)
+	}
 	return b.explainConnection(err)
 }
 
@@ -90,7 +94,7 @@ func (b *Bucket) explainConnection(err error) error {
 	var dns *net.DNSError
 	var network *net.OpError
 	switch {
-	case errors.As(err, &signing):
+	case errors.As(err, &signing), strings.Contains(err.Error(), "get credentials"):
 		return berth.Errorf(berth.CodeForbidden, "%s: there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, have them in ~/.aws/credentials, or give the machine a role", b.address)
 	case errors.As(err, &unknown):
 		return berth.Errorf(berth.CodeUnavailable, "%s: its certificate is of an authority that this machine doesn't trust: name that with ca=FILE or AWS_CA_BUNDLE", b.address)
@@ -103,7 +107,13 @@ func (b *Bucket) explainConnection(err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		return berth.Errorf(berth.CodeUnavailable, "%s doesn't answer in time: see whether it runs, and whether this machine may connect to it", b.address)
 	}
-	return berth.Errorf(berth.CodeUnavailable, "%s: %w", b.address, err)
+	for cause := err; cause != nil; cause = errors.Unwrap(cause) {
+		err = cause
+	}
+	if strings.Contains(err.Error(), "HTTP response to HTTPS client") {
+		return berth.Errorf(berth.CodeUnavailable, "%s: its server doesn't speak TLS: correct the port, or write http:// where what is stored may travel unencrypted", b.address)
+	}
+	return berth.Errorf(berth.CodeUnavailable, "%s can't be used: %w", b.address, err)
 }
 
 func asError(ok bool, err error) error {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -23,7 +25,7 @@ func (g *garbage) collectShared(ctx context.Context) (err error) {
 			g.registry.litter(context.WithoutCancel(ctx))
 		}
 	}()
-	if err := g.purge(ctx, s.disk); err != nil && !missing(err) {
+	if err := g.purgeOwn(ctx); err != nil {
 		return err
 	}
 	names, all, err := g.markAll(ctx)
@@ -49,6 +51,22 @@ func (g *garbage) collectShared(ctx context.Context) (err error) {
 	return errors.Join(g.sweepShared(ctx, blobs, func(goes func(digest.Digest) bool) error {
 		return g.sweepLinks(ctx, names, all, goes)
 	}), s.forget(ctx, g.before))
+}
+
+// purgeOwn removes uploads to this server that were begun and left, unless it is
+// too busy at the moment.
+func (g *garbage) purgeOwn(ctx context.Context) error {
+	if _, err := os.Stat(filepath.Join(g.registry.dir, repositories)); err != nil {
+		return nil //nolint:nilerr // nothing was ever uploaded here
+	}
+	short, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	unlock, err := g.registry.lock(short, true)
+	if err != nil {
+		return ctx.Err()
+	}
+	defer unlock()
+	return g.purge(ctx, g.registry.shared.disk)
 }
 
 // sweepMost is how many blobs a sweep removes: what is condemned is so for a

@@ -79,17 +79,19 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	request = request.WithContext(context.WithValue(request.Context(), failureKey{}, failure))
 	// A body that streams in may take hours and changes nothing that a sweep
 	// looks at; everything else that writes waits until the sweep is over.
-	if request.Method != http.MethodGet {
+	if request.Method != http.MethodGet && (request.Method != http.MethodHead || strings.Contains(request.URL.Path, "/blobs/")) {
 		request = request.WithContext(writing(request.Context()))
 	}
-	if request.Method != http.MethodGet && request.Method != http.MethodPatch && r.shared == nil {
+	if request.Method != http.MethodGet && request.Method != http.MethodPatch {
 		unlock, err := r.lock(request.Context(), false)
 		if err != nil {
 			refuse(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the registry is being swept: "+err.Error())
 			return
 		}
 		defer unlock()
-		r.touch(request)
+		if r.shared == nil {
+			r.touch(request)
+		}
 	}
 	switch free, err := freeBytes(r.dir); request.Method {
 	case http.MethodPost, http.MethodPut, http.MethodPatch:

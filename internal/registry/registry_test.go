@@ -19,16 +19,43 @@ import (
 
 	"github.com/distribution/distribution/v3/registry/storage/driver"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/berth-run/berth/internal/bucket"
+	"github.com/berth-run/berth/internal/objects/objecttest"
+	"github.com/berth-run/berth/internal/s3test"
 )
 
-func testRegistry(t *testing.T) *Registry {
-	t.Helper()
-	r, err := Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
+// everywhere runs a test on a registry in each place where one can be.
+func everywhere(t *testing.T, test func(t *testing.T, r *Registry)) {
+	run := func(name string, open func(t *testing.T) (*Registry, error)) {
+		t.Run(name, func(t *testing.T) {
+			r, err := open(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { r.Close() })
+			test(t, r)
+		})
 	}
-	t.Cleanup(func() { r.Close() })
-	return r
+	run("directory", func(t *testing.T) (*Registry, error) { return Open(t.TempDir()) })
+	run("memory", func(t *testing.T) (*Registry, error) { return OpenShared(t.TempDir(), &objecttest.Memory{}) })
+	run("bucket", func(t *testing.T) (*Registry, error) {
+		for name, value := range s3test.Environment() {
+			t.Setenv(name, value)
+		}
+		server := s3test.New(t)
+		b, err := bucket.Open(t.Context(), server.URL("registry"))
+		if err != nil {
+			return nil, err
+		}
+		return OpenShared(t.TempDir(), served{b, server})
+	})
+}
+
+// served is a bucket whose server the test has.
+type served struct {
+	*bucket.Bucket
+	server *s3test.Server
 }
 
 func ask(t *testing.T, h http.Handler, method, path, contentType string, body []byte) *httptest.ResponseRecorder {
@@ -71,6 +98,16 @@ func pushManifest(t *testing.T, r *Registry, name, tag string, config, layer dig
 // age makes everything in the registry old.
 func age(t *testing.T, r *Registry, by time.Duration) {
 	t.Helper()
+	if r.shared != nil {
+		switch store := r.shared.objects.(type) {
+		case *objecttest.Memory:
+			for _, key := range store.Keys() {
+				store.Age(key, by)
+			}
+		case served:
+			store.server.Age(t, by)
+		}
+	}
 	then := time.Now().Add(-by)
 	err := fs.WalkDir(os.DirFS(r.dir), ".", func(path string, _ fs.DirEntry, err error) error {
 		return errors.Join(err, os.Chtimes(r.dir+"/"+path, then, then))
@@ -81,7 +118,10 @@ func age(t *testing.T, r *Registry, by time.Duration) {
 }
 
 func TestGarbageIsWhatNoManifestRefersTo(t *testing.T) {
-	r := testRegistry(t)
+	everywhere(t, testGarbageIsWhatNoManifestRefersTo)
+}
+
+func testGarbageIsWhatNoManifestRefersTo(t *testing.T, r *Registry) {
 	config := pushBlob(t, r, "a", []byte("{}"))
 	layer, orphan := pushBlob(t, r, "a", []byte("layer")), pushBlob(t, r, "a", []byte("orphan"))
 	pushManifest(t, r, "a", "1.0.0", config, layer, 5)
@@ -101,7 +141,10 @@ func TestGarbageIsWhatNoManifestRefersTo(t *testing.T) {
 // A push asks what is there, and sends the manifest last: what it was told is
 // there has to be there still.
 func TestASweepSparesWhatAPushWasToldIsThere(t *testing.T) {
-	r := testRegistry(t)
+	everywhere(t, testASweepSparesWhatAPushWasToldIsThere)
+}
+
+func testASweepSparesWhatAPushWasToldIsThere(t *testing.T, r *Registry) {
 	config, layer := pushBlob(t, r, "a", []byte("{}")), pushBlob(t, r, "a", []byte("layer"))
 	age(t, r, 2*time.Hour)
 	for _, d := range []digest.Digest{config, layer} {
@@ -114,7 +157,10 @@ func TestASweepSparesWhatAPushWasToldIsThere(t *testing.T) {
 }
 
 func TestPushesAndSweepsAtTheSameTime(t *testing.T) {
-	r := testRegistry(t)
+	everywhere(t, testPushesAndSweepsAtTheSameTime)
+}
+
+func testPushesAndSweepsAtTheSameTime(t *testing.T, r *Registry) {
 	done := make(chan struct{})
 	var sweeps sync.WaitGroup
 	sweeps.Go(func() {
@@ -138,7 +184,10 @@ func TestPushesAndSweepsAtTheSameTime(t *testing.T) {
 }
 
 func TestWhatATagLeftIsKeptUnlessAskedFor(t *testing.T) {
-	r := testRegistry(t)
+	everywhere(t, testWhatATagLeftIsKeptUnlessAskedFor)
+}
+
+func testWhatATagLeftIsKeptUnlessAskedFor(t *testing.T, r *Registry) {
 	config := pushBlob(t, r, "a", []byte("{}"))
 	old := pushManifest(t, r, "a", "1.0.0", config, pushBlob(t, r, "a", []byte("old")), 3)
 	pushManifest(t, r, "a", "1.0.0", config, pushBlob(t, r, "a", []byte("new")), 3)
@@ -154,7 +203,10 @@ func TestWhatATagLeftIsKeptUnlessAskedFor(t *testing.T) {
 }
 
 func TestKeepSweepsWhatWasRemoved(t *testing.T) {
-	r := testRegistry(t)
+	everywhere(t, testKeepSweepsWhatWasRemoved)
+}
+
+func testKeepSweepsWhatWasRemoved(t *testing.T, r *Registry) {
 	config := pushBlob(t, r, "a", []byte("{}"))
 	d := pushManifest(t, r, "a", "1.0.0", config, pushBlob(t, r, "a", []byte("layer")), 5)
 	must(t, ask(t, r, http.MethodDelete, "/v2/a/manifests/"+d.String(), "", nil), http.StatusAccepted)
@@ -166,13 +218,16 @@ func TestKeepSweepsWhatWasRemoved(t *testing.T) {
 		}
 		cancel()
 	})
-	if _, err := os.Stat(r.litterFile()); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("it is to be swept again: %v", err)
+	if r.littered(t.Context()) {
+		t.Error("it is to be swept again")
 	}
 }
 
 func TestManifestsSayWhenTheyWereStored(t *testing.T) {
-	r := testRegistry(t)
+	everywhere(t, testManifestsSayWhenTheyWereStored)
+}
+
+func testManifestsSayWhenTheyWereStored(t *testing.T, r *Registry) {
 	config := pushBlob(t, r, "a", []byte("{}"))
 	d := pushManifest(t, r, "a", "1.0.0", config, pushBlob(t, r, "a", []byte("layer")), 5)
 	for _, reference := range []string{"1.0.0", d.String()} {
