@@ -131,6 +131,9 @@ func (b *Bucket) probe(ctx context.Context) error {
 	return nil
 }
 
+// Encrypted reports whether what is stored travels encrypted.
+func (b *Bucket) Encrypted() bool { return b.address.Encrypted() }
+
 // Close lets go of connections.
 func (b *Bucket) Close() error { return b.bucket.Close() }
 

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -63,7 +64,7 @@ with the same socket: nobody is refused meanwhile.`,
 	flags.StringSliceVar(&c.Advertise, "advertise", nil, "names and addresses that clients use, for the generated certificate")
 	flags.StringVar(&c.TLSCert, "tls-cert", "", "certificate of the server, with those between it and its CA (PEM); read again when it changes")
 	flags.StringVar(&c.Peer, "peer", "", "`HOST[:PORT]` by which other servers of the database reach this one (default: the first of --advertise)")
-	flags.StringVar(&c.Storage, "storage", "", "directory of logs and packages, which all servers of a database share (default: the data directory)")
+	flags.StringVar(&c.Storage, "storage", "", "where logs and packages are, for all servers of a database: a directory, or s3://BUCKET?endpoint=URL&region=REGION&prefix=PREFIX (BERTH_STORAGE; default: the data directory)")
 	flags.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate (PEM)")
 	cmd.AddCommand(a.serverTokenCommand(), a.serverCheckCommand())
 	return cmd
@@ -103,7 +104,10 @@ func (a *app) serve(c control.ServerConfig) error {
 	if c.Database, err = a.databaseAddress(); err != nil {
 		return err
 	}
-	if c.Storage != "" {
+	if c.Storage == "" {
+		c.Storage = os.Getenv("BERTH_STORAGE")
+	}
+	if c.Storage != "" && !strings.Contains(c.Storage, "://") {
 		if c.Storage, err = filepath.Abs(c.Storage); err != nil {
 			return err
 		}

@@ -17,6 +17,13 @@ const (
 // figures tells how tasks and infrastructures stand, for metrics.
 func (h *Host) figures(ctx context.Context) (server.Figures, error) {
 	f := server.Figures{LogBytes: h.logBytes.Load()}
+	if h.storage.bucket != nil {
+		unsent, since, failures := h.logs.Unsent()
+		f.Storage = &server.StorageFigures{UnsentLogs: unsent, Failures: failures}
+		if !since.IsZero() {
+			f.Storage.UnsentFor = time.Since(since)
+		}
+	}
 	var err error
 	if f.Tasks, err = h.counts.get(ctx, h.store.CountByState); err != nil {
 		return f, err

@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +31,7 @@ type Config struct {
 	Log       *slog.Logger
 
 	Database berth.Secret // postgres:// address of a store that servers share; empty: a file in DataDir
-	Storage  string       // where logs and packages are, for all servers; empty: DataDir
+	Storage  string       // where logs and packages are, for all servers: a directory, or s3://...; empty: where they were, DataDir at first
 	Self     berth.Server // how other servers of the database reach this one
 
 	RegistryHosts []string // HOST:PORT under which nodes reach our own registry, if any
@@ -44,6 +43,7 @@ type Config struct {
 type Host struct {
 	config   Config
 	store    *store.Store
+	storage  *storage
 	logs     *logs.Store
 	engine   *engine.Engine
 	fleet    *fleet // the servers that share the store; nil: this one has it for itself
@@ -75,12 +75,18 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	logStore, err := logs.Open(filepath.Join(c.storage(), "logs"))
+	place, err := openStorage(ctx, c)
 	if err != nil {
 		st.Close()
 		return nil, err
 	}
-	h := &Host{config: c, store: st, logs: logStore, started: map[string]running{}, owner: systemUser(), sweepNow: make(chan struct{}, 1), packages: newPackages(c.storage(), c.RegistryHosts, c.Log)}
+	logStore, err := place.openLogs(c, st.Instance())
+	if err != nil {
+		place.close()
+		st.Close()
+		return nil, err
+	}
+	h := &Host{config: c, store: st, storage: place, logs: logStore, started: map[string]running{}, owner: systemUser(), sweepNow: make(chan struct{}, 1), packages: newPackages(place.openRegistry, c.RegistryHosts, c.Log)}
 	h.agents = &agents{host: h, keys: st.AgentKey()}
 	if c.Database != "" {
 		h.fleet = newFleet(h)
@@ -133,7 +139,9 @@ func (h *Host) Close() error {
 	}
 	h.engine.Close()
 	h.packages.close()
-	return h.store.Close()
+	err := h.logs.Close()
+	h.storage.close()
+	return errors.Join(err, h.store.Close())
 }
 
 func (h *Host) Info(ctx context.Context) (berth.Info, error) {

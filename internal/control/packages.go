@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -20,7 +19,7 @@ import (
 // packages finds the images of functions, in Berth's own registry and in those
 // that infrastructures pull from.
 type packages struct {
-	dir   string
+	at    func() (*registry.Registry, error)
 	swept func(registry.Report, error)
 	own   func(where string) bool // whether an address of infra.yml is that of our own registry
 
@@ -32,7 +31,7 @@ type packages struct {
 	agents  map[string]string // by registry: the agent's image there
 }
 
-func newPackages(dataDir string, ownHosts []string, log *slog.Logger) *packages {
+func newPackages(at func() (*registry.Registry, error), ownHosts []string, log *slog.Logger) *packages {
 	return &packages{
 		swept: func(report registry.Report, err error) {
 			if err != nil {
@@ -41,7 +40,7 @@ func newPackages(dataDir string, ownHosts []string, log *slog.Logger) *packages 
 			}
 			log.Info("the registry was swept", "blobs", report.Blobs, "bytes", report.Bytes, "uploads", report.Uploads)
 		},
-		dir: filepath.Join(dataDir, "registry"), agents: map[string]string{},
+		at: at, agents: map[string]string{},
 		own: func(where string) bool {
 			host, _, _ := strings.Cut(where, "/")
 			for _, own := range ownHosts {
@@ -58,7 +57,7 @@ func (p *packages) open() (*registry.Registry, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.registry == nil {
-		r, err := registry.Open(p.dir)
+		r, err := p.at()
 		if err != nil {
 			return nil, err
 		}

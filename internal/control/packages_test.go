@@ -10,7 +10,7 @@ import (
 // Our own registry has packages at its root alone: nodes would look for them in
 // vain below a prefix.
 func TestOurOwnRegistryHasNoPrefix(t *testing.T) {
-	p := newPackages(t.TempDir(), []string{"berth.example:7070"}, slog.New(slog.DiscardHandler))
+	p := newPackages((&storage{dir: t.TempDir()}).openRegistry, []string{"berth.example:7070"}, slog.New(slog.DiscardHandler))
 	for registry, want := range map[string]string{
 		"berth.example:7070":      "berth.example:7070",
 		"berth.example:7070/team": "berth.example:7070",

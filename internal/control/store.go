@@ -14,14 +14,6 @@ import (
 	"github.com/berth-run/berth/internal/store"
 )
 
-// storage is where logs and packages are.
-func (c *Config) storage() string {
-	if c.Storage != "" {
-		return c.Storage
-	}
-	return c.DataDir
-}
-
 // databaseName is a file of a data directory whose store is in a database. A
 // command that doesn't know of that would begin another store beside it.
 const databaseName = "database"

@@ -32,6 +32,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/berth-run/berth"
@@ -54,6 +55,8 @@ type Store struct {
 	stop       context.CancelFunc
 	shipping   sync.WaitGroup
 	wake       chan struct{} // something is to be sent at once
+	flushes    chan struct{} // has a value for each that is under way
+	failing    atomic.Bool   // what was tried last failed
 	shipEvery  time.Duration // tests have it shorter
 	shipMerged int64         // how much of a log parts become that are merged while it grows
 
@@ -316,6 +319,7 @@ func (w *Writer) Seal() error {
 			return w.store.discard(w.task, w.attempt)
 		}
 		least = 0 // it has to say that it is complete
+		defer w.store.flush(w.shipment)
 	}
 	if w.plain == nil || w.size <= least && (w.sealed == nil || len(w.sealed.blocks) == 0) {
 		return nil

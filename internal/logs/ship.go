@@ -19,6 +19,9 @@ const (
 	shipAt    = 4 << 20          // bytes of a log, likewise
 	shippers  = 8                // that send at a time
 
+	flushes    = 32 // complete logs that are sent at a time
+	flushLimit = 10 * time.Second
+
 	callLimit = 15 * time.Second // for what somebody waits for
 	sendLimit = 10 * time.Minute // for one part
 	endLimit  = 5 * time.Second  // for what is left when the process ends
@@ -100,7 +103,7 @@ func (s *Store) share(dir string, shared Shared) (err error) {
 		return err
 	}
 	s.shared, s.log, s.shipments = shared.Objects, shared.Log, map[string]*shipment{}
-	s.wake = make(chan struct{}, 1)
+	s.wake, s.flushes = make(chan struct{}, 1), make(chan struct{}, flushes)
 	var ctx context.Context
 	ctx, s.stop = context.WithCancel(context.Background())
 	all, err := s.list(ctx)
@@ -201,6 +204,7 @@ func (s *Store) keepShipping(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		s.failing.Store(err != nil)
 		if err == nil {
 			if pause > 0 {
 				s.log.Info("logs are sent to shared storage again", "storage", s.shared.String())
@@ -217,6 +221,29 @@ func (s *Store) keepShipping(ctx context.Context) {
 			return
 		case <-time.After(pause):
 		}
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// flush sends a log now, while nothing is known to be wrong: once a log is said
+// to be kept its pod goes, so it had better be where no machine can take it along.
+func (s *Store) flush(sh *shipment) {
+	if s.failing.Load() {
+		return // keepShipping goes on trying
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), flushLimit)
+	defer cancel()
+	select {
+	case s.flushes <- struct{}{}:
+		defer func() { <-s.flushes }()
+	case <-ctx.Done():
+		return
+	}
+	if s.send(ctx, sh) != nil { // it stays noted
+		s.failing.Store(true)
 		select {
 		case s.wake <- struct{}{}:
 		default:

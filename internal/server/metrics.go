@@ -17,7 +17,15 @@ import (
 type Figures struct {
 	Tasks           map[berth.TaskState]int
 	Infrastructures []InfrastructureFigures
-	LogBytes        int64 // that were read from clusters since the process began
+	LogBytes        int64           // that were read from clusters since the process began
+	Storage         *StorageFigures // nil where logs stay where they are written
+}
+
+// StorageFigures are those of logs on their way to where all servers read them.
+type StorageFigures struct {
+	UnsentLogs int           // with lines that this machine alone has
+	UnsentFor  time.Duration // the oldest of these
+	Failures   int64         // to send, since the process began
 }
 
 // InfrastructureFigures are those of one infrastructure.
@@ -83,11 +91,14 @@ var (
 	liveDesc   = prometheus.NewDesc("berth_infrastructure_live_tasks", "Tasks that have not ended, by infrastructure.", []string{"infrastructure"}, nil)
 	queueDesc  = prometheus.NewDesc("berth_infrastructure_queued_tasks", "Tasks that wait to be admitted, by infrastructure.", []string{"infrastructure"}, nil)
 	healthDesc = prometheus.NewDesc("berth_infrastructure_state", "1 for the state that an infrastructure is in, 0 for the others.", []string{"infrastructure", "state"}, nil)
+	unsentDesc = prometheus.NewDesc("berth_storage_unsent_logs", "Logs with lines that are not in shared storage yet.", nil, nil)
+	ageDesc    = prometheus.NewDesc("berth_storage_unsent_seconds", "How long the oldest line that is not in shared storage has been waiting.", nil, nil)
+	failedDesc = prometheus.NewDesc("berth_storage_failures_total", "Failures to send logs to shared storage; each is tried again.", nil, nil)
 	logDesc    = prometheus.NewDesc("berth_log_bytes_total", "Output of tasks that was read from clusters.", nil, nil)
 )
 
 func (c *figureCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{tasksDesc, liveDesc, queueDesc, healthDesc, logDesc} {
+	for _, desc := range []*prometheus.Desc{tasksDesc, liveDesc, queueDesc, healthDesc, unsentDesc, ageDesc, failedDesc, logDesc} {
 		out <- desc
 	}
 }
@@ -116,6 +127,11 @@ func (c *figureCollector) Collect(out chan<- prometheus.Metric) {
 			}
 			gauge(healthDesc, value, i.Name, string(state))
 		}
+	}
+	if s := f.Storage; s != nil {
+		gauge(unsentDesc, float64(s.UnsentLogs))
+		gauge(ageDesc, s.UnsentFor.Seconds())
+		out <- prometheus.MustNewConstMetric(failedDesc, prometheus.CounterValue, float64(s.Failures))
 	}
 	out <- prometheus.MustNewConstMetric(logDesc, prometheus.CounterValue, float64(f.LogBytes))
 }
