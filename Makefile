@@ -31,6 +31,11 @@ bin/localkube:
 	@mkdir -p bin
 	@$(GO) -C tools/localkube build -trimpath -ldflags '-s -w' -o ../../bin/localkube .
 
+# The S3 server of tests, a Go module of its own too: what changes rarely is built once.
+bin/s3server: tools/s3server/go.mod tools/s3server/go.sum
+	@mkdir -p bin
+	@CGO_ENABLED=0 $(GO) -C tools/s3server build -trimpath -ldflags '-s -w' -o ../../bin/s3server github.com/versity/versitygw/cmd/versitygw && touch bin/s3server
+
 # A real Kubernetes on this machine; its admin kubeconfig is .localkube/default/kubeconfig.
 cluster: bin/localkube
 	@bin/localkube up
@@ -56,7 +61,7 @@ format-check:
 	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); \
 	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):"; echo "$$unformatted"; exit 1; fi
 
-test-unit: bin/berthlet
+test-unit: bin/berthlet bin/s3server
 	@echo "== unit tests"
 	@bash hack/race.sh
 	@bash hack/postgres.sh

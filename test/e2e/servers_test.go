@@ -25,6 +25,7 @@ type fleet struct {
 	one, two *site
 	database *pgtest.Server
 	address  string
+	storage  string // as --storage has it
 	ledgers  map[string]*podLedger // by infrastructure
 }
 
@@ -32,6 +33,7 @@ func newFleet(t *testing.T) *fleet {
 	t.Helper()
 	f := &fleet{t: t, one: newSite(t), two: newSite(t), database: pgtest.New(t)}
 	f.address = f.database.Database(t)
+	f.storage = filepath.Join(f.one.dir, "storage")
 	f.one.write("infra.yml", fmt.Sprintf(`infrastructures:
   one: {kind: kube, namespace: %s, credentials: {mechanism: config, path: %s}}
   two: {kind: kube, namespace: %s, credentials: {mechanism: config, path: %s}}
@@ -71,7 +73,7 @@ func (m *member) start() {
 	f.t.Helper()
 	// The password is in the environment, and in no command line.
 	m.cmd = f.one.command([]string{"DB_PASSWORD=" + pgtest.Password}, "server", "--listen", "127.0.0.1:0", "--data", m.data,
-		"--database", strings.Replace(f.address, pgtest.Password, "${env:DB_PASSWORD}", 1), "--storage", filepath.Join(f.one.dir, "storage"))
+		"--database", strings.Replace(f.address, pgtest.Password, "${env:DB_PASSWORD}", 1), "--storage", f.storage)
 	m.cmd.Stderr = &m.log
 	if err := m.cmd.Start(); err != nil {
 		f.t.Fatal(err)
