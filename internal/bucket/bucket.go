@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -63,7 +64,7 @@ func open(ctx context.Context, address Address) (*Bucket, error) {
 	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.ResponseHeaderTimeout = 30 * time.Second // of a server that is connected and silent
 		t.MaxIdleConnsPerHost = 32
-	})
+	}).WithDialerOptions(func(d *net.Dialer) { d.Timeout = 5 * time.Second })
 	options := []func(*config.LoadOptions) error{config.WithHTTPClient(client), config.WithLogger(logging.Nop{})}
 	if address.Region != "" {
 		options = append(options, config.WithRegion(address.Region))

@@ -21,6 +21,7 @@ func (s *Store) Read(ctx context.Context, task string, attempt int, query berth.
 			return
 		}
 		defer r.source.close()
+		r.source.patient = query.Follow
 		if err := r.begin(); err != nil {
 			yield(berth.LogChunk{}, err)
 			return
@@ -28,6 +29,7 @@ func (s *Store) Read(ctx context.Context, task string, attempt int, query berth.
 		for {
 			changed := s.Changed(task, attempt)
 			last := !query.Follow || done()
+			r.source.patient = !last
 			if !r.drain(last, yield) {
 				return
 			}

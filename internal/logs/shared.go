@@ -41,7 +41,7 @@ func (s *source) refreshShared() error {
 	}
 	parts, err := s.store.parts(s.ctx, s.task, s.attempt)
 	if err != nil {
-		if ok && begin == 0 {
+		if ok && begin == 0 || !ok && s.patient {
 			return nil // what is here is given
 		}
 		return s.unread(err)

@@ -22,6 +22,7 @@ type source struct {
 	plain   *plain
 	sealed  *sealed
 	remote  bool // all of it is what other servers can read
+	patient bool // where nothing is here there may be something later
 
 	cached int // index of the block that is decompressed
 	block  []byte
