@@ -113,7 +113,7 @@ func (oldLog) Last() time.Time { return time.Unix(1, 0) }
 func TestAStreamThatEndedBeforeItsContainerIsReadOnceMore(t *testing.T) {
 	for w, want := range map[LogWriter]int32{oldLog{}: 2, noLog{}: 3} { // one that is empty is not believed the first time
 		synctest.Test(t, func(t *testing.T) {
-			driver, f := &endless{}, &follower{ended: make(chan struct{}), wanted: make(chan struct{})}
+			driver, f := &endless{}, newFollower(make(chan struct{}), 0)
 			state := make(chan berth.LogState)
 			go func() { state <- testLoop().copyAll(t.Context(), driver, f, w, "pod") }()
 			time.Sleep(time.Second)
