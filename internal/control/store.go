@@ -85,11 +85,26 @@ func (s fencedStore) Commit(ctx context.Context, changes []berth.Change) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	lease, err := s.fleet.lease(changes[0].Life.Task.Infrastructure)
+	// All changes are of one loop, which may give tasks to another.
+	own, err := s.fleet.lease(engine.InfrastructureOf(ctx))
 	if err != nil {
 		return err
 	}
-	return s.CommitUnder(ctx, lease, changes) // all of a commit are of one loop
+	seen := map[string]bool{own.Infrastructure: true}
+	var beside []berth.Lease
+	for i := range changes {
+		name := changes[i].Life.Task.Infrastructure
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		other, err := s.fleet.lease(name)
+		if err != nil {
+			return err
+		}
+		beside = append(beside, other)
+	}
+	return s.CommitUnder(ctx, own, changes, beside...)
 }
 
 func (s fencedStore) AddArray(ctx context.Context, key string, array *berth.Array, next func() (*berth.Change, error)) error {

@@ -104,7 +104,7 @@ func newLoop(e *Engine, name string) *loop {
 		connected:   make(chan struct{}),
 		createSlots: make(chan struct{}, createLimit), deleteSlots: make(chan struct{}, deleteLimit), logSlots: make(chan struct{}, logLimit),
 	}
-	l.ctx, l.cancel = context.WithCancel(e.ctx)
+	l.ctx, l.cancel = context.WithCancel(context.WithValue(e.ctx, ofKey{}, name))
 	l.meters = newMeters(l)
 	l.health.Store(&Health{State: berth.InfraUnknown})
 	l.counts.Store(&counts{})

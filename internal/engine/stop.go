@@ -45,6 +45,15 @@ func (l *loop) works(also *sync.WaitGroup) (done func()) {
 	}
 }
 
+type ofKey struct{}
+
+// InfrastructureOf names the infrastructure whose loop makes a call, of the
+// Store above all; empty where none does.
+func InfrastructureOf(ctx context.Context) string {
+	name, _ := ctx.Value(ofKey{}).(string)
+	return name
+}
+
 // mayAct reports whether the infrastructure is this engine's to act on.
 func (l *loop) mayAct() bool {
 	return l.engine.leases == nil || l.engine.leases.Left(l.name) > 0

@@ -28,7 +28,7 @@ func (s *Store) AddArrayUnder(ctx context.Context, lease berth.Lease, key string
 		return s.explain("write", err)
 	}
 	row := &arrayRow{a.ID, key, a.Infrastructure, a.Owner, body}
-	return s.explain("write", s.dialect.commit(ctx, writing{lease, row, next}))
+	return s.explain("write", s.dialect.commit(ctx, writing{lease: lease, array: row, next: next}))
 }
 
 // Array returns an array, and how many of its tasks are in each state.

@@ -12,10 +12,10 @@ func (s *Store) Commit(ctx context.Context, changes []berth.Change) error {
 	return s.CommitUnder(ctx, berth.Lease{}, changes)
 }
 
-// CommitUnder stores all changes or none, and none when the lease isn't held
-// any more: berth.ErrFenced then. The zero Lease is none, for a store that one
-// process has for itself.
-func (s *Store) CommitUnder(ctx context.Context, lease berth.Lease, changes []berth.Change) error {
+// CommitUnder stores all changes or none, and none when the lease, or one of
+// those beside it, isn't held any more: berth.ErrFenced then. The zero Lease is
+// none, for a store that one process has for itself.
+func (s *Store) CommitUnder(ctx context.Context, lease berth.Lease, changes []berth.Change, beside ...berth.Lease) error {
 	at := 0
 	next := func() (*berth.Change, error) {
 		if at == len(changes) {
@@ -24,14 +24,15 @@ func (s *Store) CommitUnder(ctx context.Context, lease berth.Lease, changes []be
 		at++
 		return &changes[at-1], nil
 	}
-	return s.explain("write", s.dialect.commit(ctx, writing{lease: lease, next: next}))
+	return s.explain("write", s.dialect.commit(ctx, writing{lease: lease, beside: beside, next: next}))
 }
 
 // writing is what is stored by one transaction.
 type writing struct {
-	lease berth.Lease // the zero one is none
-	array *arrayRow   // nil: none
-	next  func() (*berth.Change, error)
+	lease  berth.Lease // the zero one is none
+	beside []berth.Lease
+	array  *arrayRow // nil: none
+	next   func() (*berth.Change, error)
 }
 
 // arrayRow is an array as it is stored.

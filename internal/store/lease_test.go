@@ -111,6 +111,7 @@ func TestALeaseThatRanOutIsTakenAndFencesWhoHeldIt(t *testing.T) {
 		"stored a new task":    a.CommitUnder(t.Context(), old, []berth.Change{second}),
 		"changed a task":       a.CommitUnder(t.Context(), old, []berth.Change{{Life: first.Life, Events: first.Life.Cancel(t0)}}),
 		"committed nothing":    a.CommitUnder(t.Context(), old, nil),
+		"moved a task to it":   a.CommitUnder(t.Context(), acquired(t, a, "mine", "a"), []berth.Change{second}, old),
 		"used another's fence": a.CommitUnder(t.Context(), berth.Lease{Infrastructure: "here", Holder: "a", Fence: lease.Fence}, []berth.Change{second}),
 	} {
 		if !errors.Is(err, berth.ErrFenced) {

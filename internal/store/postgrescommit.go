@@ -30,8 +30,8 @@ const rowsAStatement = 2000
 const (
 	insertTasks = `INSERT INTO tasks (id, key, state, infrastructure, name, owner, live, share, precedence, array_id, array_index, labels, life)
 		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::smallint[], $8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::jsonb[], $13::bytea[])`
-	updateTasks = `UPDATE tasks t SET state = n.state, infrastructure = n.infrastructure, live = n.live, life = n.life
-		FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::bytea[]) AS n (id, state, infrastructure, live, life) WHERE t.id = n.id`
+	updateTasks = `UPDATE tasks t SET state = n.state, infrastructure = n.infrastructure, live = n.live, share = n.share, life = n.life
+		FROM unnest($1::text[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::bytea[]) AS n (id, state, infrastructure, live, share, life) WHERE t.id = n.id`
 	insertEvents = `INSERT INTO events (task_id, attempt, type, message, at)
 		SELECT task_id, attempt, type, message, at FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[]) WITH ORDINALITY AS n (task_id, attempt, type, message, at, number) ORDER BY number`
 )
@@ -54,8 +54,10 @@ func (p *postgres) commit(ctx context.Context, w writing) error {
 			sent = true
 			batch := &pgx.Batch{}
 			batch.Queue("SELECT begin_commit($1, $2)", by.name, by.serial)
-			if l := w.lease; l != (berth.Lease{}) {
-				batch.Queue("SELECT fence($1, $2, $3)", l.Infrastructure, l.Holder, l.Fence)
+			for _, l := range append([]berth.Lease{w.lease}, w.beside...) {
+				if l != (berth.Lease{}) {
+					batch.Queue("SELECT fence($1, $2, $3)", l.Infrastructure, l.Holder, l.Fence)
+				}
 			}
 			if a := w.array; a != nil {
 				batch.Queue(number(insertArray), a.id, a.key, a.infrastructure, a.owner, a.body)
@@ -157,10 +159,10 @@ func (c *columns) add(change *berth.Change) error {
 				return err
 			}
 		}
-		to.keys, to.names, to.owners, to.shares, to.arrays, to.labels = append(to.keys, row.key), append(to.names, row.name), append(to.owners, row.owner), append(to.shares, row.share), append(to.arrays, row.array), append(to.labels, string(labels))
+		to.keys, to.names, to.owners, to.arrays, to.labels = append(to.keys, row.key), append(to.names, row.name), append(to.owners, row.owner), append(to.arrays, row.array), append(to.labels, string(labels))
 		to.precedences, to.indices = append(to.precedences, int64(row.precedence)), append(to.indices, int64(row.index))
 	}
-	to.ids, to.states, to.infrastructures = append(to.ids, row.id), append(to.states, row.state), append(to.infrastructures, row.infrastructure)
+	to.ids, to.states, to.infrastructures, to.shares = append(to.ids, row.id), append(to.states, row.state), append(to.infrastructures, row.infrastructure), append(to.shares, row.share)
 	to.lives, to.bodies = append(to.lives, int16(row.live)), append(to.bodies, row.life)
 	for i := range change.Events {
 		e := &change.Events[i]
@@ -180,7 +182,7 @@ func (c *columns) queue(batch *pgx.Batch) {
 		batch.Queue(insertTasks, a.ids, a.keys, a.states, a.infrastructures, a.names, a.owners, a.lives, a.shares, a.precedences, a.arrays, a.indices, a.labels, a.bodies)
 	}
 	if t := &c.changed; len(t.ids) > 0 {
-		batch.Queue(updateTasks, t.ids, t.states, t.infrastructures, t.lives, t.bodies)
+		batch.Queue(updateTasks, t.ids, t.states, t.infrastructures, t.lives, t.shares, t.bodies)
 	}
 	if e := &c.events; len(e.tasks) > 0 {
 		batch.Queue(insertEvents, e.tasks, e.attempts, e.types, e.messages, e.times)

@@ -136,7 +136,7 @@ func (f *sqliteFile) prepare(ctx context.Context) error {
 		text string
 	}{
 		{&f.insert, "INSERT INTO tasks (id, key, state, infrastructure, name, owner, live, share, precedence, array_id, array_index, life) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"},
-		{&f.update, "UPDATE tasks SET state = ?, infrastructure = ?, live = ?, life = ? WHERE id = ?"},
+		{&f.update, "UPDATE tasks SET state = ?, infrastructure = ?, live = ?, share = ?, life = ? WHERE id = ?"},
 		{&f.event, "INSERT INTO events (task_id, attempt, type, message, at) VALUES (?, ?, ?, ?, ?)"},
 	} {
 		var err error
@@ -178,7 +178,7 @@ func (f *sqliteFile) commit(ctx context.Context, w writing) error {
 		if c.New {
 			_, err = insert.ExecContext(ctx, row.id, row.key, row.state, row.infrastructure, row.name, row.owner, row.live, row.share, row.precedence, row.array, row.index, row.life)
 		} else {
-			_, err = update.ExecContext(ctx, row.state, row.infrastructure, row.live, row.life, row.id)
+			_, err = update.ExecContext(ctx, row.state, row.infrastructure, row.live, row.share, row.life, row.id)
 		}
 		if err != nil {
 			return err

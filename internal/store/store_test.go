@@ -180,3 +180,25 @@ func TestNobodyElseMayReadTheStore(t *testing.T) {
 		}
 	}
 }
+
+func TestATaskThatMovesIsFoundWhereItIs(t *testing.T) {
+	onBoth(t, func(t *testing.T, open func() *Store) {
+		s := open()
+		c := newLife("a", "here", nil)
+		c.Life.Share = "ann"
+		if err := s.Commit(t.Context(), []berth.Change{c}); err != nil {
+			t.Fatal(err)
+		}
+		c.Life.Task.Infrastructure, c.Life.Share = "there", "climate"
+		if err := s.Commit(t.Context(), []berth.Change{{Life: c.Life}}); err != nil {
+			t.Fatal(err)
+		}
+		shares, err := s.Shares(t.Context(), "there")
+		if err != nil || len(shares) != 1 || shares["climate"] != 1 {
+			t.Errorf("there: %v, %v", shares, err)
+		}
+		if shares, err := s.Shares(t.Context(), "here"); err != nil || len(shares) != 0 {
+			t.Errorf("here: %v, %v", shares, err)
+		}
+	})
+}
