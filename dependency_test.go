@@ -67,7 +67,7 @@ var outside = map[string][]string{
 	"database/sql":      {"internal/pgtest", "internal/store"},
 	"modernc.org/":      {"internal/store"},
 	"github.com/jackc/": {"internal/pgtest", "internal/store"},
-	"net/http":          {"internal/rpc", "internal/rpc/berthv1/berthv1connect", "internal/control", "internal/docker", "internal/kube", "internal/kubeconfig", "internal/diagnosis", "internal/let", "internal/images", "internal/registry", "internal/server", "internal/bucket", "client"},
+	"net/http":          {"internal/rpc", "internal/rpc/berthv1/berthv1connect", "internal/control", "internal/docker", "internal/kube", "internal/kubeconfig", "internal/diagnosis", "internal/let", "internal/images", "internal/registry", "internal/server", "internal/bucket", "client", "test/bench"},
 	"github.com/google/go-containerregistry/": {"internal/build", "internal/cli", "internal/images", "internal/docker"},
 	"github.com/distribution/":                {"internal/registry"},
 	"github.com/moby/":                        {"internal/build", "internal/docker"},
