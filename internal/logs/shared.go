@@ -91,13 +91,11 @@ func (s *source) unread(err error) error {
 
 // begin is the offset at which what is here begins; not ok where nothing is.
 func (s *source) begin() (int64, bool) {
-	if s.sealed != nil {
-		for i := range s.sealed.blocks {
-			if s.sealed.blocks[i].file != nil {
-				return 0, true // the parts before it are known already
-			}
-			return s.sealed.blocks[i].offset, true
+	if s.sealed != nil && len(s.sealed.blocks) > 0 {
+		if first := &s.sealed.blocks[0]; first.file == nil {
+			return first.offset, true
 		}
+		return 0, true // the parts before it are known already
 	}
 	if s.plain != nil {
 		return s.plain.base, true
