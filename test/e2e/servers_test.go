@@ -25,7 +25,7 @@ type fleet struct {
 	one, two *site
 	database *pgtest.Server
 	address  string
-	storage  string // as --storage has it
+	storage  string                // as --storage has it
 	ledgers  map[string]*podLedger // by infrastructure
 }
 
