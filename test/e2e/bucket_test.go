@@ -27,11 +27,11 @@ func TestLogsAndPackagesOutliveTheMachineOfTheirServer(t *testing.T) {
 	}
 	a := f.serve("a")
 	waitFor(t, "one server holds both", 20*time.Second, func() bool { h := a.holders(a); return h["one"] == 1 && h["two"] == 1 })
-	ended := strings.TrimSpace(a.must("run", "--detach", "--on", "one", busybox, "seq", "1", "20000"))
+	ended := strings.TrimSpace(a.must("run", "--detach", "--on", "one", busybox, "sh", "-c", "seq 1 20000; sleep 3"))
 	if r := a.berth("task", "wait", ended); r.code != 0 {
 		t.Fatalf("exit %d, %s", r.code, r.stderr)
 	}
-	whole := a.must("task", "logs", ended)
+	whole := a.must("task", "logs", "-f", ended)
 	if lines := strings.Count(whole, "\n"); lines != 20000 {
 		t.Fatalf("its log has %d lines", lines)
 	}
@@ -73,7 +73,7 @@ func TestLogsAndPackagesOutliveTheMachineOfTheirServer(t *testing.T) {
 	for i := range 60 {
 		want.WriteString("tick " + strconv.Itoa(i) + "\n")
 	}
-	if got := b.must("task", "logs", runs); got != want.String() {
+	if got := b.must("task", "logs", "-f", runs); got != want.String() {
 		t.Errorf("the log of the task that went on:\n%s", got)
 	}
 	waitFor(t, "nothing of complete logs is left on the machine", 20*time.Second, func() bool {
