@@ -247,3 +247,45 @@ func jumped(now time.Time, by time.Duration) time.Time {
 	*wall += uint64(int64(by/time.Second)) << 30
 	return now
 }
+
+// A process that never saw an infrastructure ready can't tell an API server that
+// starts from a namespace that isn't granted: it waits for what becomes of it.
+func TestASubmissionToWhatIsForbiddenFromTheStartIsRefused(t *testing.T) {
+	c := newCluster()
+	c.autoEnd = true
+	dir := t.TempDir()
+	p := start(t, dir, c, berth.InfrastructureConfig{})
+	p.until(p.submit(nil).ID, ended)
+	p.crash()
+	c.identErr = forbidden
+	now := time.Now()
+	p = startAt(t, dir, c, berth.InfrastructureConfig{}, func() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return now })
+	refused := make(chan error, 1)
+	go func() {
+		_, err := p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
+		refused <- err
+	}()
+	eventually(t, func() bool { return p.engine.loop("here").health.Load().State == berth.InfraForbidden })
+	c.mu.Lock()
+	now = now.Add(time.Minute)
+	c.mu.Unlock()
+	if err := <-refused; berth.CodeOf(err) != berth.CodeForbidden {
+		t.Errorf("submitted: %v", err)
+	}
+}
+
+func TestASubmissionWhileAnAPIServerStartsWaitsForIt(t *testing.T) {
+	c := newCluster()
+	c.autoEnd = true
+	dir := t.TempDir()
+	p := start(t, dir, c, berth.InfrastructureConfig{})
+	p.until(p.submit(nil).ID, ended)
+	p.crash()
+	c.identErr = forbidden
+	p = start(t, dir, c, berth.InfrastructureConfig{})
+	eventually(t, func() bool { return p.engine.loop("here").health.Load().State == berth.InfraForbidden })
+	c.mu.Lock()
+	c.identErr = nil
+	c.mu.Unlock()
+	p.until(p.submit(nil).ID, ended)
+}

@@ -137,8 +137,20 @@ func (e *Engine) admissible(ctx context.Context, l *loop) error {
 	if err != nil {
 		return err
 	}
-	if current := l.current.Load(); identity != "" && current != nil && address == current.driver.Server() && h.passes(e.now()) {
-		return nil
+	if current := l.current.Load(); identity != "" && current != nil && address == current.driver.Server() {
+		for h.passes(e.now()) {
+			if h.State == berth.InfraUnreachable || !h.SeenAt.IsZero() {
+				return nil
+			}
+			// This process never saw it ready: its API server starts, or the entry
+			// was changed to what isn't granted. Soon it is known which.
+			if !sleep(ctx, 50*time.Millisecond) {
+				return ctx.Err()
+			}
+			if h = l.health.Load(); h.State == berth.InfraReady {
+				return nil
+			}
+		}
 	}
 	code := map[berth.InfrastructureState]berth.ErrorCode{
 		berth.InfraUnreachable: berth.CodeUnavailable, berth.InfraUnauthorized: berth.CodeUnauthorized,

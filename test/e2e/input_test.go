@@ -148,7 +148,6 @@ func TestBadInputOfInfraFiles(t *testing.T) {
 		{"a feature of later", "infrastructures:\n" + entry("here") + "    mount_dfs: /data\n", []string{"infra.yml", "6", "mount_dfs", "not supported yet"}},
 		{"not YAML", "infrastructures: [}\n", []string{"infra.yml"}},
 		{"no infrastructures", "infrastructures: {}\n", []string{"infra.yml"}},
-		{"two and no default", "infrastructures:\n" + entry("here") + entry("there"), []string{"--on here|there", "default:"}},
 		{"a namespace that does not exist", strings.ReplaceAll("infrastructures:\n"+entry("here"), s.namespace, "no-such-namespace"), []string{"no-such-namespace", "infra.yml", "create-kubeconfig"}},
 		{"a namespace that does not exist, as an administrator", strings.ReplaceAll(strings.ReplaceAll("infrastructures:\n"+entry("here"), s.namespace, "no-such-namespace"), "./kubeconfig", adminKubeconfig), []string{"has no namespace no-such-namespace", "infra.yml"}},
 	}
