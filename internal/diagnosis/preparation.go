@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"regexp"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -12,6 +13,7 @@ import (
 
 var (
 	missingObject  = regexp.MustCompile(`(?i)(secret|configmap) "([^"]+)" not found`)
+	unsynced       = regexp.MustCompile(`(?i)failed to sync (secret|configmap) cache`)
 	missingKey     = regexp.MustCompile(`(?i)couldn't find key (\S+) in (Secret|ConfigMap) (\S+)`)
 	missingPVC     = regexp.MustCompile(`(?i)persistentvolumeclaim "([^"]+)" not found`)
 	volumeName     = regexp.MustCompile(`(?:for volume|unmounted volumes=\[?|Volume) ?"?([A-Za-z0-9.\-_]+)`)
@@ -99,15 +101,30 @@ func untaken(f *podFacts) *hit {
 	return f.withEvents(saw(berth.Evidence{Source: "pod status", Text: f.status()}))
 }
 
+// missing reports whether a text says that a Secret, a ConfigMap or a key of one isn't there.
+func missing(text string) bool {
+	return missingObject.MatchString(text) || missingKey.MatchString(text)
+}
+
 var preparationRows = []row{
 	{
 		cause: berth.CauseConfigNotFound, rank: 400, patience: berth.PatienceConfig,
 		onPod: func(f *podFacts) *hit {
 			s, ok := f.waiting("CreateContainerConfigError", "CreateContainerError")
-			if !ok || !missingObject.MatchString(s.message) && !missingKey.MatchString(s.message) {
+			switch {
+			case !ok:
+				return nil
+			case missing(s.message):
+				return saw(s.evidence(), "object", objectIn(s.message))
+			case !unsynced.MatchString(s.message):
 				return nil
 			}
-			return saw(s.evidence(), "object", objectIn(s.message))
+			// The node could not look once more; what it found before stands.
+			i := slices.IndexFunc(f.events, func(e event) bool { return e.reason == "Failed" && missing(e.message) })
+			if i < 0 {
+				return nil
+			}
+			return f.withEvents(saw(f.events[i].evidence(), "object", objectIn(f.events[i].message)))
 		},
 		means:   "The container takes values from a Secret or ConfigMap that isn't there.",
 		summary: "The container needs {object}, which namespace {namespace} does not have.",
