@@ -62,16 +62,25 @@ func (r *routed) entry(name string) (berth.InfrastructureConfig, bool) {
 	return find(r.file, name)
 }
 
+// place chooses the infrastructure of what is submitted, and returns its Service.
+func (r *routed) place(ctx context.Context, spec *berth.TaskSpec, key *string) (berth.Service, error) {
+	entry, _, err := r.placed(ctx, r.caller(ctx), spec)
+	if err != nil {
+		return nil, err
+	}
+	spec.Infrastructure = entry.Name
+	if *key == "" {
+		*key = xid.New().String() // here, so that a second try is the same submission
+	}
+	return r.at(entry.Name), nil
+}
+
 func (r *routed) SubmitTask(ctx context.Context, s berth.Submission) (berth.Task, error) {
-	entry, _, err := r.placed(ctx, r.caller(ctx), &s.Spec)
+	service, err := r.place(ctx, &s.Spec, &s.Key)
 	if err != nil {
 		return berth.Task{}, err
 	}
-	s.Spec.Infrastructure = entry.Name
-	if s.Key == "" {
-		s.Key = xid.New().String() // here, so that a second try is the same submission
-	}
-	return r.at(entry.Name).SubmitTask(ctx, s)
+	return service.SubmitTask(ctx, s)
 }
 
 func (r *routed) Task(ctx context.Context, id string) (berth.Task, error) {
@@ -123,15 +132,11 @@ func through[T any](ctx context.Context, r *routed, id string, open func(berth.S
 }
 
 func (r *routed) SubmitArray(ctx context.Context, s berth.ArraySubmission) (berth.Array, error) {
-	entry, _, err := r.placed(ctx, r.caller(ctx), &s.Spec)
+	service, err := r.place(ctx, &s.Spec, &s.Key)
 	if err != nil {
 		return berth.Array{}, err
 	}
-	s.Spec.Infrastructure = entry.Name
-	if s.Key == "" {
-		s.Key = xid.New().String() // here, so that a second try is the same submission
-	}
-	return r.at(entry.Name).SubmitArray(ctx, s)
+	return service.SubmitArray(ctx, s)
 }
 
 // ofArray returns the Service of an array.

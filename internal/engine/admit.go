@@ -91,13 +91,17 @@ func (s *step) fetch(ctx context.Context, id string) *berth.Life {
 	return life
 }
 
+// podLimit is how many tasks may run at once, as readers see it.
+func (l *loop) podLimit() int {
+	if current := l.current.Load(); current != nil && current.config.Limits.MaxPods > 0 {
+		return current.config.Limits.MaxPods
+	}
+	return berth.DefaultLimits.MaxPods
+}
+
 // waiting says what a queued task waits for that nothing is wrong with.
 func (l *loop) waiting(task *berth.Task) string {
-	limit := berth.DefaultLimits.MaxPods
-	if current := l.current.Load(); current != nil && current.config.Limits.MaxPods > 0 {
-		limit = current.config.Limits.MaxPods
-	}
-	c := l.counts.Load()
+	limit, c := l.podLimit(), l.counts.Load()
 	switch runs := c.live - c.queued; {
 	case runs >= limit:
 		return fmt.Sprintf("waits to be let through: %d of at most %d tasks run on %s (limits: max_pods), %d queued", runs, limit, l.name, c.queued)

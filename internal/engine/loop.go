@@ -202,7 +202,6 @@ func (l *loop) committed(life *berth.Life) {
 	switch {
 	case life.Settled():
 		delete(l.lives, id)
-		l.queue.remove(id) // a page that was read before this commit may have it
 		for i := range life.Attempts {
 			delete(l.calls, life.Attempts[i].Pod)
 		}

@@ -10,16 +10,12 @@ import (
 // Candidate tells how an infrastructure that was started stands to a task that
 // may be placed there.
 func (e *Engine) Candidate(name string, spec *berth.TaskSpec) berth.Candidate {
-	c := berth.Candidate{Name: name, MaxPods: berth.DefaultLimits.MaxPods}
 	l := e.loop(name)
 	if l == nil {
-		return c
-	}
-	if current := l.current.Load(); current != nil && current.config.Limits.MaxPods > 0 {
-		c.MaxPods = current.config.Limits.MaxPods
+		return berth.Candidate{Name: name, MaxPods: berth.DefaultLimits.MaxPods}
 	}
 	counts := l.counts.Load()
-	c.Ready, c.Live, c.Queued = l.health.Load().State == berth.InfraReady, counts.live, counts.queued
+	c := berth.Candidate{Name: name, MaxPods: l.podLimit(), Ready: l.health.Load().State == berth.InfraReady, Live: counts.live, Queued: counts.queued}
 	if spec == nil {
 		c.Held = len(counts.held) > 0
 	} else {
