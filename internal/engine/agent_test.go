@@ -68,7 +68,7 @@ func (p *process) stored(id string) *berth.Life {
 
 func TestWhatAnAgentTellsIsStoredBeforeItIsAnswered(t *testing.T) {
 	c := newCluster()
-	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	p := startWatching(t, c)
 	task := p.submit(withSteps)
 	p.tells(reportOf(task, ready()))
 	if life := p.stored(task.ID); life.Task.State != berth.StateRunning || life.Current().AgentSeq != 1 {

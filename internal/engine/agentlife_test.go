@@ -14,7 +14,7 @@ import (
 
 func TestHeartbeatsAreAnsweredAndChangeNothing(t *testing.T) {
 	c := newCluster()
-	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	p := startWatching(t, c)
 	task := p.submit(withSteps)
 	beat := agent.Event{Type: berth.EventHeartbeat, At: time.Now()}
 	before, events := p.stored(task.ID), p.events(task.ID)

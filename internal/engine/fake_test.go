@@ -43,6 +43,7 @@ type cluster struct {
 	vouchErr    error
 	logText     string
 	quota       chan struct{}
+	watched     chan struct{} // one for each watch that began
 	next        int
 	usageCalls  int
 	readings    func() map[string]berth.Reading
@@ -50,7 +51,7 @@ type cluster struct {
 }
 
 func newCluster() *cluster {
-	return &cluster{pods: map[string]berth.Observation{}, foreign: map[string]bool{}, identity: "ns-uid", quota: make(chan struct{}, 10), readings: func() map[string]berth.Reading { return nil }}
+	return &cluster{pods: map[string]berth.Observation{}, foreign: map[string]bool{}, identity: "ns-uid", quota: make(chan struct{}, 10), watched: make(chan struct{}, 100), readings: func() map[string]berth.Reading { return nil }}
 }
 
 func (c *cluster) Watch(ctx context.Context, sink Sink) {
@@ -64,6 +65,10 @@ func (c *cluster) Watch(ctx context.Context, sink Sink) {
 		}
 	}
 	c.mu.Unlock()
+	select {
+	case c.watched <- struct{}{}:
+	case <-ctx.Done():
+	}
 	<-ctx.Done()
 }
 
@@ -254,6 +259,19 @@ type process struct {
 func start(t *testing.T, dir string, c *cluster, config berth.InfrastructureConfig) *process {
 	t.Helper()
 	return startAt(t, dir, c, config, time.Now)
+}
+
+// startWatching starts a process and waits for its watch: the node of a pod that is
+// made before it is an event more.
+func startWatching(t *testing.T, c *cluster) *process {
+	t.Helper()
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	select {
+	case <-c.watched:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the cluster isn't watched")
+	}
+	return p
 }
 
 // startAt starts a process whose clock is now.
