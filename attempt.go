@@ -84,6 +84,7 @@ type Observation struct {
 	StartedAt time.Time // main container; zero: has not run
 	EndedAt   time.Time // main container
 	Outcome   *Outcome  // nil while it has not ended
+	Leaving   bool      // the pod is being deleted
 	Gone      bool      // the pod doesn't exist any more; without an Outcome nobody saw how it ended
 
 	Diagnosis *Diagnosis // nil while all is well

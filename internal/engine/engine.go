@@ -353,7 +353,8 @@ func (e *Engine) LogsDone(ctx context.Context, id string, attempt int, follow bo
 		if number > 0 && number <= len(life.Attempts) {
 			if a := &life.Attempts[number-1]; a.Logs == berth.LogsOpen {
 				if l := e.loop(life.Task.Infrastructure); l != nil {
-					l.wanted(a.Pod)
+					pod := a.Pod
+					l.inbox.post(func(s *step) { s.wanted(id, pod) })
 				}
 			}
 			return number, func() bool {

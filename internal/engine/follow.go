@@ -18,16 +18,16 @@ type follower struct {
 	ended <-chan struct{} // of over
 	end   func()
 
-	unfollowed time.Duration
-	wanted     chan struct{} // closed when somebody reads the log, who is not to wait
-	nonce      string        // of the agent's frames; empty without an agent
-	waiting    bool          // for the container's own end
+	turn    bool   // reads what is there, and does not follow
+	grew    bool   // a turn brought something new
+	nonce   string // of the agent's frames; empty without an agent
+	waiting bool   // for the container's own end
 
-	read atomic.Int64 // bytes of streams that followed
+	read atomic.Int64 // bytes of streams that followed, and of the turn
 }
 
-func newFollower(wanted chan struct{}, unfollowed time.Duration) *follower {
-	f := &follower{wanted: wanted, unfollowed: unfollowed}
+func newFollower(turn bool) *follower {
+	f := &follower{turn: turn}
 	f.over, f.end = context.WithCancel(context.Background())
 	f.ended = f.over.Done()
 	return f
@@ -60,21 +60,24 @@ const (
 // follow begins to copy the log of an attempt, if that isn't done already.
 func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	c := l.call(a.Pod)
-	if c.follower != nil {
+	if c.follower != nil || l.rests(life.Task.ID, a, c) {
 		return
 	}
-	if c.wanted == nil {
-		c.wanted = make(chan struct{})
+	over := a.Outcome != nil
+	f := newFollower(!over && !c.wanted && !c.turns.loud && l.streams >= l.streamsMost)
+	stream := !over && !f.turn
+	if stream {
+		l.streams++
 	}
-	f := newFollower(c.wanted, unfollowed(len(l.open)))
 	if life.Task.Spec.Agent() || life.Task.Orphan {
 		f.nonce = l.engine.agents.Nonce(a.Pod)
 	}
 	c.follower = f
-	if a.Outcome != nil {
+	if over {
 		l.endLog(a, f)
 	}
-	id, number, pod, driver, fresh := life.Task.ID, a.Number, a.Pod, l.driver, c.fresh
+	id, number, pod, driver, fresh := life.Task.ID, a.Number, a.Pod, l.driver, c.fresh && !c.turns.begun
+	c.turns.begun = true
 	done := l.works(&l.engine.wg)
 	go func() {
 		defer done()
@@ -83,15 +86,33 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 			return // the next process goes on
 		}
 		l.inbox.post(func(s *step) {
-			s.call(pod).follower = nil
+			c := s.call(pod)
+			c.follower = nil
+			if stream {
+				s.streams--
+			}
+			if state == berth.LogsOpen {
+				c.turns.taken(f.read.Load(), f.grew)
+				s.again(id)
+				return
+			}
 			s.apply(id, func(l *berth.Life) []berth.Event { l.LogsKept(number, state); return nil })
 		})
 	}()
 }
 
 // copyLog copies until all of the log is stored, or what is missing can't be
-// had: then a gap is noted.
+// had: then a gap is noted. A turn leaves the log open.
 func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id string, number int, pod string, fresh bool) berth.LogState {
+	if f.turn {
+		select {
+		case l.turnSlots <- struct{}{}:
+			defer func() { <-l.turnSlots }()
+		case <-f.ended: // then it is more than a turn
+		case <-ctx.Done():
+			return berth.LogsOpen
+		}
+	}
 	w, err := l.engine.logs.Append(id, number, fresh)
 	for wait := time.Second; err != nil; wait = min(2*wait, 15*time.Second) {
 		l.engine.log.Error("cannot keep a log; trying again", "task", id, "error", err)
@@ -124,6 +145,10 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 		err := l.copyOnce(ctx, driver, f, w, pod)
 		if ctx.Err() != nil {
 			return berth.LogsOpen
+		}
+		if f.turn && !isClosed(f.ended) {
+			f.grew = w.Last() != last
+			return berth.LogsOpen // what it could not read is the next one's
 		}
 		if !l.mayAct() {
 			if !sleep(ctx, wait) {
@@ -204,47 +229,11 @@ func (c counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unfollowed is how long a program whose output nobody reads may have run
-// before its log is followed: a moment where few tasks run, up to ten seconds
-// where many do, of which most may end within that time and then need one call
-// instead of two.
-func unfollowed(running int) time.Duration {
-	return min(time.Duration(running)*10*time.Millisecond, 10*time.Second)
-}
-
-// wanted has the log of an attempt followed from now on: somebody reads it.
-func (l *loop) wanted(pod string) {
-	l.inbox.post(func(s *step) {
-		c := s.calls[pod]
-		if c == nil {
-			return // it has no pod yet, or none any more
-		}
-		if c.wanted == nil {
-			c.wanted = make(chan struct{})
-		}
-		if !isClosed(c.wanted) {
-			close(c.wanted)
-		}
-	})
-}
-
 // copyOnce copies one stream: one that follows while the container runs.
 func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWriter, pod string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	follow := !isClosed(f.ended)
-	if follow && w.Last().IsZero() {
-		// A program that ends within a moment needs one call, not two.
-		t := time.NewTimer(f.unfollowed)
-		select {
-		case <-f.ended:
-			follow = false
-		case <-f.wanted:
-		case <-t.C:
-		case <-ctx.Done():
-		}
-		t.Stop()
-	}
+	follow := !f.turn && !isClosed(f.ended)
 	if follow {
 		// No goroutine waits for that: there may be thousands of streams.
 		defer context.AfterFunc(f.over, func() {
@@ -270,7 +259,7 @@ func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWr
 	if l.engine.leases != nil {
 		stream = heldStream{stream, l}
 	}
-	if follow {
+	if follow || f.turn {
 		stream = counted{stream, &f.read}
 	}
 	if f.nonce != "" {

@@ -70,7 +70,7 @@ func testLoop() *loop {
 
 func TestAStreamThatEndsAgainAndAgainIsAskedForLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		driver, f := &endless{}, newFollower(make(chan struct{}), 0)
+		driver, f := &endless{}, newFollower(false)
 		state := make(chan berth.LogState)
 		go func() { state <- testLoop().copyAll(t.Context(), driver, f, noLog{}, "pod") }()
 		time.Sleep(10 * time.Minute)
@@ -85,24 +85,6 @@ func TestAStreamThatEndsAgainAndAgainIsAskedForLessOften(t *testing.T) {
 	})
 }
 
-func TestALogThatSomebodyReadsIsFollowedAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		driver, f := &endless{}, newFollower(make(chan struct{}), unfollowed(5000))
-		ctx, stop := context.WithCancel(t.Context())
-		go testLoop().copyAll(ctx, driver, f, noLog{}, "pod")
-		time.Sleep(9 * time.Second)
-		if n := driver.calls.Load(); n != 0 {
-			t.Errorf("it was followed %d times though nobody reads it", n)
-		}
-		close(f.wanted)
-		synctest.Wait()
-		if n := driver.calls.Load(); n != 1 {
-			t.Errorf("%d calls once somebody read it", n)
-		}
-		stop()
-	})
-}
-
 // oldLog is a LogWriter that has something.
 type oldLog struct{ noLog }
 
@@ -113,7 +95,7 @@ func (oldLog) Last() time.Time { return time.Unix(1, 0) }
 func TestAStreamThatEndedBeforeItsContainerIsReadOnceMore(t *testing.T) {
 	for w, want := range map[LogWriter]int32{oldLog{}: 2, noLog{}: 3} { // one that is empty is not believed the first time
 		synctest.Test(t, func(t *testing.T) {
-			driver, f := &endless{}, newFollower(make(chan struct{}), 0)
+			driver, f := &endless{}, newFollower(false)
 			state := make(chan berth.LogState)
 			go func() { state <- testLoop().copyAll(t.Context(), driver, f, w, "pod") }()
 			time.Sleep(time.Second)

@@ -63,6 +63,9 @@ type loop struct {
 	createSlots  chan struct{}
 	deleteSlots  chan struct{}
 	logSlots     chan struct{}
+	turnSlots    chan struct{}
+	streams      int // logs that are followed
+	streamsMost  int // for a log that nobody reads
 	stopDriver   context.CancelFunc
 	outageSince  time.Time
 	lastStep     time.Time
@@ -94,7 +97,8 @@ type calls struct {
 	kept      bool // it has ended, and stays for a while
 	stopped   bool // it ends, and is deleted once more when all of it is stored
 	follower  *follower
-	wanted    chan struct{} // closed when somebody reads the log; nil until it matters
+	turns     turns // of its log
+	wanted    bool  // somebody reads the log, or its pod is about to go
 }
 
 func newLoop(e *Engine, name string) *loop {
@@ -102,7 +106,7 @@ func newLoop(e *Engine, name string) *loop {
 		engine: e, name: name, inbox: newInbox(), lives: map[string]*berth.Life{}, open: map[string]bool{},
 		queue: newQueue(name, e.store), pace: newPace(), maxPods: berth.DefaultLimits.MaxPods, calls: map[string]*calls{}, timers: map[string]*time.Timer{}, present: map[string]string{}, deleted: map[string]bool{},
 		connected:   make(chan struct{}),
-		createSlots: make(chan struct{}, createLimit), deleteSlots: make(chan struct{}, deleteLimit), logSlots: make(chan struct{}, logLimit),
+		createSlots: make(chan struct{}, createLimit), deleteSlots: make(chan struct{}, deleteLimit), logSlots: make(chan struct{}, logLimit), turnSlots: make(chan struct{}, turnLimit), streamsMost: streamsMost,
 	}
 	l.ctx, l.cancel = context.WithCancel(context.WithValue(e.ctx, ofKey{}, name))
 	l.meters = newMeters(l)

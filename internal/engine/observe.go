@@ -128,6 +128,9 @@ func (s *step) onObserved(pod berth.Observation) {
 		}
 		return events
 	})
+	if pod.Leaving {
+		s.wanted(pod.TaskID, pod.Pod)
+	}
 	s.consequences(pod.TaskID)
 }
 
@@ -158,7 +161,7 @@ func (s *step) consequences(id string) {
 			s.apply(id, func(l *berth.Life) []berth.Event { l.Measured(number, used); return nil })
 		}
 		c := s.calls[a.Pod]
-		if a.Removed && a.Logs == berth.LogsOpen && (c == nil || c.follower == nil) {
+		if a.Removed && a.Logs == berth.LogsOpen && (c == nil || c.follower == nil && c.turns == turns{}) {
 			state, number := berth.LogsIncomplete, a.Number
 			if a.StartedAt.IsZero() {
 				state = berth.LogsComplete
