@@ -58,7 +58,7 @@ var allowed = map[string][]string{
 	"internal/version":                    {},
 	"internal/yamlstrict":                 {"internal/nearest"},
 	"test/cli":                            {},
-	"test/bench":                          {"client"},
+	"test/bench":                          {"client", "internal/pgtest"},
 }
 
 // outside says which modules only some packages may import.

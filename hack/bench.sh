@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 down() { bin/localkube down --name bench-kwok; bin/localkube down --name bench; }
 trap down EXIT
 trap 'exit 130' INT TERM
+hack/postgres.sh
 bin/localkube up --name bench-kwok --control-plane-only --kwok-nodes 20
 CGO_ENABLED=0 go run ./test/bench throughput --kubeconfig .localkube/bench-kwok/kubeconfig "$@"
 CGO_ENABLED=0 go run ./test/bench live --kubeconfig .localkube/bench-kwok/kubeconfig --berth bin/berth --tasks "${BENCH_LIVE:-10000}"

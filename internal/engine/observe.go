@@ -176,40 +176,60 @@ func (s *step) consequences(id string) {
 func (s *step) stray(pod berth.Observation) {
 	if pod.Gone {
 		delete(s.deleted, pod.UID)
+		delete(s.calls, pod.Pod)
 		return
 	}
 	if pod.UID == "" || s.deleted[pod.UID] {
 		return
 	}
 	c := s.call(pod.Pod)
-	if c.deleting || c.deleted {
+	if c.deleting || c.deleted || c.kept {
+		return
+	}
+	c.deleting = true
+	ctx := s.ctx
+	go func() {
+		life, err := s.engine.store.Life(ctx, pod.TaskID)
+		s.inbox.post(func(s *step) {
+			c.deleting = false
+			switch {
+			case berth.CodeOf(err) == berth.CodeNotFound:
+				s.orphan(pod)
+			case err != nil || !life.Settled():
+			case pod.Attempt <= len(life.Attempts):
+				s.discard(c, pod)
+			case pod.Outcome != nil:
+				// Of an attempt that the store knows nothing of, of a task that has
+				// ended by what it knows: it is deleted only some time after its end.
+				c.kept = true
+				s.after(berth.OrphanGrace, func(s *step) {
+					c.kept = false
+					s.discard(c, pod)
+				})
+			}
+		})
+	}()
+}
+
+// discard deletes a stray pod.
+func (s *step) discard(c *calls, pod berth.Observation) {
+	if s.driver == nil || c.deleting || c.deleted {
 		return
 	}
 	c.deleting = true
 	driver, ctx := s.driver, s.ctx
 	go func() {
-		life, err := s.engine.store.Life(ctx, pod.TaskID)
-		if err != nil || !life.Settled() || pod.Attempt > len(life.Attempts) {
-			s.inbox.post(func(s *step) {
-				c.deleting = false
-				switch {
-				case berth.CodeOf(err) == berth.CodeNotFound:
-					s.orphan(pod)
-				case err == nil && life.Settled():
-					s.leftOver(pod)
-				}
-			})
-			return
-		}
 		ctx, cancel, ok := s.whileHeld(ctx)
 		defer cancel()
-		if !ok {
-			s.inbox.post(func(s *step) { c.deleting = false })
-			return
+		deletion, err := Deletion(0), error(errNotHeld)
+		if ok {
+			deletion, err = driver.Delete(ctx, pod.Pod, pod.UID, -1)
 		}
-		deletion, err := driver.Delete(ctx, pod.Pod, pod.UID, -1)
 		if err == nil && deletion == DeletionStopped {
 			_, err = driver.Delete(ctx, pod.Pod, pod.UID, 0)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.engine.log.Warn("cannot delete a pod that is not needed", "pod", pod.Pod, "infrastructure", s.name, "error", err)
 		}
 		s.inbox.post(func(s *step) { c.deleting, c.deleted = false, err == nil })
 	}()
@@ -225,22 +245,6 @@ func (s *step) orphan(pod berth.Observation) {
 	life, events := berth.NewOrphan(s.name, pod, s.now)
 	s.keep(life, events, true)
 	s.onObserved(pod)
-}
-
-// leftOver is the pod of an attempt that the store knows nothing of, of a task
-// that has ended by what it knows: it may run, and is deleted only after its end.
-func (s *step) leftOver(pod berth.Observation) {
-	if pod.Outcome == nil {
-		return
-	}
-	driver, ctx := s.driver, s.engine.ctx
-	s.after(berth.OrphanGrace, func(*step) {
-		go func() {
-			if _, err := driver.Delete(ctx, pod.Pod, pod.UID, -1); err != nil {
-				s.engine.log.Warn("cannot delete a pod that the store knows nothing of", "pod", pod.Pod, "error", err)
-			}
-		}()
-	})
 }
 
 // onLost: the infrastructure can't be seen. Its tasks stay as they are.

@@ -63,7 +63,7 @@ func Main(m *testing.M) int {
 // of this process share. It is not safe from a loss of power, and quick.
 func URL(t testing.TB) string {
 	t.Helper()
-	shared.once.Do(func() { shared.server, shared.err = start("fsync=off", "full_page_writes=off") })
+	shared.once.Do(func() { shared.server, shared.err = Launch("fsync=off", "full_page_writes=off") })
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
@@ -73,7 +73,7 @@ func URL(t testing.TB) string {
 // New starts a server of the test's own, with PostgreSQL's settings NAME=VALUE.
 func New(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	s, err := start(settings...)
+	s, err := Launch(settings...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,8 @@ func New(t testing.TB, settings ...string) *Server {
 	return s
 }
 
-func start(settings ...string) (*Server, error) {
+// Launch is New without a test: Close ends the server.
+func Launch(settings ...string) (*Server, error) {
 	programs, err := programs()
 	if err != nil {
 		return nil, err

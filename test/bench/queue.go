@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/pgtest"
 )
 
 const (
@@ -19,10 +20,25 @@ const (
 	shortQueue    = 1000
 )
 
-// queue measures a server whose queue is long: how fast tasks are stored, what
-// it needs while they drain, how soon their first page is listed, and how fast
-// they are let through, against a short queue.
+// queue measures a server whose queue is long, with each store: how fast tasks
+// are stored, what the server needs while they drain, how soon their first page
+// is listed, and how fast they are let through, against a short queue.
 func queue(ctx context.Context, kubeconfig, binary string, count int) error {
+	fmt.Println("SQLite:")
+	if err := queueIn(ctx, kubeconfig, binary, count); err != nil {
+		return err
+	}
+	fmt.Println("PostgreSQL:")
+	database, err := pgtest.Launch()
+	if err != nil {
+		return err
+	}
+	defer database.Close()
+	return queueIn(ctx, kubeconfig, binary, count, "BERTH_DATABASE="+database.URL("berth", pgtest.Password, "postgres"))
+}
+
+// queueIn is queue with one store.
+func queueIn(ctx context.Context, kubeconfig, binary string, count int, env ...string) error {
 	_, c, err := connect(kubeconfig)
 	if err != nil {
 		return err
@@ -34,7 +50,7 @@ func queue(ctx context.Context, kubeconfig, binary string, count int) error {
 	if err := ready(ctx, c, namespace); err != nil {
 		return err
 	}
-	s, err := newServer(binary, kubeconfig, "infrastructures:\n  queue:\n    kind: kube\n    namespace: "+namespace+"\n    credentials: {mechanism: config, path: ./kubeconfig}\n    limits: {max_pods: 100}\n")
+	s, err := newServer(binary, kubeconfig, "infrastructures:\n  queue:\n    kind: kube\n    namespace: "+namespace+"\n    credentials: {mechanism: config, path: ./kubeconfig}\n    limits: {max_pods: 100}\n", env...)
 	if err != nil {
 		return err
 	}
@@ -50,12 +66,21 @@ func queue(ctx context.Context, kubeconfig, binary string, count int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("let through and ended: %.1f/s of %d queued, %.1f/s of %d; ratio %.2f (flat is 1)\n", short, shortQueue, long, count, long/short)
+	fmt.Printf("let through and ended: %.1f/s of %d queued, %.1f/s of %d; ratio %.2f (flat is 1)\n", short.rate, shortQueue, long.rate, count, long.rate/short.rate)
+	fmt.Printf("processor time of the server for each: %.2f ms of %d queued, %.2f ms of %d\n", short.cpu, shortQueue, long.cpu, count)
 	return nil
 }
 
-// drain queues tasks and tells how many a second end, for a while or until all have.
-func (s *server) drain(ctx context.Context, count int, limit time.Duration) (float64, error) {
+// drained is how tasks of a queue end: how many a second, and for how many ms
+// of the server's processor time each.
+type drained struct{ rate, cpu float64 }
+
+// drain queues tasks and tells how they end, for a while or until all have.
+func (s *server) drain(ctx context.Context, count int, limit time.Duration) (drained, error) {
+	idle, err := s.figures(ctx)
+	if err != nil {
+		return drained{}, err
+	}
 	began := time.Now()
 	var arrays []string
 	for left := count; left > 0; left -= berth.MaxArray {
@@ -65,7 +90,7 @@ func (s *server) drain(ctx context.Context, count int, limit time.Duration) (flo
 		}
 		array, err := s.service.SubmitArray(ctx, berth.ArraySubmission{Indices: indices, Spec: berth.TaskSpec{Image: image, Args: []string{"true"}}})
 		if err != nil {
-			return 0, err
+			return drained{}, err
 		}
 		arrays = append(arrays, array.ID)
 	}
@@ -88,11 +113,15 @@ func (s *server) drain(ctx context.Context, count int, limit time.Duration) (flo
 	}
 	before, err := ended()
 	if err != nil {
-		return 0, err
+		return drained{}, err
 	}
 	from := began
 	if count > shortQueue {
 		from = time.Now()
+		if idle, err = s.figures(ctx); err != nil {
+			return drained{}, err
+		}
+		fmt.Printf("memory once they are stored: %.0f MB resident\n", idle.resident/1e6)
 	} else {
 		before = 0
 	}
@@ -102,27 +131,32 @@ func (s *server) drain(ctx context.Context, count int, limit time.Duration) (flo
 		time.Sleep(500 * time.Millisecond)
 		f, err := s.figures(ctx)
 		if err != nil {
-			return 0, err
+			return drained{}, err
 		}
 		resident = max(resident, f.resident)
 		asked := time.Now()
 		if _, err := s.service.Tasks(ctx, berth.TaskQuery{Limit: 100}); err != nil {
-			return 0, err
+			return drained{}, err
 		}
 		pages = append(pages, time.Since(asked))
 		if count <= shortQueue {
 			if after, err = ended(); err != nil {
-				return 0, err
+				return drained{}, err
 			}
 		}
 	}
 	took := time.Since(from)
+	busy, err := s.figures(ctx)
+	if err != nil {
+		return drained{}, err
+	}
 	if after, err = ended(); err != nil {
-		return 0, err
+		return drained{}, err
 	}
 	if count > shortQueue {
 		fmt.Printf("while they drain: %.0f MB resident at most (limit %.0f MB), first page of the list p50 %s, slowest %s (limit %s)\n",
 			resident/1e6, residentLimit, percentile(pages, 0.5).Round(time.Millisecond), percentile(pages, 1).Round(time.Millisecond), pageLimit)
 	}
-	return float64(after-before) / took.Seconds(), nil
+	n := float64(after - before)
+	return drained{n / took.Seconds(), (busy.cpu - idle.cpu) * 1000 / n}, nil
 }

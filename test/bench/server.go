@@ -30,12 +30,12 @@ type server struct {
 }
 
 // newServer starts a server on an infra.yml, whose kubeconfigs are ./kubeconfig.
-func newServer(binary, kubeconfig, infra string, args ...string) (*server, error) {
+func newServer(binary, kubeconfig, infra string, env ...string) (*server, error) {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{binary: binary}
+	s := &server{binary: binary, env: append(os.Environ(), env...)}
 	if s.dir, err = os.MkdirTemp("", "berth-bench-server-*"); err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func newServer(binary, kubeconfig, infra string, args ...string) (*server, error
 // start starts the process, and returns once it answers.
 func (s *server) start() error {
 	s.process = exec.Command(s.binary, "server", "--listen", s.address)
-	s.process.Dir, s.process.Stderr, s.process.Env = s.dir, os.Stderr, append(os.Environ(), s.env...)
+	s.process.Dir, s.process.Stderr, s.process.Env = s.dir, os.Stderr, s.env
 	if err := s.process.Start(); err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (s *server) start() error {
 		return nil
 	}
 	create := exec.Command(s.binary, "server", "token", "create", "bench", "--role", "admin")
-	create.Dir, create.Stderr = s.dir, os.Stderr
+	create.Dir, create.Stderr, create.Env = s.dir, os.Stderr, s.env
 	token, err := create.Output()
 	if err != nil {
 		return err
