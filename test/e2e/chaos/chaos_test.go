@@ -16,10 +16,12 @@ import (
 	"time"
 
 	"github.com/berth-run/berth/internal/crash/points"
+	"github.com/berth-run/berth/internal/pgtest"
 )
 
-// Two control planes share a namespace and run tasks in it, while everything
-// that they consist of and depend on breaks, over and over. No task is lost but
+// Control planes share a namespace and run tasks in it, while everything that
+// they consist of and depend on breaks, over and over: two with a data directory
+// each, and one of two servers that have a database. No task is lost but
 // where the suite itself deleted its pod, none runs twice that did not say it
 // may, and whoever waits is told the right end.
 //
@@ -48,6 +50,13 @@ func TestChaos(t *testing.T) {
 	}
 	s.interrupted = true
 	s.planes = []*plane{newPlane(t, n, "", ""), newPlane(t, n, filepath.Join(small, "data"), "")}
+	s.database = pgtest.New(t)
+	shared := []string{"BERTH_DATABASE=" + s.database.Database(t), "BERTH_STORAGE=" + t.TempDir()}
+	for range 2 {
+		p := newPlane(t, n, "", "")
+		p.env = append(p.env, shared...)
+		s.planes = append(s.planes, p)
+	}
 	for _, p := range s.planes {
 		p.start()
 	}

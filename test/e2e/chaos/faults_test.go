@@ -11,12 +11,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/pgtest"
 )
 
 // localkube runs a verb on the tests' cluster.
@@ -57,6 +59,8 @@ type storm struct {
 	points []string
 	full   string // the folder of a small disk; empty where there is none
 	counts map[string]int
+
+	database *pgtest.Server // of some of the planes
 }
 
 func (s *storm) pause(from, to time.Duration) time.Duration {
@@ -104,6 +108,10 @@ var ofAllElse = []fault{
 		return stopFor("kubelet", s.random.IntN(2) == 0, s.pause(time.Second, 6*time.Second))
 	}},
 	{"disk full", func(s *storm) error { return s.fillDisk() }},
+	{"database restarted", func(s *storm) error { return s.restartDatabase(syscall.SIGINT, 0) }},
+	{"database killed, and away for a while", func(s *storm) error {
+		return s.restartDatabase(syscall.SIGQUIT, s.pause(time.Second, 8*time.Second))
+	}},
 }
 
 // deletePod deletes any pod that runs, as somebody might who does not know
@@ -130,6 +138,13 @@ func (s *storm) deletePod(graceSeconds int64) error {
 		return nil
 	}
 	return nil
+}
+
+// restartDatabase ends the database, which recovers when it is started.
+func (s *storm) restartDatabase(signal syscall.Signal, pause time.Duration) error {
+	s.database.Stop(signal)
+	<-time.After(pause)
+	return s.database.Start()
 }
 
 // fillDisk fills the disk of a data directory, and frees it.
