@@ -108,7 +108,7 @@ func (l *liveTasks) fill(ctx context.Context) error {
 		return err
 	}
 	each := func(a, b float64) float64 { return (b - a) / 1024 / float64(l.tasks) }
-	fmt.Printf("memory of the server: %.0f MB without tasks, %.0f MB with %d live ones, their logs followed\n", before.resident/1e6, after.resident/1e6, l.tasks)
+	fmt.Printf("memory of the server: %.0f MB without tasks, %.0f MB with %d live ones, their logs followed or read in turns\n", before.resident/1e6, after.resident/1e6, l.tasks)
 	fmt.Printf("memory per live task: %.1f KiB resident, %.1f KiB of heap, %.1f KiB of stacks (limit %.0f KiB)\n",
 		each(before.resident, after.resident), each(before.heap, after.heap), each(before.stacks, after.stacks), memoryLimit)
 	return nil
