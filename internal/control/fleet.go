@@ -194,6 +194,24 @@ func (f *fleet) holder(ctx context.Context, infrastructure string, gone berth.Se
 	}
 }
 
+// heldBySomebody waits a moment for a server to hold an infrastructure, which may
+// just have been added, and to have taken it up if it is this one.
+func (f *fleet) heldBySomebody(ctx context.Context, infrastructure string) bool {
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	for {
+		server, ok, changed := f.keeper.Holder(infrastructure)
+		if f.keeper.Reconciles(infrastructure) || f.keeper.Trouble(infrastructure) != nil || ok && server.ID != f.id {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
 // ending sends a client, or a server that passed something on, to whoever
 // serves now.
 func ending() error { return berth.Errorf(berth.CodeUnavailable, "%w", berth.ErrEnding) }

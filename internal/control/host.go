@@ -280,12 +280,12 @@ func (h *Host) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter.S
 			yield(berth.LogChunk{}, err)
 			return
 		}
-		attempt, done, err := h.engine.LogsDone(ctx, id, q.Attempt, q.Follow)
+		of, err := h.engine.Logs(ctx, id, q.Attempt, q.Follow)
 		if err != nil {
 			yield(berth.LogChunk{}, err)
 			return
 		}
-		if attempt == 0 {
+		if of.Attempt == 0 {
 			return // it ended before its first attempt
 		}
 		ctx, cancel := context.WithCancelCause(ctx)
@@ -297,13 +297,18 @@ func (h *Host) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter.S
 			case <-ctx.Done():
 			}
 		}()
-		for chunk, err := range h.logs.Read(ctx, id, attempt, q, done) {
+		offset := q.Offset
+		for chunk, err := range h.logs.Read(ctx, id, of.Attempt, q, of.Done) {
 			if errors.Is(err, context.Canceled) {
 				err = context.Cause(ctx)
 			}
+			offset = chunk.Offset
 			if !yield(chunk, err) || err != nil {
 				return
 			}
+		}
+		if !q.Follow && of.Behind {
+			yield(berth.LogChunk{Attempt: of.Attempt, Offset: offset, Gap: "the end of the output could not be read yet; with -f it is waited for"}, nil)
 		}
 	}
 }

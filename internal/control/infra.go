@@ -44,6 +44,11 @@ func (h *Host) infrastructure(ctx context.Context, entry berth.InfrastructureCon
 	if err == nil {
 		defer to.close()
 		out.Address, out.Namespace = to.Server(), to.namespace
+		if h.fleet != nil && !h.fleet.heldBySomebody(ctx, entry.Name) {
+			reason := "no server has taken it up yet"
+			out.Reason = &reason
+			return out
+		}
 		err = h.start(ctx, entry.Name)
 	}
 	if err != nil {

@@ -333,48 +333,6 @@ func (e *Engine) Watch(ctx context.Context, id string) iter.Seq2[berth.Task, err
 	}
 }
 
-// LogsDone returns the attempt that a log query means, waiting with follow
-// until there is one, and a function that says whether its log is complete.
-func (e *Engine) LogsDone(ctx context.Context, id string, attempt int, follow bool) (int, func() bool, error) {
-	changed, stop := e.hub.watch(id)
-	defer stop()
-	for {
-		life, err := e.life(ctx, id)
-		if err != nil {
-			return 0, nil, err
-		}
-		number := attempt
-		if number == 0 {
-			number = len(life.Attempts)
-		}
-		if number > len(life.Attempts) && (life.Task.State.Terminal() || !follow) {
-			return 0, nil, berth.Errorf(berth.CodeNotFound, "task %s has no attempt %d; it has %d", id, number, len(life.Attempts))
-		}
-		if number > 0 && number <= len(life.Attempts) {
-			if a := &life.Attempts[number-1]; a.Logs == berth.LogsOpen {
-				if l := e.loop(life.Task.Infrastructure); l != nil {
-					pod := a.Pod
-					l.inbox.post(func(s *step) { s.wanted(id, pod) })
-				}
-			}
-			return number, func() bool {
-				life, err := e.life(ctx, id)
-				return err != nil || len(life.Attempts) < number || life.Attempts[number-1].Logs != berth.LogsOpen
-			}, nil
-		}
-		if life.Task.State.Terminal() || !follow {
-			return 0, func() bool { return true }, nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return 0, nil, ctx.Err()
-		case <-e.ctx.Done():
-			return 0, nil, berth.Errorf(berth.CodeUnavailable, "%w", berth.ErrEnding)
-		}
-	}
-}
-
 // Ending is closed when the engine stops: readers that wait go away.
 func (e *Engine) Ending() <-chan struct{} { return e.ctx.Done() }
 

@@ -64,7 +64,7 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 		return
 	}
 	over := a.Outcome != nil
-	f := newFollower(!over && !c.wanted && !c.turns.loud && l.streams >= l.streamsMost)
+	f := newFollower(!over && (len(c.asked) > 0 || !c.wanted && !c.turns.loud && l.streams >= l.streamsMost))
 	stream := !over && !f.turn
 	if stream {
 		l.streams++
@@ -88,6 +88,10 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 		l.inbox.post(func(s *step) {
 			c := s.call(pod)
 			c.follower = nil
+			for _, read := range c.asked {
+				close(read)
+			}
+			c.asked = nil
 			if stream {
 				s.streams--
 			}
@@ -138,7 +142,8 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 	var deadline time.Time // set at the first failure after the end
 	idle := afterEnd
 	// Nothing is what a kubelet gives that ends at that moment, too: an API
-	// server passes it on as an empty log. So it has to say that twice.
+	// server passes it on as an empty log. So it has to say that twice, also
+	// where not even what is stored came once more.
 	emptyBefore := false
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		endedBefore, last := isClosed(f.ended), w.Last()
@@ -158,7 +163,7 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 		}
 		if err == nil {
 			if endedBefore {
-				if w.Last().IsZero() && !emptyBefore {
+				if (w.Last().IsZero() || w.Unjoined()) && !emptyBefore {
 					emptyBefore = true
 					continue
 				}

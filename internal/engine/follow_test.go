@@ -59,6 +59,7 @@ type noLog struct{}
 func (noLog) Copy(io.Reader, bool) error { return nil }
 func (noLog) Last() time.Time            { return time.Time{} }
 func (noLog) Streams() bool              { return false }
+func (noLog) Unjoined() bool             { return false }
 func (noLog) Gap(string) error           { return nil }
 func (noLog) Seal() error                { return nil }
 func (noLog) Close() error               { return nil }
@@ -90,10 +91,15 @@ type oldLog struct{ noLog }
 
 func (oldLog) Last() time.Time { return time.Unix(1, 0) }
 
+// lostLog is one whose last line never comes again.
+type lostLog struct{ oldLog }
+
+func (lostLog) Unjoined() bool { return true }
+
 // A stream that ended before its container was seen to end may have been cut by
 // the end of its kubelet, which an API server passes on as if it was all.
 func TestAStreamThatEndedBeforeItsContainerIsReadOnceMore(t *testing.T) {
-	for w, want := range map[LogWriter]int32{oldLog{}: 2, noLog{}: 3} { // one that is empty is not believed the first time
+	for w, want := range map[LogWriter]int32{oldLog{}: 2, noLog{}: 3, lostLog{}: 3} { // what says that nothing is there is not believed the first time
 		synctest.Test(t, func(t *testing.T) {
 			driver, f := &endless{}, newFollower(false)
 			state := make(chan berth.LogState)

@@ -97,8 +97,9 @@ type calls struct {
 	kept      bool // it has ended, and stays for a while
 	stopped   bool // it ends, and is deleted once more when all of it is stored
 	follower  *follower
-	turns     turns // of its log
-	wanted    bool  // somebody reads the log, or its pod is about to go
+	turns     turns           // of its log
+	asked     []chan struct{} // closed when its log was read once more
+	wanted    bool            // somebody reads the log, or its pod is about to go
 }
 
 func newLoop(e *Engine, name string) *loop {

@@ -133,8 +133,8 @@ func TestALogIsFollowedInPlaceOfItsTurns(t *testing.T) {
 			}
 			time.Sleep(turnMost)
 		},
-		"somebody reads it": func(_ *cluster, _ *kubelet, p *process, task berth.Task) {
-			if _, _, err := p.engine.LogsDone(p.t.Context(), task.ID, 0, false); err != nil {
+		"somebody follows it": func(_ *cluster, _ *kubelet, p *process, task berth.Task) {
+			if _, err := p.engine.Logs(p.t.Context(), task.ID, 0, true); err != nil {
 				p.t.Error(err)
 			}
 		},
@@ -195,5 +195,49 @@ func TestALogThatNobodyReadsIsLeftForAMoment(t *testing.T) {
 		if read, streams := k.calls(task); read > 2 || streams != 0 {
 			t.Errorf("it was read %d times and followed %d times", read, streams)
 		}
+	})
+}
+
+func TestWhoReadsAndDoesNotFollowGetsAllThatWasPrinted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, k, p, task := crowded(t)
+		read := func(want string) {
+			t.Helper()
+			began := time.Now()
+			of, err := p.engine.Logs(t.Context(), task.ID, 0, false)
+			if got := p.log(task.ID); err != nil || of.Behind || got != want {
+				t.Errorf("the log is %q, want %q; behind: %v; %v", got, want, of.Behind, err)
+			}
+			if took := time.Since(began); took > time.Second {
+				t.Errorf("that took %s", took)
+			}
+		}
+		time.Sleep(5 * time.Minute) // by now its turns are rare
+		k.prints(task, "one")
+		read("one\n")
+		time.Sleep(time.Minute)
+		k.prints(task, "two")
+		c.ends(*task.Pod, 0)
+		p.until(task.ID, func(task berth.Task) bool { return task.State.Terminal() })
+		read("one\ntwo\n")
+	})
+}
+
+func TestALogThatCannotBeReadInTimeIsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster()
+		c.onLogs = func(ctx context.Context, _ string, _ time.Time, _ bool) (io.ReadCloser, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+		task := p.running(c, nil)
+		c.ends(*task.Pod, 0)
+		p.until(task.ID, func(task berth.Task) bool { return task.State.Terminal() })
+		began := time.Now()
+		if of, err := p.engine.Logs(t.Context(), task.ID, 0, false); err != nil || !of.Behind || time.Since(began) != catchUp {
+			t.Errorf("behind: %v after %s, %v", of.Behind, time.Since(began), err)
+		}
+		p.crash()
 	})
 }

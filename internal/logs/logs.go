@@ -305,6 +305,10 @@ func (w *Writer) sealFull() error {
 	return nil
 }
 
+// Unjoined reports whether the last stream had nothing at all, not even the last
+// line that is stored: output may be missing.
+func (w *Writer) Unjoined() bool { return w.unjoined }
+
 // Seal says that the log is complete. Its writer is of no more use.
 func (w *Writer) Seal() error {
 	if w.unjoined {

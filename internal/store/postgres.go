@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -96,11 +97,29 @@ func place(c *pgx.ConnConfig) string {
 }
 
 func connect(config *pgx.ConnConfig, connections int) *database {
-	db := stdlib.OpenDB(*config)
+	db := sql.OpenDB(connector{stdlib.GetConnector(*config)})
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	db.SetConnMaxIdleTime(5 * time.Minute)
 	return &database{DB: db, numbered: true}
+}
+
+// connector makes connections, and tries once more where time ran out: it may
+// have while this process or its machine was stopped.
+type connector struct{ driver.Connector }
+
+func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+		return c.Connector.Connect(ctx)
+	}
+	return conn, err
+}
+
+// connecting reports whether an error is of a connection that was not made.
+func connecting(err error) bool {
+	var failed *pgconn.ConnectError
+	return errors.As(err, &failed)
 }
 
 func (p *postgres) migrate(ctx context.Context) error {
@@ -178,9 +197,8 @@ func (p *postgres) close() {
 func (p *postgres) explain(what string, err error) error {
 	var told *pgconn.PgError
 	if !errors.As(err, &told) {
-		var connecting *pgconn.ConnectError
 		var network net.Error
-		if errors.As(err, &connecting) || errors.As(err, &network) || lost(err) {
+		if connecting(err) || errors.As(err, &network) || lost(err) {
 			return berth.Errorf(berth.CodeUnavailable, "cannot %s %s: it can't be reached; is its address right, and does it run? what is under way goes on when it answers: %w", what, p.place, err)
 		}
 		return nil

@@ -218,6 +218,7 @@ func TestADatabaseThatCannotBeUsedIsExplained(t *testing.T) {
 		{"a wrong password", server.URL("berth", pgtest.Password+"x", "explained"), berth.CodeUnauthorized, "refuses the login"},
 		{"no rights", server.URL("guest", pgtest.Password, "explained"), berth.CodeForbidden, "GRANT"},
 		{"nobody there", strings.Replace(good, host, "127.0.0.1:1", 1), berth.CodeUnavailable, "can't be reached"},
+		{"nobody answers there", strings.Replace(good, host, silent(t), 1) + "&connect_timeout=1", berth.CodeUnavailable, "can't be reached"},
 		{"no such host", strings.Replace(good, host, "nowhere.invalid:5432", 1), berth.CodeUnavailable, "can't be reached"},
 		{"no TLS there", strings.Replace(good, "sslmode=disable", "sslmode=require", 1), berth.CodeUnavailable, "TLS"},
 		{"another kind", "mysql://berth:" + pgtest.Password + "@" + host + "/explained", berth.CodeInvalid, "postgres://"},
@@ -239,6 +240,49 @@ func TestADatabaseThatCannotBeUsedIsExplained(t *testing.T) {
 			}
 		})
 	}
+}
+
+// silent is the address of a server that never says anything.
+func silent(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l.Addr().String()
+}
+
+// A process that was stopped while it made a connection finds that its time ran
+// out, though the database is there.
+func TestAConnectionWhoseTimeRanOutIsTriedOnceMore(t *testing.T) {
+	address := pgtest.URL(t)
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := &cutter{to: u.Host}
+	go func() {
+		for n := 0; ; n++ {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if n > 0 { // the first is not answered
+				go c.pass(conn)
+			}
+		}
+	}()
+	s, err := OpenURL(t.Context(), strings.Replace(address, u.Host, l.Addr().String(), 1)+"&connect_timeout=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
 }
 
 func TestQuestionMarksBecomeNumbers(t *testing.T) {

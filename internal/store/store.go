@@ -304,7 +304,10 @@ func (s *Store) explain(what string, err error) error {
 		return nil
 	}
 	var known *berth.Error
-	if errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.As(err, &known) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) && !connecting(err) { // which has a deadline of its own
 		return err
 	}
 	if explained := s.dialect.explain(what, err); explained != nil {

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os/exec"
@@ -264,8 +265,10 @@ func TestAHolderThatSleptThroughItsLeaseDoesNothing(t *testing.T) {
 	waitFor(t, "one server holds both", 20*time.Second, func() bool { h := a.holders(a); return h["one"] == 1 && h["two"] == 1 })
 	// Submissions under way: some are stored, some have a pod, some neither.
 	var submitting []*exec.Cmd
-	for range 10 {
+	said := make([]bytes.Buffer, 10)
+	for i := range said {
 		cmd := f.one.command(nil, "run", "--detach", "--data", a.data, "--on", "one", busybox, "sh", "-c", "echo begun; sleep 3; echo done")
+		cmd.Stderr = &said[i]
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -286,9 +289,9 @@ func TestAHolderThatSleptThroughItsLeaseDoesNothing(t *testing.T) {
 	}
 	a.signal(syscall.SIGCONT)
 	waitFor(t, "it knows that it slept", 20*time.Second, func() bool { return strings.Contains(a.log.String(), "another server's by now") })
-	for _, cmd := range submitting {
+	for i, cmd := range submitting {
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("a submission through the sleep: %v", err)
+			t.Errorf("a submission through the sleep: %v, %s", err, said[i].String())
 		}
 	}
 	waitFor(t, "they share again", 30*time.Second, func() bool { h := b.holders(a, b); return h["one"]+h["two"] == 3 && h["one"] != 0 && h["two"] != 0 })
