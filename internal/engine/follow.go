@@ -190,7 +190,8 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 		} else if endedBefore {
 			now := l.engine.now()
 			var refusal *Refusal
-			unreachable := errors.As(err, &refusal) && refusal.Kind == RefusedUnreachable
+			// What there is no room for now can be had as long as the pod is there.
+			unreachable := errors.As(err, &refusal) && refusal.Kind == RefusedUnreachable || berth.CodeOf(err) == berth.CodeExhausted
 			switch {
 			case errors.As(err, &refusal) && refusal.Kind == RefusedNotFound:
 				return incomplete(w, "the pod is gone", w.Last())

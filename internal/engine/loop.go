@@ -158,10 +158,10 @@ func (l *loop) run(ctx context.Context) {
 }
 
 // gather is how far commits are apart at least, for more to be stored with
-// each: nothing where few tasks run, and up to 20 ms where many do, which makes
+// each: nothing where few tasks run, and up to 50 ms where many do, which makes
 // a fraction of the transactions.
 func gather(running int) time.Duration {
-	return min(time.Duration(max(0, running-8))*500*time.Microsecond, 20*time.Millisecond)
+	return min(time.Duration(max(0, running-8))*500*time.Microsecond, 50*time.Millisecond)
 }
 
 func (l *loop) stop() {
