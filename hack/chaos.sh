@@ -17,4 +17,4 @@ if [ -z "${BERTH_E2E_KUBECONFIG:-}" ]; then
   export BERTH_E2E_KUBECONFIG="$PWD/.localkube/$name/kubeconfig"
 fi
 export BERTH_E2E_STATE="${BERTH_E2E_STATE:-$(dirname "$BERTH_E2E_KUBECONFIG")}"
-go test -tags e2e -count=1 -timeout $((BERTH_CHAOS_MINUTES + 30))m -v ./test/e2e/chaos/ "$@" 2>&1 | grep -v '^=== '
+go test -tags e2e -count=1 -timeout $((BERTH_CHAOS_MINUTES + 30))m -v ./test/e2e/chaos/ "$@" 2>&1 | grep --line-buffered -v '^=== '
