@@ -57,6 +57,9 @@ const (
 	afterEndMost = 30 * time.Second
 )
 
+// hiccup is how long a kubelet that gave nothing of a log that it had is left alone.
+const hiccup = 250 * time.Millisecond
+
 // follow begins to copy the log of an attempt, if that isn't done already.
 func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	c := l.call(a.Pod)
@@ -165,6 +168,9 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 			if endedBefore {
 				if (w.Last().IsZero() || w.Unjoined()) && !emptyBefore {
 					emptyBefore = true
+					if w.Unjoined() && !sleep(ctx, hiccup) {
+						return berth.LogsOpen
+					}
 					continue
 				}
 				return berth.LogsComplete
