@@ -35,7 +35,7 @@ func main() {
 	waits := flags.Int("waits", 300, "pods that end while somebody waits for each")
 	base := flags.String("base", "", "base image of the functions' package, as berth package build --base takes it")
 	atOnce := flags.Int("at-once", 200, "functions at once")
-	only := flags.String("only", "", "bare or berth: measure the throughput of that side alone")
+	only := flags.String("only", "", "bare, reading or berth: measure the throughput of that side alone")
 	profile := flags.String("profile", "", "file for a CPU profile of this process")
 	_ = flags.Parse(os.Args[2:])
 	if *profile != "" {

@@ -24,7 +24,8 @@ const inFlight = 32
 const lookEvery = 50 * time.Millisecond
 
 // throughput compares full lives of tasks a second: created, ended, its log
-// kept, deleted, against pods that are created, watched and deleted.
+// kept, deleted, against pods that are created, watched and deleted; and
+// against those whose logs are read as well.
 func throughput(ctx context.Context, kubeconfig, only string, tasks, rounds int) error {
 	_, c, err := connect(kubeconfig)
 	if err != nil {
@@ -35,14 +36,15 @@ func throughput(ctx context.Context, kubeconfig, only string, tasks, rounds int)
 	if err := ready(ctx, c, namespace); err != nil {
 		return err
 	}
-	var bare, full, ratios []float64
+	var bare, full, ratios, reading []float64
 	if only != "" { // for profiles of one side
 		for range rounds {
 			var rate float64
 			var err error
-			if only == "bare" {
-				rate, err = bareLoop(ctx, c, namespace, tasks)
-			} else {
+			switch only {
+			case "bare", "reading":
+				rate, err = bareLoop(ctx, c, namespace, tasks, only == "reading")
+			default:
 				rate, err = berthLoop(ctx, kubeconfig, namespace, tasks)
 			}
 			if err != nil {
@@ -53,7 +55,7 @@ func throughput(ctx context.Context, kubeconfig, only string, tasks, rounds int)
 		return nil
 	}
 	for round := range rounds + 1 {
-		b, err := bareLoop(ctx, c, namespace, tasks)
+		b, err := bareLoop(ctx, c, namespace, tasks, false)
 		if err != nil {
 			return err
 		}
@@ -61,20 +63,25 @@ func throughput(ctx context.Context, kubeconfig, only string, tasks, rounds int)
 		if err != nil {
 			return err
 		}
+		r, err := bareLoop(ctx, c, namespace, tasks, true)
+		if err != nil {
+			return err
+		}
 		if round == 0 {
-			fmt.Printf("warm-up: bare %.1f/s, berth %.1f/s\n", b, f)
+			fmt.Printf("warm-up: bare %.1f/s, berth %.1f/s, bare and reading logs %.1f/s\n", b, f, r)
 			continue
 		}
-		fmt.Printf("round %d: bare %.1f/s, berth %.1f/s, ratio %.2f\n", round, b, f, f/b)
-		bare, full, ratios = append(bare, b), append(full, f), append(ratios, f/b)
+		fmt.Printf("round %d: bare %.1f/s, berth %.1f/s, ratio %.2f; bare and reading logs %.1f/s, ratio %.2f\n", round, b, f, f/b, r, f/r)
+		bare, full, ratios, reading = append(bare, b), append(full, f), append(ratios, f/b), append(reading, f/r)
 	}
 	fmt.Printf("%d tasks a round, medians: bare client-go loop %.1f/s, berth %.1f/s\n", tasks, median(bare), median(full))
-	fmt.Printf("throughput ratio: %.2f\n", median(ratios))
+	fmt.Printf("throughput ratio: %.2f; to a loop that reads each pod's log as well: %.2f\n", median(ratios), median(reading))
 	return nil
 }
 
-// bareLoop makes pods, watches them end and deletes them.
-func bareLoop(ctx context.Context, c *kubernetes.Clientset, namespace string, count int) (float64, error) {
+// bareLoop makes pods, watches them end and deletes them, having read their logs
+// or not.
+func bareLoop(ctx context.Context, c *kubernetes.Clientset, namespace string, count int, reads bool) (float64, error) {
 	pods := c.CoreV1().Pods(namespace)
 	list, err := pods.List(ctx, metav1.ListOptions{LabelSelector: "bench=bare", Limit: 1})
 	if err != nil {
@@ -129,6 +136,12 @@ func bareLoop(ctx context.Context, c *kubernetes.Clientset, namespace string, co
 					defer deletes.Done()
 					slots <- struct{}{}
 					defer func() { <-slots }()
+					if reads {
+						if _, err := pods.GetLogs(name, &corev1.PodLogOptions{Timestamps: true}).DoRaw(ctx); err != nil {
+							failed <- err
+							return
+						}
+					}
 					if err := pods.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
 						failed <- err
 					}
