@@ -68,26 +68,3 @@ type Outcome struct {
 func (o *Outcome) Success() bool {
 	return !o.Unknown && o.Diagnosis == nil && o.ExitCode != nil && *o.ExitCode == 0
 }
-
-// Observation is what a driver sees of an attempt's pod, in no driver's terms.
-type Observation struct {
-	TaskID  string
-	Attempt int
-	Pod     string
-	UID     string
-
-	Node      string
-	Image     string // as the pod asks for it
-	ImageID   string
-	Pulling   bool      // the node is fetching the image
-	Pulled    bool      // the image is on the node
-	StartedAt time.Time // main container; zero: has not run
-	EndedAt   time.Time // main container
-	Outcome   *Outcome  // nil while it has not ended
-	Leaving   bool      // the pod is being deleted
-	Gone      bool      // the pod doesn't exist any more; without an Outcome nobody saw how it ended
-
-	Diagnosis *Diagnosis // nil while all is well
-	Patience  Patience   // for the diagnosis
-	Waits     string     // what is being done or waited for before the start, in words; empty: nothing to tell
-}
