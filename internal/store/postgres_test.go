@@ -23,6 +23,8 @@ type cutter struct {
 	marker []byte // the next request that contains it is cut
 	answer bool   // after it was carried out: the answer is lost
 	cuts   int
+	mute   []net.Conn // connections that nobody answers
+	muting int        // of the next
 }
 
 func newCutter(t *testing.T, address string) (*cutter, string) {
@@ -57,6 +59,14 @@ func (c *cutter) arm(marker string, answer bool) {
 }
 
 func (c *cutter) pass(client net.Conn) {
+	c.mu.Lock()
+	if c.muting > 0 {
+		c.muting--
+		c.mute = append(c.mute, client)
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Unlock()
 	defer client.Close()
 	server, err := net.Dial("tcp", c.to)
 	if err != nil {
@@ -256,33 +266,16 @@ func silent(t *testing.T) string {
 // A process that was stopped while it made a connection finds that its time ran
 // out, though the database is there.
 func TestAConnectionWhoseTimeRanOutIsTriedOnceMore(t *testing.T) {
-	address := pgtest.URL(t)
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	c := &cutter{to: u.Host}
-	go func() {
-		for n := 0; ; n++ {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			if n > 0 { // the first is not answered
-				go c.pass(conn)
-			}
-		}
-	}()
-	s, err := OpenURL(t.Context(), strings.Replace(address, u.Host, l.Addr().String(), 1)+"&connect_timeout=1")
+	c, address := newCutter(t, pgtest.URL(t))
+	c.muting = 1
+	s, err := OpenURL(t.Context(), address+"&connect_timeout=1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
+	if len(c.mute) != 1 {
+		t.Errorf("%d connections were not answered", len(c.mute))
+	}
 }
 
 func TestQuestionMarksBecomeNumbers(t *testing.T) {
