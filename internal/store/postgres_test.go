@@ -267,12 +267,16 @@ func silent(t *testing.T) string {
 // out, though the database is there.
 func TestAConnectionWhoseTimeRanOutIsTriedOnceMore(t *testing.T) {
 	c, address := newCutter(t, pgtest.URL(t))
+	c.mu.Lock()
 	c.muting = 1
+	c.mu.Unlock()
 	s, err := OpenURL(t.Context(), address+"&connect_timeout=1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if len(c.mute) != 1 {
 		t.Errorf("%d connections were not answered", len(c.mute))
 	}
