@@ -58,7 +58,7 @@ const (
 )
 
 // hiccup is how long a kubelet that gave nothing of a log that it had is left alone.
-const hiccup = 250 * time.Millisecond
+const hiccup = time.Second
 
 // follow begins to copy the log of an attempt, if that isn't done already.
 func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
@@ -146,8 +146,9 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 	idle := afterEnd
 	// Nothing is what a kubelet gives that ends at that moment, too: an API
 	// server passes it on as an empty log. So it has to say that twice, also
-	// where not even what is stored came once more.
-	emptyBefore := false
+	// where not even what is stored came once more; and some time apart, unless
+	// one of them was a stream that had been open before the end.
+	emptyBefore, streamed := false, false
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		endedBefore, last := isClosed(f.ended), w.Last()
 		err := l.copyOnce(ctx, driver, f, w, pod)
@@ -168,13 +169,14 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 			if endedBefore {
 				if (w.Last().IsZero() || w.Unjoined()) && !emptyBefore {
 					emptyBefore = true
-					if w.Unjoined() && !sleep(ctx, hiccup) {
+					if (!streamed || w.Unjoined()) && !sleep(ctx, hiccup) {
 						return berth.LogsOpen
 					}
 					continue
 				}
 				return berth.LogsComplete
 			}
+			streamed = true
 			select {
 			case <-f.ended:
 				// Once more: a stream whose kubelet ended looks like one that came

@@ -115,3 +115,15 @@ func TestAStreamThatEndedBeforeItsContainerIsReadOnceMore(t *testing.T) {
 		})
 	}
 }
+
+// A kubelet that ends may say twice within a moment that there is nothing.
+func TestALogThatWasNeverStreamedIsNotBelievedToBeEmptyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver, f := &endless{}, newFollower(false)
+		f.end()
+		began := time.Now()
+		if got := testLoop().copyAll(t.Context(), driver, f, noLog{}, "pod"); got != berth.LogsComplete || driver.calls.Load() != 2 || time.Since(began) != hiccup {
+			t.Errorf("the log is %v after %d calls and %s", got, driver.calls.Load(), time.Since(began))
+		}
+	})
+}
