@@ -44,6 +44,9 @@ func (h *Host) reload(file *config.File, err error) {
 			h.config.Log.Error("an infrastructure can't be used as it is in infra.yml now", "infrastructure", name, "error", err)
 		}
 	}
+	if h.fleet != nil && h.fleet.keeper != nil {
+		h.fleet.keeper.Nudge()
+	}
 	if h.stays {
 		h.startAllLocked(context.Background())
 	}

@@ -57,7 +57,8 @@ type Keeper struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 	after  chan func(context.Context) // what the keeper's goroutine is to do
-	work   sync.WaitGroup             // Taken and Dropped under way
+	nudged chan struct{}
+	work   sync.WaitGroup // Taken and Dropped under way
 
 	mu      sync.Mutex
 	held    map[string]*holding
@@ -90,7 +91,7 @@ func Open(ctx context.Context, store Store, c Config) (*Keeper, error) {
 	if c.Now == nil {
 		c.Now = boottime
 	}
-	k := &Keeper{config: c, store: store, done: make(chan struct{}), after: make(chan func(context.Context), 16), held: map[string]*holding{}, changed: make(chan struct{})}
+	k := &Keeper{config: c, store: store, done: make(chan struct{}), after: make(chan func(context.Context), 16), nudged: make(chan struct{}, 1), held: map[string]*holding{}, changed: make(chan struct{})}
 	if err := k.renew(ctx); err != nil {
 		return nil, err
 	}
@@ -102,6 +103,15 @@ func (k *Keeper) Begin() {
 	var ctx context.Context
 	ctx, k.cancel = context.WithCancel(context.Background())
 	go k.run(ctx)
+}
+
+// Nudge has the keeper tell the others at once what infrastructures there are
+// now, and take those that are this server's share.
+func (k *Keeper) Nudge() {
+	select {
+	case k.nudged <- struct{}{}:
+	default:
+	}
 }
 
 // Lease returns the lease of an infrastructure, while this server may act on it.
@@ -209,6 +219,8 @@ func (k *Keeper) run(ctx context.Context) {
 		case fn := <-k.after:
 			fn(ctx)
 			continue
+		case <-k.nudged:
+			renewed -= renewEvery
 		case <-time.After(lookEvery):
 		}
 		var err error

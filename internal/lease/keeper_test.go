@@ -28,6 +28,7 @@ type server struct {
 	mu    sync.Mutex
 	skew  time.Duration
 	works map[string]bool // what it was told to reconcile
+	has   []string        // infrastructures
 }
 
 func (s *server) now() time.Duration {
@@ -62,10 +63,12 @@ func serve(t *testing.T, address, id string, skew time.Duration, infrastructures
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	s := &server{id: id, store: st, skew: skew, works: map[string]bool{}}
+	s := &server{id: id, store: st, skew: skew, works: map[string]bool{}, has: infrastructures}
 	s.Keeper, err = Open(t.Context(), st, Config{
 		Self: func() berth.Server {
-			return berth.Server{ID: id, URL: "https://" + id, Infrastructures: infrastructures}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return berth.Server{ID: id, URL: "https://" + id, Infrastructures: slices.Clone(s.has)}
 		},
 		Taken: func(_ context.Context, name string) error {
 			s.mu.Lock()
@@ -87,6 +90,13 @@ func serve(t *testing.T, address, id string, skew time.Duration, infrastructures
 	s.Begin()
 	t.Cleanup(func() { s.Close(context.Background()) }) //nolint:errcheck // the database may be gone
 	return s
+}
+
+// learns gives a server one infrastructure more.
+func (s *server) learns(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.has = append(s.has, name)
 }
 
 // die ends a server as kill -9 does: nothing is released.
@@ -267,4 +277,20 @@ func TestAnInfrastructureThatCannotBeTakenUpIsTriedAgain(t *testing.T) {
 		}
 	}
 	within(t, 5*time.Second, "it is reconciled", func() bool { return k.Reconciles("site") && k.Trouble("site") == nil })
+}
+
+// Whoever adds an infrastructure goes on to use it: that is not to wait for the
+// next renewal.
+func TestAnInfrastructureThatIsAddedIsTakenAtOnce(t *testing.T) {
+	s := serve(t, pgtest.URL(t), "a", 0, "one")
+	within(t, 10*time.Second, "it holds the first", func() bool { return s.Reconciles("one") })
+	for _, name := range []string{"two", "three", "four"} {
+		s.learns(name)
+		began := time.Now()
+		s.Nudge()
+		within(t, 10*time.Second, "it holds "+name, func() bool { return s.Reconciles(name) })
+		if took := time.Since(began); took > renewEvery/2 {
+			t.Errorf("it took %s to hold %s", took, name)
+		}
+	}
 }

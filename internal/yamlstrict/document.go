@@ -20,8 +20,9 @@ import (
 	"github.com/berth-run/berth"
 )
 
-// maxBytes is far more than people write; it bounds what a mistaken path costs.
-const maxBytes = 1 << 20
+// maxBytes is more than people write, and enough for a thousand infrastructures
+// with a kubeconfig each; it bounds what a mistaken path costs.
+const maxBytes = 8 << 20
 
 // Document is one YAML file.
 type Document struct {
@@ -40,7 +41,7 @@ type Document struct {
 // are CodeInvalid, as are all errors of a Document.
 func Parse(name string, data []byte) (*Document, error) {
 	if len(data) > maxBytes {
-		return nil, (&Document{name: name}).errorAt(1, 1, "the file is larger than 1 MiB; is this the right one?")
+		return nil, (&Document{name: name}).errorAt(1, 1, "the file is larger than 8 MiB; is this the right one?")
 	}
 	return ParseOutput(name, data)
 }

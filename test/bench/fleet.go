@@ -26,7 +26,7 @@ func fleet(ctx context.Context, binary string, clusters, each int) error {
 	infra.WriteString("infrastructures:\n")
 	ca := base64.StdEncoding.EncodeToString(s.ca)
 	for i := range clusters {
-		kubeconfig := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u, namespace: simulated}}], clusters: [{name: c, cluster: {server: "https://%s:%d", certificate-authority-data: %s}}], users: [{name: u, user: {token: t%d}}]}`, stubAddress(i), s.port, ca, i)
+		kubeconfig := fmt.Sprintf(`{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: c, user: u, namespace: simulated}}], clusters: [{name: c, cluster: {server: "https://%s:%d", tls-server-name: %s, certificate-authority-data: %s}}], users: [{name: u, user: {token: t%d}}]}`, stubAddress(i), s.port, stubName, ca, i)
 		fmt.Fprintf(&infra, "  c%d:\n    kind: kube\n    namespace: simulated\n    credentials: {mechanism: config, content: '%s'}\n", i, kubeconfig)
 	}
 	server, err := newServer(binary, "", infra.String())
@@ -77,6 +77,7 @@ func (s *server) through(ctx context.Context, clusters, each int) (rate float64,
 		indices[i] = i
 	}
 	arrays := make(chan berth.Array, clusters)
+	refused := make(chan error, clusters)
 	slots := make(chan struct{}, inFlight)
 	for i := range clusters {
 		slots <- struct{}{}
@@ -88,13 +89,22 @@ func (s *server) through(ctx context.Context, clusters, each int) (rate float64,
 					arrays <- array
 					return
 				}
-				time.Sleep(time.Second) // refused by a fault: a person would try again
+				if code := berth.CodeOf(err); code != berth.CodeUnavailable && code != berth.CodeForbidden {
+					refused <- err
+					return
+				}
+				time.Sleep(time.Second) // because of a fault: a person would try again
 			}
 		}()
 	}
 	states = map[berth.TaskState]int{}
 	for range clusters {
-		array := <-arrays
+		var array berth.Array
+		select {
+		case array = <-arrays:
+		case err := <-refused:
+			return 0, nil, err
+		}
 		for a, err := range s.service.WatchArray(ctx, array.ID) {
 			if err != nil {
 				return 0, nil, err
