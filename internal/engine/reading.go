@@ -24,8 +24,12 @@ type LogsOf struct {
 func (e *Engine) Logs(ctx context.Context, id string, attempt int, follow bool) (LogsOf, error) {
 	changed, stop := e.hub.watch(id)
 	defer stop()
-	limit := time.NewTimer(catchUp)
-	defer limit.Stop()
+	until := ctx
+	if !follow {
+		var cancel context.CancelFunc
+		until, cancel = context.WithTimeout(ctx, catchUp)
+		defer cancel()
+	}
 	fresh := false
 	for {
 		life, err := e.life(ctx, id)
@@ -52,33 +56,24 @@ func (e *Engine) Logs(ctx context.Context, id string, attempt int, follow bool) 
 			case follow:
 				l.inbox.post(func(s *step) { s.wanted(id, a.Pod) })
 				return of, nil
-			case l.health.Load().State != berth.InfraReady:
+			case l.health.Load().State != berth.InfraReady, until.Err() != nil:
+				return of, nil
+			case a.Outcome == nil && (fresh || a.StartedAt.IsZero()):
 				return of, nil
 			case a.Outcome == nil:
-				if !fresh && !a.StartedAt.IsZero() {
-					fresh = l.freshen(ctx, id, a.Pod, limit.C)
-					continue // it may have ended meanwhile
-				}
-				return of, nil
-			}
-			select {
-			case <-limit.C:
-				return of, nil
-			default:
+				fresh = true
+				l.freshen(until, id, a.Pod)
+				continue // it may have ended meanwhile
 			}
 		} else if life.Task.State.Terminal() || !follow {
 			return LogsOf{Done: func() bool { return true }}, nil
 		}
-		waited := limit.C
-		if follow {
-			waited = nil
-		}
 		select {
 		case <-changed:
-		case <-waited:
-			limit.Reset(0) // the next look is the last
-		case <-ctx.Done():
-			return LogsOf{}, ctx.Err()
+		case <-until.Done():
+			if ctx.Err() != nil {
+				return LogsOf{}, ctx.Err()
+			}
 		case <-e.ctx.Done():
 			return LogsOf{}, berth.Errorf(berth.CodeUnavailable, "%w", berth.ErrEnding)
 		}
@@ -87,7 +82,7 @@ func (e *Engine) Logs(ctx context.Context, id string, attempt int, follow bool) 
 
 // freshen has what a log has by now read, where no stream brings it anyway, and
 // waits for that.
-func (l *loop) freshen(ctx context.Context, id, pod string, limit <-chan time.Time) bool {
+func (l *loop) freshen(ctx context.Context, id, pod string) {
 	read := make(chan struct{})
 	l.inbox.post(func(s *step) {
 		c := s.calls[pod]
@@ -101,8 +96,6 @@ func (l *loop) freshen(ctx context.Context, id, pod string, limit <-chan time.Ti
 	})
 	select {
 	case <-read:
-	case <-limit:
 	case <-ctx.Done():
 	}
-	return true
 }

@@ -59,6 +59,12 @@ func (k *kubelet) logs(ctx context.Context, pod string, since time.Time, follow 
 	return r, nil
 }
 
+// hanging is a call for a log that nobody answers.
+func hanging(ctx context.Context, _ string, _ time.Time, _ bool) (io.ReadCloser, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
 func (k *kubelet) calls(task berth.Task) (read, streams int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -198,6 +204,49 @@ func TestALogThatNobodyReadsIsLeftForAMoment(t *testing.T) {
 	})
 }
 
+func TestALogThatSomebodyReadsIsFollowedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster()
+		k := newKubelet(c)
+		p := start(t, t.TempDir(), c, berth.InfrastructureConfig{Limits: berth.Limits{MaxPods: 10_000}})
+		p.engine.loop("here").inbox.post(func(s *step) {
+			for i := range 5000 {
+				s.open[fmt.Sprint("another ", i)] = true
+			}
+		})
+		task := p.running(c, nil)
+		time.Sleep(9 * time.Second)
+		if read, streams := k.calls(task); read != 0 || streams != 0 {
+			t.Errorf("it was read %d times and followed %d times though nobody reads it", read, streams)
+		}
+		if _, err := p.engine.Logs(t.Context(), task.ID, 0, true); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, streams := k.calls(task); streams != 1 {
+			t.Errorf("it was followed %d times once somebody read it", streams)
+		}
+	})
+}
+
+// A running task's log that can't be read any more keeps nobody waiting, also
+// where the task ends meanwhile.
+func TestWhoReadsWaitsNoLongerThanForOneTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _, p, task := crowded(t)
+		c.onLogs = hanging
+		began := time.Now()
+		go func() {
+			time.Sleep(catchUp - time.Second) // while it is waited for
+			c.ends(*task.Pod, 0)
+		}()
+		if of, err := p.engine.Logs(t.Context(), task.ID, 0, false); err != nil || time.Since(began) > catchUp {
+			t.Errorf("%+v after %s, %v", of, time.Since(began), err)
+		}
+		p.crash()
+	})
+}
+
 func TestWhoReadsAndDoesNotFollowGetsAllThatWasPrinted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, k, p, task := crowded(t)
@@ -226,10 +275,7 @@ func TestWhoReadsAndDoesNotFollowGetsAllThatWasPrinted(t *testing.T) {
 func TestALogThatCannotBeReadInTimeIsBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster()
-		c.onLogs = func(ctx context.Context, _ string, _ time.Time, _ bool) (io.ReadCloser, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}
+		c.onLogs = hanging
 		p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
 		task := p.running(c, nil)
 		c.ends(*task.Pod, 0)
