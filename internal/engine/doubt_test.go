@@ -248,18 +248,25 @@ func jumped(now time.Time, by time.Duration) time.Time {
 	return now
 }
 
-// A process that never saw an infrastructure ready can't tell an API server that
-// starts from a namespace that isn't granted: it waits for what becomes of it.
-func TestASubmissionToWhatIsForbiddenFromTheStartIsRefused(t *testing.T) {
-	c := newCluster()
+// forbiddenFromTheStart is a process that is refused everything by an
+// infrastructure that the one before it has used.
+func forbiddenFromTheStart(t *testing.T, c *cluster, now func() time.Time) *process {
+	t.Helper()
 	c.autoEnd = true
 	dir := t.TempDir()
 	p := start(t, dir, c, berth.InfrastructureConfig{})
 	p.until(p.submit(nil).ID, ended)
 	p.crash()
 	c.identErr = forbidden
+	return startAt(t, dir, c, berth.InfrastructureConfig{}, now)
+}
+
+// A process that never saw an infrastructure ready can't tell an API server that
+// starts from a namespace that isn't granted: it waits for what becomes of it.
+func TestASubmissionToWhatIsForbiddenFromTheStartIsRefused(t *testing.T) {
+	c := newCluster()
 	now := time.Now()
-	p = startAt(t, dir, c, berth.InfrastructureConfig{}, func() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return now })
+	p := forbiddenFromTheStart(t, c, func() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return now })
 	refused := make(chan error, 1)
 	go func() {
 		_, err := p.engine.Submit(t.Context(), "ann", "ann", berth.Submission{Spec: berth.TaskSpec{Image: "busybox", Infrastructure: "here"}})
@@ -276,13 +283,7 @@ func TestASubmissionToWhatIsForbiddenFromTheStartIsRefused(t *testing.T) {
 
 func TestASubmissionWhileAnAPIServerStartsWaitsForIt(t *testing.T) {
 	c := newCluster()
-	c.autoEnd = true
-	dir := t.TempDir()
-	p := start(t, dir, c, berth.InfrastructureConfig{})
-	p.until(p.submit(nil).ID, ended)
-	p.crash()
-	c.identErr = forbidden
-	p = start(t, dir, c, berth.InfrastructureConfig{})
+	p := forbiddenFromTheStart(t, c, time.Now)
 	eventually(t, func() bool { return p.engine.loop("here").health.Load().State == berth.InfraForbidden })
 	c.mu.Lock()
 	c.identErr = nil

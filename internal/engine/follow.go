@@ -57,7 +57,8 @@ const (
 	afterEndMost = 30 * time.Second
 )
 
-// hiccup is how long a kubelet that gave nothing of a log that it had is left alone.
+// hiccup is how long a kubelet that gave nothing of a log is left alone before it
+// is asked once more.
 const hiccup = time.Second
 
 // follow begins to copy the log of an attempt, if that isn't done already.
@@ -67,7 +68,7 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 		return
 	}
 	over := a.Outcome != nil
-	f := newFollower(!over && (len(c.asked) > 0 || !c.wanted && !c.turns.loud && l.streams >= l.streamsMost))
+	f := newFollower(!over && (len(c.asked) > 0 || !c.wanted && l.streams >= l.streamsMost))
 	stream := !over && !f.turn
 	if stream {
 		l.streams++
@@ -99,7 +100,7 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 				s.streams--
 			}
 			if state == berth.LogsOpen {
-				c.turns.taken(f.read.Load(), f.grew)
+				c.taken(f.read.Load(), f.grew)
 				s.again(id)
 				return
 			}

@@ -99,7 +99,7 @@ type calls struct {
 	follower  *follower
 	turns     turns           // of its log
 	asked     []chan struct{} // closed when its log was read once more
-	wanted    bool            // somebody reads the log, or its pod is about to go
+	wanted    bool            // its log is followed: somebody reads it, it brings much, or its pod is about to go
 }
 
 func newLoop(e *Engine, name string) *loop {

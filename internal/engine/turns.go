@@ -27,7 +27,6 @@ type turns struct {
 	resting bool          // a timer runs
 	due     bool          // it is time
 	begun   bool          // some of the log may be stored
-	loud    bool          // to be followed
 	pause   time.Duration // until the next; 0 before the first
 }
 
@@ -57,10 +56,10 @@ func (l *loop) rests(id string, a *berth.Attempt, c *calls) bool {
 }
 
 // taken takes in what a turn brought; some of the bytes may have come before.
-func (t *turns) taken(bytes int64, grew bool) {
-	switch {
+func (c *calls) taken(bytes int64, grew bool) {
+	switch t := &c.turns; {
 	case bytes >= loud:
-		t.loud, t.due = true, true
+		c.wanted = true
 	case grew || t.pause == 0:
 		t.pause = spread(turnEvery)
 	default:
