@@ -205,6 +205,9 @@ func checkNumbered(t *testing.T, s *site, id string, lines int) int {
 		}
 		missing += n - expected
 		if !gap {
+			if n > expected {
+				t.Logf("%s: lines %d to %d are not there, between %s and %s", id, expected, n-1, last.Format(time.RFC3339Nano), stamp)
+			}
 			unsaid += n - expected
 		}
 		if torn && !gap {
