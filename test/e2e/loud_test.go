@@ -162,16 +162,6 @@ func number(t *testing.T, variable string, otherwise int) int {
 	return n
 }
 
-// A kubelet goes over to a new file as soon as it is there, and a runtime
-// (containerd 1.6) writes to the old one for a moment after it has made that: on
-// a machine that can't keep up for some milliseconds. Those lines are in a file
-// that no API gives, with nothing around them that tells: this much of them is
-// not held against Berth, once a file.
-const (
-	handedOver = 20 * time.Millisecond
-	perFile    = 60_000 // lines of 99 bytes and a prefix: a file is 10 MiB at least
-)
-
 // checkNumbered reads the log of a program that numbers its lines from 0 on.
 // Each is there once and in order, and where some are missing there is a gap.
 // It returns how many gaps there are.
@@ -189,7 +179,7 @@ func checkNumbered(t *testing.T, s *site, id string, lines int) int {
 	in.Close()
 	var first, last time.Time
 	seen := make([]bool, lines)
-	expected, missing, unsaid, strange, gaps, lostBefore := 0, 0, 0, 0, 0, 0
+	expected, missing, unsaid, strange, gaps := 0, 0, 0, 0, 0
 	gap, torn := false, false
 	for scanner := bufio.NewScanner(out); scanner.Scan(); {
 		text := scanner.Text()
@@ -215,16 +205,10 @@ func checkNumbered(t *testing.T, s *site, id string, lines int) int {
 		}
 		missing += n - expected
 		if !gap {
-			at, _ := time.Parse(time.RFC3339Nano, stamp)
-			switch {
-			case n == expected:
-			case at.Sub(last) <= handedOver && expected-lostBefore >= perFile:
-				t.Logf("%s: the runtime wrote lines %d to %d to a file that nobody reads any more, between %s and %s", id, expected, n-1, last.Format(time.RFC3339Nano), stamp)
-				lostBefore = n
-			default:
+			if n > expected {
 				t.Logf("%s: lines %d to %d are not there, between %s and %s", id, expected, n-1, last.Format(time.RFC3339Nano), stamp)
-				unsaid += n - expected
 			}
+			unsaid += n - expected
 		}
 		if torn && !gap {
 			strange++

@@ -93,11 +93,9 @@ func TestMetricsOfTasksWithoutAnAgent(t *testing.T) {
 		}
 	}
 
-	// The samples are rates over windows that lie up to half a minute back: where
-	// others press on the machine meanwhile, the total is as much out.
 	burned := cpuSeconds(t, r.stdout)
 	task := s.task(id)
-	if u := task.Usage; u.CPUSeconds == nil || *u.CPUSeconds > 2*burned || *u.CPUSeconds < burned/2 || u.Source == nil || *u.Source != berth.UsageFromCluster || u.MemoryPeakBytes == nil || *u.MemoryPeakBytes < 100<<10 || *u.MemoryPeakBytes > 64<<20 {
+	if u := task.Usage; u.CPUSeconds == nil || *u.CPUSeconds > 1.5*burned || *u.CPUSeconds < burned/2 || u.Source == nil || *u.Source != berth.UsageFromCluster || u.MemoryPeakBytes == nil || *u.MemoryPeakBytes < 100<<10 || *u.MemoryPeakBytes > 64<<20 {
 		t.Errorf("it used %.1f CPU seconds, and is said to have used %s", burned, asJSON(u))
 	} else {
 		t.Logf("it used %.1f CPU seconds, and is said to have used %.1f; %d requests in %s", burned, *u.CPUSeconds, len(asks), took.Round(time.Second))
