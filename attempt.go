@@ -37,6 +37,9 @@ type Attempt struct {
 	// Usage is what it used, once it has ended; nil where nobody knows.
 	Usage *AttemptUsage `json:"usage,omitempty"`
 
+	// Network is what went through a proxy, once it has ended; nil where nobody knows.
+	Network *NetworkUse `json:"network,omitempty"`
+
 	Logs    LogState `json:"logs,omitempty"`
 	Removed bool     `json:"removed,omitempty"` // no pod of it exists any more, or ever did
 }
@@ -59,6 +62,7 @@ type Outcome struct {
 	Result       json.RawMessage `json:"result,omitempty"`       // of a function that succeeded
 	Steps        []StepStatus    `json:"steps,omitempty"`        // of a task with steps, where the agent told
 	Usage        *AttemptUsage   `json:"usage,omitempty"`        // where the agent told
+	Network      *NetworkUse     `json:"network,omitempty"`      // where there is a proxy
 	NeverStarted bool            `json:"neverStarted,omitempty"` // the main container is known not to have run
 	ByCluster    bool            `json:"byCluster,omitempty"`    // evicted, preempted, node lost: not the task's doing
 	Unknown      bool            `json:"unknown,omitempty"`      // nobody saw how it ended

@@ -18,6 +18,8 @@ type InfrastructureConfig struct {
 	Limits      Limits
 	Defaults    Defaults
 	Pod         PodConfig
+	DFS         *DFS   // mount_dfs; nil without
+	Proxy       *Proxy // proxy_address and proxy_bypass; nil without
 	Grace       Grace
 
 	TLS *TLS // of kind docker; nil for a socket

@@ -229,6 +229,7 @@ func (l *Life) end(a *Attempt, o Outcome, now time.Time) []Event {
 		a.Usage, a.Outcome.Usage = o.Usage, nil
 		l.Task.Usage = a.Usage.Usage
 	}
+	l.transferred(a)
 	if o.Reason != "" {
 		l.Task.Reason = &a.Outcome.Reason
 	}
@@ -289,6 +290,18 @@ func (l *Life) Measured(number int, u AttemptUsage) {
 	a.Usage = &u
 	if number == l.Task.Attempt {
 		l.Task.Usage = u.Usage
+		l.Task.Usage.Network = a.Network
+	}
+}
+
+// transferred records what an attempt's outcome says of its proxy.
+func (l *Life) transferred(a *Attempt) {
+	if a.Network == nil && a.Outcome.Network != nil {
+		a.Network = a.Outcome.Network
+	}
+	a.Outcome.Network = nil
+	if a.Number == l.Task.Attempt {
+		l.Task.Usage.Network = a.Network
 	}
 }
 

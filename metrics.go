@@ -34,6 +34,18 @@ type Usage struct {
 	CPUSeconds      *float64     `json:"cpuSeconds"`
 	MemoryPeakBytes *int64       `json:"memoryPeakBytes"`
 	Source          *UsageSource `json:"source"`
+
+	// Network is what went through the infrastructure's proxy; nil where there
+	// is none, and before the attempt has ended.
+	Network *NetworkUse `json:"network"`
+}
+
+// NetworkUse is what an attempt sent and received through a proxy. What went to
+// resolvers, and around the proxy, is not counted.
+type NetworkUse struct {
+	SentBytes     int64 `json:"sentBytes"`
+	ReceivedBytes int64 `json:"receivedBytes"`
+	Connections   int64 `json:"connections"`
 }
 
 // AttemptUsage is what is kept of an attempt that has ended.

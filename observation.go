@@ -38,6 +38,8 @@ func (l *Life) Observe(o Observation, now time.Time) []Event {
 		}
 		if o.Outcome != nil && a.EndSeen.IsZero() {
 			a.EndSeen = now.UTC()
+			a.Outcome.Network = o.Outcome.Network // an agent tells its end before the proxy's sidecar does
+			l.transferred(a)
 			return l.disagreement(a, o.Outcome, now)
 		}
 		return nil

@@ -79,6 +79,27 @@ type Service interface {
 	// infrastructure's.
 	Package(ctx context.Context, infrastructure, name, version string) (Package, error)
 
+	// ListData yields a file, or the entries of a directory by name, on the
+	// filesystem that the tasks of an infrastructure share; with Recursive all
+	// that is below it. Like the three that follow it is for those who may run
+	// tasks there, and starts a task, named data, where none serves the
+	// filesystem yet. CodeInvalid for an infrastructure without one, and an error
+	// with a Diagnosis where that task doesn't start.
+	ListData(ctx context.Context, query DataQuery) iter.Seq2[DataEntry, error]
+
+	// GetData yields what a file holds, or with Recursive a directory as a tar
+	// archive. Only what ends with a chunk that has an End is whole.
+	GetData(ctx context.Context, query DataQuery) iter.Seq2[DataChunk, error]
+
+	// PutData writes a file, in place of one that is there, or a new directory:
+	// whole or not at all. CodeConflict for a directory that exists,
+	// CodeExhausted where there is no space.
+	PutData(ctx context.Context, put DataPut) (DataEntry, error)
+
+	// RemoveData removes a file or an empty directory, or with Recursive a
+	// directory with all that is in it.
+	RemoveData(ctx context.Context, query DataQuery) error
+
 	// Infrastructures lists the entries of infra.yml and how they stand.
 	Infrastructures(ctx context.Context) ([]Infrastructure, error)
 
@@ -87,6 +108,10 @@ type Service interface {
 
 	// AddInfrastructure writes an entry into infra.yml. CodeConflict when the name is taken.
 	AddInfrastructure(ctx context.Context, source InfrastructureSource) error
+
+	// FormatDFS makes the volume of an infrastructure's mount_dfs, once.
+	// CodeConflict where there is one already: nothing of it is touched.
+	FormatDFS(ctx context.Context, format DFSFormat) (DFSVolume, error)
 
 	// RemoveInfrastructure takes an entry out of infra.yml. CodeConflict when
 	// tasks of it live, unless forced.

@@ -75,10 +75,13 @@ type TaskSpec struct {
 	// With neither it is a plain task. A Call needs no Image.
 	Steps []Step `json:"steps,omitempty"`
 	Call  *Call  `json:"call,omitempty"`
+
+	// Data has the agent serve the shared filesystem. Berth alone submits it.
+	Data *DataServer `json:"data,omitempty"`
 }
 
 // Agent reports whether the agent runs in the task's container.
-func (s *TaskSpec) Agent() bool { return len(s.Steps) > 0 || s.Call != nil }
+func (s *TaskSpec) Agent() bool { return len(s.Steps) > 0 || s.Call != nil || s.Data != nil }
 
 // Submission is a TaskSpec with the key that makes submitting it twice the
 // same as submitting it once.

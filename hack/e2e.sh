@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 . hack/packages.sh
 need dockerd docker.io "a Docker Engine is the second kind of infrastructure, and a builder"
 bash hack/postgres.sh
+hack/juicefs.sh > /dev/null
 need busybox busybox-static "a program for its images"
 BERTH_E2E_BASE=${BERTH_E2E_BASE:-$(hack/base-image.sh)}
 export BERTH_E2E_BASE
@@ -27,8 +28,10 @@ export BERTH_E2E_STATE="${BERTH_E2E_STATE:-$(dirname "$BERTH_E2E_KUBECONFIG")}"
 BERTH_E2E_REPORT=$(mktemp)
 export BERTH_E2E_REPORT
 code=0
-# One package after the other: tests stop nodes and the API server.
-go test -tags e2e -count=1 -timeout 45m -p 1 ./test/e2e/... ./test/cli/... "$@" || code=$?
+# One package after the other: tests stop nodes and the API server. Those that may
+# run beside others do so at the end of theirs, and are more than there are processors:
+# they mostly wait.
+go test -tags e2e -count=1 -timeout 45m -p 1 -parallel 3 ./test/e2e/... ./test/cli/... "$@" || code=$?
 cat "$BERTH_E2E_REPORT"
 rm -f "$BERTH_E2E_REPORT"
 exit $code

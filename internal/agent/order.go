@@ -42,6 +42,8 @@ type Order struct {
 	Steps []berth.Step `json:"steps,omitempty"` // or
 	Call  *Call        `json:"call,omitempty"`
 	Probe *Probe       `json:"probe,omitempty"`
+	Data  *Data        `json:"data,omitempty"`
+	DFS   *DFS         `json:"dfs,omitempty"` // the shared filesystem, where there is one
 
 	Nonce    string    `json:"nonce"`             // of frames in the log; see Frame
 	Streams  bool      `json:"streams,omitempty"` // mark what is of stderr in the log
@@ -68,6 +70,21 @@ type Probe struct {
 type Lookup struct {
 	Addresses []string `json:"addresses,omitempty"`
 	Error     string   `json:"error,omitempty"`
+}
+
+// Data has the agent serve the shared filesystem on the pod's loopback, until
+// nobody has asked for anything for a while.
+type Data struct {
+	Port     int           `json:"port"`
+	TokenSum string        `json:"tokenSum"` // see datafs.TokenSum
+	Idle     time.Duration `json:"idle"`
+}
+
+// DFS is where a container has the filesystem that it shares with others.
+type DFS struct {
+	Path     string         `json:"path"`
+	ReadOnly bool           `json:"readOnly,omitempty"`
+	KeepWork berth.KeepWork `json:"keepWork,omitempty"`
 }
 
 // Message is how the agent leaves its report with the container.
@@ -176,6 +193,13 @@ func (k Keys) PullToken(infrastructure string) string { return k.derive("pull", 
 func (k Keys) ValidPull(token, infrastructure string) bool {
 	return hmac.Equal([]byte(token), []byte(k.PullToken(infrastructure)))
 }
+
+// DataToken is what the server of a shared filesystem, whose seed is in its
+// task, is asked with.
+func (k Keys) DataToken(seed string) string { return k.derive("data", seed) }
+
+// DFSKey tells one shared filesystem from another without telling its password.
+func (k Keys) DFSKey(dfs string) string { return k.derive("dfs", dfs)[:32] }
 
 // Valid reports whether a token is the one of an attempt's pod, in a time that
 // tells nothing about it.

@@ -37,7 +37,7 @@ With --revoke it takes back what it made.`,
 	flags := cmd.Flags()
 	flags.StringVarP(&o.Namespace, "namespace", "n", "berth", "namespace to grant access to; made when it is missing")
 	flags.StringVarP(&o.Output, "output", "o", "./kubeconfig", "file to write, with mode 0600")
-	flags.StringSliceVar(&o.Profiles, "profile", []string{"tasks"}, "what to grant: tasks, functions, clusters, metrics, proxy")
+	flags.StringSliceVar(&o.Profiles, "profile", []string{"tasks"}, "what to grant: tasks, functions, clusters, metrics, proxy, data")
 	flags.DurationVar(&o.TTL, "ttl", 0, "make a token that expires after this long, in place of one that doesn't; Berth renews it")
 	flags.BoolVar(&o.NoRenewal, "no-renewal", false, "with --ttl: nobody can renew the token")
 	flags.BoolVar(&o.DryRun, "dry-run", false, "print the manifests and contact no cluster")

@@ -19,7 +19,7 @@ func (a *app) infraCommand() *cobra.Command {
 		Use: "infra", Short: "Add, list, check and remove infrastructures", Aliases: []string{"infrastructure"},
 		Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.infraAddCommand(), a.infraListCommand(), a.infraCheckCommand(), a.infraRemoveCommand())
+	cmd.AddCommand(a.infraAddCommand(), a.infraListCommand(), a.infraCheckCommand(), a.infraDFSCommand(), a.infraRemoveCommand())
 	return cmd
 }
 

@@ -180,6 +180,9 @@ func taskPage(w io.Writer, t berth.Task) {
 	if t.Usage.MemoryPeakBytes != nil {
 		field("Memory peak", berth.FormatBytes(*t.Usage.MemoryPeakBytes))
 	}
+	if n := t.Usage.Network; n != nil {
+		field("Network", fmt.Sprintf("%s sent, %s received through the proxy, in %d connections", berth.FormatBytes(n.SentBytes), berth.FormatBytes(n.ReceivedBytes), n.Connections))
+	}
 	for i, s := range t.Steps {
 		field(fmt.Sprintf("Step %d", i+1), describeStep(s))
 	}

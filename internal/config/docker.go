@@ -11,7 +11,7 @@ import (
 // kubeOnly are fields that say something about a namespace of a cluster, and
 // podKubeOnly those below pod.
 var (
-	kubeOnly    = []string{"namespace", "credentials", "agent_image"}
+	kubeOnly    = []string{"namespace", "credentials", "agent_image", "proxy_address", "proxy_bypass"}
 	podKubeOnly = []string{"node_selector", "tolerations", "service_account", "priority_class", "image_pull_secrets", "runtime_class", "security"}
 )
 

@@ -15,14 +15,9 @@ var (
 	dnsSubdomain = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
 )
 
-// notYet are fields of infra.yml whose feature this version doesn't have. They
-// are refused rather than ignored: a task would run without its data, or
-// around its proxy.
-var notYet = []string{"mount_dfs", "proxy_address", "proxy_bypass"}
-
-var known = append([]string{
-	"kind", "address", "callback_to", "namespace", "registry", "credentials", "limits", "defaults", "pod", "grace", "insecure_skip_tls_verify", "agent_image", "tls", "labels",
-}, notYet...)
+var known = []string{
+	"kind", "address", "callback_to", "namespace", "registry", "credentials", "limits", "defaults", "pod", "grace", "insecure_skip_tls_verify", "agent_image", "tls", "labels", "mount_dfs", "proxy_address", "proxy_bypass",
+}
 
 func (r *reader) infrastructure(entry yamlstrict.Entry) berth.InfrastructureConfig {
 	infra := berth.InfrastructureConfig{Name: entry.Key, Limits: berth.DefaultLimits, Grace: berth.DefaultGrace}
@@ -30,12 +25,6 @@ func (r *reader) infrastructure(entry yamlstrict.Entry) berth.InfrastructureConf
 		return infra
 	}
 	fields := entry.Fields(known...)
-	for _, name := range notYet {
-		if fields.Has(name) {
-			fields.Get(name).FailKeyf("is not supported yet; take it out to run without it")
-			return infra
-		}
-	}
 	infra.Labels = labelMap(fields.Get("labels"), true)
 	infra.CallbackTo = r.callback(fields.Get("callback_to"))
 	infra.Registry = nonEmpty(fields.Get("registry"))
@@ -67,6 +56,8 @@ func (r *reader) kube(fields *yamlstrict.Fields, infra *berth.InfrastructureConf
 	infra.Namespace = dnsName(fields.Get("namespace"), dnsLabel)
 	infra.Credentials = r.credentials(fields.Require("credentials", "say how to log in, such as credentials: {mechanism: config, path: ./kubeconfig}"), *infra)
 	infra.Pod = pod(fields.Get("pod"))
+	infra.DFS = r.dfs(fields.Get("mount_dfs"))
+	infra.Proxy = r.proxy(fields.Get("proxy_address"), fields.Get("proxy_bypass"))
 }
 
 // kindOf looks at the kind before all else: what other fields mean depends on it.

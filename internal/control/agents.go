@@ -10,6 +10,7 @@ import (
 	"github.com/berth-run/berth/internal/agent"
 	"github.com/berth-run/berth/internal/agentbin"
 	"github.com/berth-run/berth/internal/config"
+	"github.com/berth-run/berth/internal/datafs"
 	"github.com/berth-run/berth/internal/diagnosis"
 	"github.com/berth-run/berth/internal/engine"
 )
@@ -47,6 +48,13 @@ func (a *agents) Prepare(ctx context.Context, infra berth.InfrastructureConfig, 
 	if infra.Registry != "" {
 		out.Registry = a.host.packages.login(infra, a.keys)
 	}
+	if dfs := infra.DFS; dfs != nil {
+		out.Order.DFS = &agent.DFS{Path: dfs.Path, ReadOnly: dfs.ReadOnly, KeepWork: dfs.KeepWork}
+	}
+	if serve := order.Spec.Data; serve != nil {
+		out.Order.Data = &agent.Data{Port: datafs.Port, TokenSum: datafs.TokenSum(a.keys.DataToken(serve.Seed)), Idle: dataIdle}
+		return out, nil // its image is the agent's own
+	}
 	if call := order.Spec.Call; call != nil {
 		out.Order.Call = &agent.Call{Function: call.Function, Arguments: map[string]json.RawMessage{}}
 		secret := map[string]bool{}
@@ -76,6 +84,24 @@ func (a *agents) Prepare(ctx context.Context, infra berth.InfrastructureConfig, 
 			return nil, a.refusal(berth.CauseImageNotFound, "The agent that runs steps can't be had: "+err.Error()+".", "see agent_image and registry in docs/infra.md")
 		}
 		out.Image = image
+	}
+	return out, nil
+}
+
+// Proxy returns what the containers that send a pod's traffic through a proxy
+// are made from: the agent.
+func (a *agents) Proxy(ctx context.Context, infra berth.InfrastructureConfig) (*engine.Proxy, error) {
+	if infra.AgentImage == "" && infra.Registry == "" {
+		return nil, a.refusal(berth.CauseImageNotFound, "Infrastructure "+infra.Name+" has a proxy_address, and its pods can't get Berth's agent, which sends their traffic there.",
+			"set registry: in infra.yml (Berth puts the agent there), or load it with berth package load berth/let and set agent_image: to what that prints")
+	}
+	image, err := a.host.packages.agentImage(ctx, infra)
+	if err != nil {
+		return nil, a.refusal(berth.CauseImageNotFound, "The agent that sends what tasks send to the proxy can't be had: "+err.Error()+".", "see agent_image and registry in docs/infra.md")
+	}
+	out := &engine.Proxy{Image: image}
+	if infra.Registry != "" {
+		out.Registry = a.host.packages.login(infra, a.keys)
 	}
 	return out, nil
 }

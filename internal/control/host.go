@@ -52,6 +52,7 @@ type Host struct {
 	owner    string
 	cancel   context.CancelFunc
 
+	data     data
 	sessions sessions
 	adding   sync.Mutex   // one infrastructure that is sent at a time
 	logBytes atomic.Int64 // that were read from clusters
@@ -137,6 +138,7 @@ func (h *Host) Close() error {
 	if h.fleet != nil {
 		h.fleet.leave()
 	}
+	h.data.close()
 	h.engine.Close()
 	h.packages.close()
 	err := h.logs.Close()

@@ -20,9 +20,15 @@ import (
 // podLimit bounds how long a probe's pod may take.
 const podLimit = 60 * time.Second
 
-// unreachableLimit is how long a registry may be out of a node's reach: nodes
-// ask again, and once more may be enough.
-const unreachableLimit = 10 * time.Second
+// passingLimit is how long there may be what often passes: a registry out of a
+// node's reach, and what is in no table. Nodes try again, and once more may be
+// enough.
+const passingLimit = 10 * time.Second
+
+// mayPass reports whether what keeps a pod from its start may pass by itself.
+func mayPass(d *berth.Diagnosis) bool {
+	return d != nil && (d.Cause == berth.CauseRegistryUnreachable || d.Cause == berth.CauseUnknown)
+}
 
 // clusterName is a name that the DNS of every Kubernetes resolves.
 const clusterName = "kubernetes.default.svc"
@@ -155,6 +161,24 @@ func (h *Host) runProbe(ctx context.Context, entry berth.InfrastructureConfig) (
 	if err := h.probeImage(ctx, entry, &order); err != nil {
 		return nil, false, err
 	}
+	if err := h.behind(ctx, entry, &order); err != nil {
+		return nil, false, err
+	}
+	return runOnce(ctx, connection, order, podLimit)
+}
+
+// behind has a pod that is no task's send through the proxy what it sends, where
+// its infrastructure has one.
+func (h *Host) behind(ctx context.Context, entry berth.InfrastructureConfig, order *engine.Order) (err error) {
+	if entry.Proxy != nil {
+		order.Proxy, err = h.agents.Proxy(ctx, entry)
+	}
+	return err
+}
+
+// runOnce makes a pod that is no task's, waits for its end, and deletes it. It
+// says how it ended, and whether its program started.
+func runOnce(ctx context.Context, connection *connection, order engine.Order, limit time.Duration) (*berth.Outcome, bool, error) {
 	seen := &probeSink{name: order.Pod, observed: make(chan berth.Observation, 64)}
 	go connection.Watch(ctx, seen)
 	uid, err := connection.Create(ctx, order)
@@ -169,21 +193,21 @@ func (h *Host) runProbe(ctx context.Context, entry berth.InfrastructureConfig) (
 		}
 	}()
 	var last berth.Observation
-	var unreachable <-chan time.Time
+	var lasting <-chan time.Time
 	for {
 		select {
 		case last = <-seen.observed:
-			if d := last.Diagnosis; d == nil || d.Cause != berth.CauseRegistryUnreachable {
-				unreachable = nil
-			} else if unreachable == nil {
-				unreachable = time.After(unreachableLimit)
+			if !mayPass(last.Diagnosis) || last.Patience == berth.PatienceStart {
+				lasting = nil
+			} else if lasting == nil {
+				lasting = time.After(passingLimit)
 			}
-		case <-unreachable:
+		case <-lasting:
 			return &berth.Outcome{Diagnosis: last.Diagnosis}, false, nil
 		case <-ctx.Done():
 			d := last.Diagnosis
 			if d == nil {
-				d = &berth.Diagnosis{Summary: "The pod did not end within " + podLimit.String() + "."}
+				d = &berth.Diagnosis{Summary: "The pod did not end within " + limit.String() + "."}
 			}
 			return &berth.Outcome{Diagnosis: d}, !last.StartedAt.IsZero(), nil
 		}
@@ -193,7 +217,7 @@ func (h *Host) runProbe(ctx context.Context, entry berth.InfrastructureConfig) (
 			return last.Outcome, started, nil
 		case last.Gone:
 			return &berth.Outcome{Diagnosis: &berth.Diagnosis{Summary: "The pod was deleted before it ended."}}, started, nil
-		case last.Diagnosis != nil && last.Patience != berth.PatienceStart && last.Patience != berth.PatienceForever:
+		case last.Diagnosis != nil && !mayPass(last.Diagnosis) && last.Patience != berth.PatienceStart && last.Patience != berth.PatienceForever:
 			return &berth.Outcome{Diagnosis: last.Diagnosis}, started, nil // it would be tried for a while yet, in vain
 		}
 	}

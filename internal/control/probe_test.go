@@ -1,12 +1,15 @@
 package control
 
 import (
+	"context"
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/engine"
 )
 
 func TestWhatAProbeTells(t *testing.T) {
@@ -54,6 +57,54 @@ func TestWhatAProbeTells(t *testing.T) {
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Error(diff)
+			}
+		})
+	}
+}
+
+// onePod is a driver whose one pod is seen as these observations say, in turn.
+type onePod struct {
+	engine.Driver
+	seen []berth.Observation
+}
+
+func (d *onePod) Watch(ctx context.Context, sink engine.Sink) {
+	for _, o := range d.seen {
+		o.Pod = "p"
+		sink.Observed(o)
+	}
+	<-ctx.Done()
+}
+
+func (d *onePod) Create(context.Context, engine.Order) (string, error) { return "uid", nil }
+
+func (d *onePod) Delete(context.Context, string, string, time.Duration) (engine.Deletion, error) {
+	return engine.DeletionGone, nil
+}
+
+// What may pass is waited for; what is sure to stay is not.
+func TestAPodThatRunsOnceIsGivenTime(t *testing.T) {
+	diagnosed := func(cause berth.Cause) berth.Observation {
+		return berth.Observation{Diagnosis: &berth.Diagnosis{Cause: cause, Summary: string(cause)}, Patience: berth.PatienceConfig}
+	}
+	done := berth.Observation{Outcome: &berth.Outcome{Result: json.RawMessage("1")}}
+	for name, tt := range map[string]struct {
+		seen []berth.Observation
+		want berth.Cause
+	}{
+		"its node could not look up a Secret in time": {[]berth.Observation{diagnosed(berth.CauseUnknown), done}, ""},
+		"the registry did not answer once":            {[]berth.Observation{diagnosed(berth.CauseRegistryUnreachable), done}, ""},
+		"there is no such Secret":                     {[]berth.Observation{diagnosed(berth.CauseConfigNotFound), done}, berth.CauseConfigNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			outcome, _, err := runOnce(t.Context(), &connection{Driver: &onePod{seen: tt.seen}}, engine.Order{Pod: "p"}, time.Minute)
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case tt.want == "" && (outcome.Diagnosis != nil || outcome.Result == nil):
+				t.Errorf("%+v", outcome.Diagnosis)
+			case tt.want != "" && (outcome.Diagnosis == nil || outcome.Diagnosis.Cause != tt.want):
+				t.Errorf("%+v", outcome.Diagnosis)
 			}
 		})
 	}

@@ -38,7 +38,7 @@ func refusedVerb(f *errorFacts) *hit {
 	name, sub, _ := strings.Cut(object, "/")
 	profile := cmp.Or(f.subject.Profile, string(permissions.Tasks))
 	what := ""
-	if p, ok := permissions.Find(verb, group, name, sub); ok {
+	if p, ok := permissions.FindOf(permissions.Profile(f.subject.Profile), verb, group, name, sub); ok {
 		profile, what = string(p.Profile), ", needed "+p.For
 	}
 	return f.hit("user", user, "verb", verb, "resource", object, "profile", profile, "what", what)

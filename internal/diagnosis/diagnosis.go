@@ -45,6 +45,7 @@ type Subject struct {
 	Command        []string // what was to be run; may be empty
 	ServiceAccount string
 	Quiet          bool   // by our own clock, nothing has happened to the pod for some seconds
+	Proxy          string // what the sidecar of the proxy said last; empty where nobody asked it
 	Profile        string // of create-kubeconfig; a refused verb of no known profile is said to be in this one
 }
 
@@ -90,6 +91,7 @@ func Pod(pod *corev1.Pod, main string, events []corev1.Event, eventsSeen bool, s
 	}
 	if f.ended() {
 		finding.Patience = berth.PatienceNone
+		finding.addEvidence(ProxyEvidence(pod))
 	}
 	if f.since.Before(now) && !f.since.IsZero() {
 		finding.Since = f.since

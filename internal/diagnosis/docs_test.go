@@ -41,6 +41,8 @@ var docsSections = []struct {
 	{"Preparing and starting the container", func() []row { return slices.Concat(containerRows, preparationRows) }, false},
 	{"Quotas and limits of the namespace", func() []row { return quotaRows }, false},
 	{"Limits of the namespace, compared before the task is submitted", func() []row { return allowanceRows }, false},
+	{"The shared filesystem", func() []row { return dfsRows }, false},
+	{"The proxy", func() []row { return proxyRows }, false},
 	{"Rules of the cluster", func() []row { return admissionRows }, false},
 	{"Access", func() []row { return accessRows }, false},
 	{"The connection to the cluster", func() []row { return connectionRows }, false},

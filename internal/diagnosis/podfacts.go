@@ -125,6 +125,17 @@ func (f *podFacts) started() bool {
 	return f.running() || t != nil && t.StartedAt.Unix() > 0
 }
 
+// startedAt returns when the main container started, as far as is known.
+func (f *podFacts) startedAt() time.Time {
+	if f.running() {
+		return f.main.State.Running.StartedAt.Time
+	}
+	if t := f.terminated(); t != nil {
+		return t.StartedAt.Time
+	}
+	return time.Time{}
+}
+
 // endedBefore reports whether the main container had ended before something
 // happened to the pod, which then is not why it ended.
 func (f *podFacts) endedBefore(t time.Time) bool {
@@ -161,7 +172,7 @@ func (f *podFacts) fine() bool {
 		return true
 	}
 	// A node that is lost takes its running containers with it.
-	return f.running() && !f.failed() && f.disrupted(nodeLossReasons...) == nil
+	return f.running() && !f.failed() && f.disrupted(nodeLossReasons...) == nil && !f.dfsTroubled() && !f.cutOff()
 }
 
 // stuck is a container that waits for something that may never come.

@@ -167,6 +167,22 @@ var preparationRows = []row{
 		by:      berth.RemedyByEngineer,
 	},
 	{
+		// A node may read the Secrets of its own pods, and the API server may learn
+		// a moment after the node that this one is. The node tries again after 10 s.
+		cause: berth.CauseUnknown, rank: 425, patience: berth.PatienceStart,
+		onPod: func(f *podFacts) *hit {
+			s, ok := f.waiting("CreateContainerConfigError", "CreateContainerError")
+			if !ok || !unsynced.MatchString(s.message) {
+				return nil
+			}
+			return saw(s.evidence())
+		},
+		means:   "The node could not look up the Secrets or ConfigMaps of a container in time. It tries again after some ten seconds.",
+		summary: "{the_node} could not look up a Secret or ConfigMap of pod {pod} in time, and tries again.",
+		remedy:  "wait a moment; if it stays, have it checked what the node's kubelet says of it",
+		by:      berth.RemedyByEngineer,
+	},
+	{
 		cause: berth.CauseUnknown, rank: 430, patience: berth.PatienceConfig,
 		onPod: func(f *podFacts) *hit {
 			s, ok := f.waiting("CreateContainerConfigError", "CreateContainerError", "PreCreateHookError", "PreStartHookError", "PostStartHookError", "CrashLoopBackOff")

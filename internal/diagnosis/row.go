@@ -49,7 +49,7 @@ type match struct {
 
 // table is every cause that is told from what a cluster says.
 var table = slices.Concat(
-	endingRows, rejectionRows, exitRows, containerRows, imageRows, preparationRows, schedulingRows,
+	endingRows, rejectionRows, exitRows, proxyRows, containerRows, imageRows, preparationRows, dfsRows, schedulingRows,
 	quotaRows, admissionRows, accessRows, connectionRows, dockerEndingRows, dockerImageRows, dockerRefusalRows, engineRows, allowanceRows, agentRows, unknownRows,
 )
 

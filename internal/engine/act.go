@@ -110,12 +110,20 @@ func (l *loop) order(life *berth.Life, a *berth.Attempt) Order {
 	}
 }
 
-// prepare adds what the agent of a pod is given.
+// prepare adds what the agent of a pod is given, and what its proxy takes.
 func (l *loop) prepare(ctx context.Context, order *Order) error {
+	config := l.current.Load().config
+	if config.Proxy != nil {
+		given, err := l.engine.agents.Proxy(ctx, config)
+		if err != nil {
+			return err
+		}
+		order.Proxy = given
+	}
 	if !order.Spec.Agent() {
 		return nil
 	}
-	given, err := l.engine.agents.Prepare(ctx, l.current.Load().config, *order)
+	given, err := l.engine.agents.Prepare(ctx, config, *order)
 	order.Agent = given
 	return err
 }

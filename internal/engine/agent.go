@@ -14,6 +14,10 @@ type Agents interface {
 	// *Refusal.
 	Prepare(ctx context.Context, infrastructure berth.InfrastructureConfig, order Order) (*Agent, error)
 
+	// Proxy returns what a driver needs for an infrastructure with a proxy.
+	// Errors are a *Refusal.
+	Proxy(ctx context.Context, infrastructure berth.InfrastructureConfig) (*Proxy, error)
+
 	// Nonce marks the agent's frames in the log of a pod.
 	Nonce(pod string) string
 

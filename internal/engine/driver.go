@@ -15,6 +15,7 @@ package engine
 import (
 	"context"
 	"io"
+	"net"
 	"time"
 
 	"github.com/berth-run/berth"
@@ -80,6 +81,14 @@ type Driver interface {
 	WatchQuota(ctx context.Context, changed func()) error
 }
 
+// Forwarder is a Driver that reaches into pods.
+type Forwarder interface {
+	// Forward connects to a TCP port on the loopback of a pod. That nobody
+	// listens there is told by the connection, not by the call. The connection
+	// outlives ctx, and has no deadlines. Errors are a *Refusal, or those of ctx.
+	Forward(ctx context.Context, pod string, port int) (net.Conn, error)
+}
+
 // Sink takes in what a Driver sees. The calls don't block.
 type Sink interface {
 	// Listed: these are all pods of the instance that existed at some time
@@ -115,10 +124,20 @@ type Order struct {
 	ImageID  string // of the first attempt: a retry runs the same image
 	Spec     berth.TaskSpec
 	Agent    *Agent // nil for a plain task
+	Proxy    *Proxy // nil where the infrastructure has none
+
+	// SecretEnv are variables whose values nobody may read in the pod's spec.
+	SecretEnv []SecretVar
 
 	// Unwanted is closed when the pod is no longer wanted. A driver that has to
 	// wait for something before it makes it may give up then.
 	Unwanted <-chan struct{}
+}
+
+// SecretVar is a variable with a secret value.
+type SecretVar struct {
+	Name  string
+	Value berth.Secret
 }
 
 // Agent is what a driver needs to start the agent as PID 1 of the main
@@ -140,6 +159,25 @@ type Agent struct {
 	// Load writes the image of the task, for a platform, as docker load takes
 	// it; nil where it is pulled.
 	Load func(ctx context.Context, platform string, w io.Writer) error
+}
+
+// Proxy is what a driver needs to send what a pod sends through the proxy of
+// its infrastructure.
+type Proxy struct {
+	Image    string // that has the agent, which does it
+	Registry *RegistryLogin
+}
+
+// Login is how to log in where the images of an order are pulled from; nil
+// where no login is known.
+func (o *Order) Login() *RegistryLogin {
+	switch {
+	case o.Agent != nil && o.Agent.Registry != nil:
+		return o.Agent.Registry
+	case o.Proxy != nil:
+		return o.Proxy.Registry
+	}
+	return nil
 }
 
 // RegistryLogin is a user and a password of a registry.

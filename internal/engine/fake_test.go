@@ -367,6 +367,10 @@ func (p *process) settled(id string) *berth.Life {
 // plainAgents gives every agent an order of its own.
 type plainAgents struct{}
 
+func (plainAgents) Proxy(context.Context, berth.InfrastructureConfig) (*Proxy, error) {
+	return nil, nil
+}
+
 func (plainAgents) Prepare(_ context.Context, _ berth.InfrastructureConfig, order Order) (*Agent, error) {
 	return &Agent{Order: agent.Order{Task: order.TaskID, Attempt: order.Attempt, Pod: order.Pod, Steps: order.Spec.Steps}}, nil
 }

@@ -12,7 +12,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/berth-run/berth"
@@ -59,11 +58,12 @@ func addAgent(pod *corev1.Pod, order engine.Order) error {
 	if err != nil {
 		return err
 	}
-	if given.Registry != nil {
-		pod.Spec.ImagePullSecrets = append(pod.Spec.ImagePullSecrets, corev1.LocalObjectReference{Name: pullSecretName(order)})
-	}
 	main.Command, main.Args = []string{agent.Path}, nil
 	main.Env = slices.Concat(env(vars), secrets, main.Env)
+	if security := pod.Spec.SecurityContext; o.Data != nil && security.RunAsUser == nil && security.RunAsNonRoot == nil {
+		// As most tasks do, whose files it is to reach; its image's user is another.
+		security.RunAsUser, security.RunAsGroup = ptr(int64(0)), ptr(int64(0))
+	}
 	if given.Inject {
 		pod.Spec.Volumes = append(pod.Spec.Volumes, corev1.Volume{Name: agentVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}})
 		pod.Spec.InitContainers = append(pod.Spec.InitContainers, corev1.Container{
@@ -76,41 +76,6 @@ func addAgent(pod *corev1.Pod, order engine.Order) error {
 		main.VolumeMounts = append(main.VolumeMounts, corev1.VolumeMount{Name: agentVolume, MountPath: agent.Dir})
 	}
 	return nil
-}
-
-func secretKey(i int) string { return "input-" + strconv.Itoa(i) }
-
-// ensureSecret makes the Secret with the values of a pod's secret inputs. It
-// belongs to the pod and goes with it, so nothing has to delete it. The pod is
-// made first: its container waits until the Secret is there.
-func (d *Driver) ensureSecret(ctx context.Context, order engine.Order, uid string) error {
-	if order.Agent == nil {
-		return nil
-	}
-	data := map[string][]byte{}
-	for i, s := range order.Agent.Secrets {
-		if s.Ref == nil {
-			data[secretKey(i)] = []byte(s.Value.Reveal())
-		}
-	}
-	if len(data) == 0 {
-		return nil
-	}
-	secret := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{
-			Name: order.Pod,
-			Labels: map[string]string{
-				berth.LabelManagedBy: berth.LabelManagedByValue, berth.LabelInstance: order.Instance, berth.LabelTask: order.TaskID, berth.LabelAttempt: strconv.Itoa(order.Attempt),
-			},
-			OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: order.Pod, UID: types.UID(uid)}},
-		},
-		Immutable: ptr(true), Type: corev1.SecretTypeOpaque, Data: data,
-	}
-	_, err := d.client.Clientset.CoreV1().Secrets(d.client.Namespace).Create(ctx, secret, metav1.CreateOptions{})
-	if err == nil || apierrors.IsAlreadyExists(err) {
-		return nil
-	}
-	return d.refuse(err, "create", "secrets", order)
 }
 
 // hasAgent returns the nonce of a pod whose main container is the agent.

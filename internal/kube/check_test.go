@@ -56,7 +56,7 @@ func grantTasksOnly(s *apiServer) {
 	s.denied = map[string]bool{}
 	for _, what := range []string{
 		"create services", "get services", "delete services", "create secrets", "update secrets", "get secrets", "delete secrets",
-		"create pods/portforward", "list pods.metrics.k8s.io",
+		"create pods/portforward", "get pods/portforward", "list pods.metrics.k8s.io",
 	} {
 		s.denied[what] = true
 	}

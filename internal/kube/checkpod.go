@@ -25,7 +25,8 @@ func (d *Driver) checkPod(ctx context.Context) []berth.CheckRow {
 	id := xid.New().String()
 	order := engine.Order{
 		Instance: d.instance, TaskID: id, Attempt: 1, Pod: berth.PodName(id, 1, 0),
-		Spec: berth.TaskSpec{Image: checkImage, CPU: d.config.Defaults.CPU, Memory: d.config.Defaults.Memory},
+		Proxy: &engine.Proxy{Image: checkImage},
+		Spec:  berth.TaskSpec{Image: checkImage, CPU: d.config.Defaults.CPU, Memory: d.config.Defaults.Memory},
 	}
 	return []berth.CheckRow{d.checkPlain(ctx, order), d.checkSecurity(ctx, order)}
 }

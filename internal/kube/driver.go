@@ -28,8 +28,10 @@ type Driver struct {
 	instance string
 	events   *podEvents
 	reports  *reports
+	words    *proxyWords
 	pull     pullSecret
 	nonRoot  atomic.Bool // the namespace was found to want it
+	secrets  atomic.Bool // pods were found to be allowed Secrets of their own
 	metered  atomic.Bool // what pods use was found to be granted
 
 	passes     *passes       // of preflights
@@ -40,7 +42,7 @@ var _ engine.Driver = (*Driver)(nil)
 
 // NewDriver returns a driver for what a store's instance runs through a client.
 func NewDriver(client *Client, config berth.InfrastructureConfig, instance string) *Driver {
-	d := &Driver{client: client, config: config, instance: instance, reports: newReports(), passes: newPasses(), preflights: make(chan struct{}, preflightSlots)}
+	d := &Driver{client: client, config: config, instance: instance, reports: newReports(), words: newProxyWords(), passes: newPasses(), preflights: make(chan struct{}, preflightSlots)}
 	d.events = newPodEvents(d)
 	return d
 }
@@ -62,6 +64,7 @@ func (d *Driver) Check(ctx context.Context) (berth.InfrastructureCheck, error) {
 	check, err := d.client.Check(ctx)
 	if err == nil && check.OK {
 		check.Add(berth.CheckNamespace, d.checkPod(ctx)...)
+		check.Add(berth.CheckNamespace, d.checkProxy(ctx)...)
 	}
 	return check, err
 }
@@ -103,6 +106,9 @@ func (d *Driver) Create(ctx context.Context, order engine.Order) (string, error)
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if err := d.ensurePullSecret(ctx, order); err != nil {
+		return "", err
+	}
+	if err := d.maySecret(ctx, order); err != nil {
 		return "", err
 	}
 	uid, err := d.createPod(ctx, order, false)

@@ -48,6 +48,7 @@ func (d *Driver) observe(pod *corev1.Pod, gone bool) berth.Observation {
 	events, eventsSeen := d.events.of(pod.UID)
 	subject := d.subject(pod)
 	subject.Quiet = d.events.quiet(pod.UID)
+	subject.Proxy = d.proxySaid(pod, gone)
 	finding := diagnosis.Pod(said, MainContainer, events, eventsSeen, subject, time.Now())
 	o.Outcome, o.EndedAt = outcome(pod, main, finding, gone)
 	if finding != nil && finding.Began && o.StartedAt.IsZero() {
@@ -60,6 +61,19 @@ func (d *Driver) observe(pod *corev1.Pod, gone bool) berth.Observation {
 			return o
 		}
 		o.Outcome = diagnosis.AgentOutcome(c, int(main.State.Terminated.ExitCode), finding, subject, time.Now())
+		if d := o.Outcome.Diagnosis; d != nil && finding == nil || d != nil && d != &finding.Diagnosis {
+			d.Evidence = append(d.Evidence, diagnosis.ProxyEvidence(pod)...)
+		}
+	}
+	if o.Outcome != nil && !o.Outcome.NeverStarted {
+		use, wait := d.transferred(pod, gone)
+		if wait {
+			// Why it failed is known, and is shown meanwhile.
+			o.Diagnosis, o.Patience = o.Outcome.Diagnosis, berth.PatienceForever
+			o.Outcome, o.EndedAt = nil, time.Time{}
+			return o
+		}
+		o.Outcome.Network = use
 	}
 	if finding != nil && o.Outcome == nil {
 		o.Diagnosis, o.Patience = &finding.Diagnosis, finding.Patience

@@ -8,6 +8,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agent"
+	"github.com/berth-run/berth/internal/diagnosis"
 )
 
 func TestTheMainContainerDecidesHowAnAttemptEnded(t *testing.T) {
@@ -80,6 +82,39 @@ func TestAnInterruptedStartCountsAsAStart(t *testing.T) {
 		got := NewDriver(&Client{}, berth.InfrastructureConfig{}, "i").observe(pod, false)
 		if got.Outcome == nil || got.Outcome.NeverStarted == began || !got.Outcome.ByCluster || got.StartedAt.IsZero() == began {
 			t.Errorf("%s: started at %v, outcome %+v", message, got.StartedAt, got.Outcome)
+		}
+	}
+}
+
+// Why a program failed behind a proxy is shown at once; that the attempt has
+// ended when the sidecar has told what it counted.
+func TestWhyAProgramFailedIsShownBeforeItsSidecarEnds(t *testing.T) {
+	now := metav1.NewTime(time.Now())
+	status := func(name string, state corev1.ContainerState) corev1.ContainerStatus {
+		return corev1.ContainerStatus{Name: name, State: state}
+	}
+	runs := corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: now}}
+	report := agent.ProxyReport{SentBytes: 7, Connections: 1}
+	ended := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{StartedAt: now, FinishedAt: now, Message: string(report.Encode())}}
+	for code, cause := range map[int32]berth.Cause{3: berth.CauseExitedNonZero, 0: ""} {
+		exited := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: "Error", StartedAt: now, FinishedAt: now}}
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: "berth-a-1", UID: "u"},
+			Spec:       corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: MainContainer, Image: "i"}}},
+			Status: corev1.PodStatus{
+				Phase: corev1.PodRunning, ContainerStatuses: []corev1.ContainerStatus{status(MainContainer, exited)},
+				InitContainerStatuses: []corev1.ContainerStatus{status(diagnosis.ProxyContainer, runs)},
+			},
+		}
+		driver := NewDriver(&Client{}, berth.InfrastructureConfig{}, "i")
+		got := driver.observe(pod, false)
+		if got.Outcome != nil || (got.Diagnosis != nil) != (cause != "") || got.Diagnosis != nil && (got.Diagnosis.Cause != cause || got.Patience != berth.PatienceForever) {
+			t.Errorf("exit %d, and the sidecar runs: %+v, %+v", code, got.Outcome, got.Diagnosis)
+		}
+		pod.Status.InitContainerStatuses[0].State = ended
+		got = driver.observe(pod, false)
+		if got.Outcome == nil || *got.Outcome.ExitCode != int(code) || got.Outcome.Network == nil || got.Outcome.Network.SentBytes != 7 {
+			t.Errorf("exit %d, and the sidecar has ended: %+v", code, got.Outcome)
 		}
 	}
 }

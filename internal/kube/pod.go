@@ -87,8 +87,23 @@ func renderPod(order engine.Order, config berth.InfrastructureConfig, nonRoot bo
 	if nonRoot || config.Pod.Security == "restricted" {
 		pod.Spec.SecurityContext.RunAsNonRoot = ptr(true)
 	}
+	for i, v := range order.SecretEnv {
+		main := &pod.Spec.Containers[0]
+		main.Env = append(main.Env, secretEnv(order, v.Name, secretEnvKey(i)))
+	}
+	if config.DFS != nil {
+		addDFS(pod, order, config.DFS)
+	}
 	if order.Agent != nil {
 		if err := addAgent(pod, order); err != nil {
+			return nil, err
+		}
+	}
+	if order.Login() != nil {
+		pod.Spec.ImagePullSecrets = append(pod.Spec.ImagePullSecrets, corev1.LocalObjectReference{Name: pullSecretName(order)})
+	}
+	if config.Proxy != nil {
+		if err := addProxy(pod, order, config.Proxy); err != nil {
 			return nil, err
 		}
 	}

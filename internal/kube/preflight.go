@@ -29,6 +29,9 @@ func (d *Driver) Preflight(ctx context.Context, order engine.Order) error {
 	if err != nil {
 		return nil //nolint:nilerr // the create says it again
 	}
+	if err := d.maySecret(ctx, order); err != nil {
+		return err
+	}
 	shape := shapeOf(pod)
 	if d.passes.valid(shape) {
 		return nil

@@ -22,7 +22,7 @@ type pullSecret struct {
 
 // pullOwner is the instance whose Secret an order's pod pulls with.
 func pullOwner(order engine.Order) string {
-	if login := order.Agent.Registry; login.Instance != "" {
+	if login := order.Login(); login.Instance != "" {
 		return login.Instance
 	}
 	return order.Instance
@@ -33,10 +33,10 @@ func pullSecretName(order engine.Order) string { return "berth-registry-" + pull
 // ensurePullSecret sees to it that nodes can log in to the registry of an
 // order, and has its pod do so. One Secret serves all pods of the instance.
 func (d *Driver) ensurePullSecret(ctx context.Context, order engine.Order) error {
-	if order.Agent == nil || order.Agent.Registry == nil {
+	if order.Login() == nil {
 		return nil
 	}
-	login := *order.Agent.Registry
+	login := *order.Login()
 	d.pull.mu.Lock()
 	defer d.pull.mu.Unlock()
 	if d.pull.kept == login {

@@ -28,6 +28,7 @@ func (d *Driver) Watch(ctx context.Context, sink engine.Sink) {
 	d.reports.mu.Lock()
 	d.reports.observe = func(pod *corev1.Pod) { sink.Observed(d.observe(pod, false)) }
 	d.reports.mu.Unlock()
+	defer d.words.keep(nil)
 	go d.client.keepToken(ctx)
 	go d.events.feed(ctx, func(pod *corev1.Pod) { sink.Observed(d.observe(pod, false)) })
 	for wait := 250 * time.Millisecond; ctx.Err() == nil; {
@@ -79,6 +80,7 @@ func (d *Driver) listAndWatch(ctx context.Context, sink engine.Sink) error {
 		}
 	}
 	d.reports.keep(listed)
+	d.words.keep(listed)
 	sink.Listed(pods, began)
 	for {
 		var err error

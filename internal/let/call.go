@@ -23,19 +23,25 @@ const leftover = 100 * time.Millisecond
 // packageFile describes the package of this image. Tests have one elsewhere.
 var packageFile = agent.PackageFile
 
-// runCall runs a function of the package that the image is of.
-func runCall(order *agent.Order, environ []string, p *processes, r *reporter) *agent.Completion {
+// runCall runs a function of the package that the image is of, and returns the
+// paths on the shared filesystem that its result names.
+func runCall(order *agent.Order, environ []string, p *processes, r *reporter) (*agent.Completion, []string) {
 	c := &call{order: order, environ: environ, processes: p, reporter: r}
+	done := c.do()
+	return done, c.paths
+}
+
+func (c *call) do() *agent.Completion {
 	if fault := c.prepare(); fault != nil {
 		return &agent.Completion{ExitCode: exitAgent, Fault: fault}
 	}
 	defer os.RemoveAll(c.folder)
 	var err error
-	if c.stderr, err = newOutlet(r.log.stderr, c.secrets); err != nil {
+	if c.stderr, err = newOutlet(c.reporter.log.stderr, c.secrets); err != nil {
 		return &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}}
 	}
 	defer c.stderr.close()
-	r.tell(agent.Event{Type: berth.EventInitialized, Message: "function " + c.function.Name})
+	c.reporter.tell(agent.Event{Type: berth.EventInitialized, Message: "function " + c.function.Name})
 	done := c.initialize()
 	if done == nil {
 		done = c.run()
@@ -61,6 +67,7 @@ type call struct {
 	folder   string // of input and output files
 	secrets  secrets
 	stderr   *outlet
+	paths    []string // on the shared filesystem that its result names
 }
 
 // prepare puts the arguments in place.
@@ -91,6 +98,9 @@ func (c *call) prepare() *agent.Fault {
 		if args[name], err = c.secretValue(name, value); err != nil {
 			return &agent.Fault{Cause: berth.CauseConfigNotFound, Summary: fmt.Sprintf("The value of secret input %s is not of its declared type.", name)}
 		}
+	}
+	if fault := pathInputs(c.order.DFS, c.function, c.pkg.Types, args); fault != nil {
+		return fault
 	}
 	vars, err := Environ(c.function, c.pkg.Types, args)
 	if err != nil {
@@ -263,6 +273,11 @@ func (c *call) complete(code int, captured []byte) *agent.Completion {
 		completion.Fault.Cause = problem.Cause
 		return completion
 	}
+	result, paths, err := pathResult(c.order.DFS, c.function, c.pkg.Types, result)
+	if err != nil {
+		return c.malformed(code, err.Error(), output)
+	}
+	c.paths = paths
 	return &agent.Completion{ExitCode: code, Result: result}
 }
 

@@ -14,13 +14,15 @@ import (
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/agent"
+	"github.com/berth-run/berth/internal/redirect"
 )
 
 // Exit codes of the agent itself, where there is no program's.
 const exitAgent = 125
 
 // Main is the agent's command line: nothing, to do what the environment
-// orders; or "install PATH", to copy itself there for another container.
+// orders; "install PATH", to copy itself there for another container; or
+// "proxy ...", in the containers that send a pod's traffic through a proxy.
 func Main(args []string) int {
 	switch {
 	case len(args) == 2 && args[0] == "install":
@@ -32,6 +34,8 @@ func Main(args []string) int {
 	case len(args) == 1 && args[0] == "version":
 		fmt.Printf("berthlet, protocol %d\n", agent.Version)
 		return 0
+	case len(args) > 0 && args[0] == "proxy":
+		return redirect.Main(args[1:])
 	case len(args) > 0:
 		fmt.Fprintln(os.Stderr, "berthlet: unknown arguments; it is started by Berth, with its order in the environment")
 		return exitAgent
@@ -76,16 +80,22 @@ func Run(order *agent.Order, environ []string) int {
 	defer p.close()
 	r.tell(agent.Event{Type: berth.EventReady})
 	var c *agent.Completion
+	var results []string
+	own := newWork(order, r.log.stderr)
+	environ = own.environ(environ)
 	switch {
 	case order.Probe != nil:
 		c = runProbe(order.Probe)
+	case order.Data != nil:
+		c = runData(order, p, r)
 	case order.Call != nil:
-		c = runCall(order, environ, p, r)
+		c, results = runCall(order, environ, p, r)
 	case len(order.Steps) > 0:
 		c = runSteps(order, environ, p, r)
 	default:
 		c = &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: "The agent was given nothing to do."}}
 	}
+	own.done(c.ExitCode == 0 && c.Fault == nil && !p.stopped(), results, r.log.stderr)
 	c.EndedAt = time.Now().UTC()
 	c.Usage = ownCgroups.total()
 	if p.stopped() {

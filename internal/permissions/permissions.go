@@ -21,6 +21,7 @@ const (
 	Clusters  Profile = "clusters"  // run compute clusters
 	Metrics   Profile = "metrics"   // read what pods use
 	Proxy     Profile = "proxy"     // send what tasks send through a proxy
+	Data      Profile = "data"      // reach the files that tasks share
 )
 
 // Renewal is what a token that expires is renewed by. Nobody chooses it: it
@@ -32,7 +33,7 @@ const Renewal Profile = "renewal"
 const Account = "berth"
 
 // Profiles are all profiles that can be chosen; the first is granted always.
-var Profiles = []Profile{Tasks, Functions, Clusters, Metrics, Proxy}
+var Profiles = []Profile{Tasks, Functions, Clusters, Metrics, Proxy, Data}
 
 // Permission is the right to use one verb on one resource in the namespace.
 type Permission struct {
@@ -64,6 +65,9 @@ var All = []Permission{
 	{Profile: Functions, Verb: "create", Resource: "secrets", Required: true, For: "to give functions their secret inputs, and nodes the credentials of a registry"},
 	{Profile: Functions, Verb: "update", Resource: "secrets", Required: true, For: "to renew the credentials of a registry"},
 
+	{Profile: Data, Verb: "create", Resource: "pods", Subresource: "portforward", Required: true, For: "to reach the files that tasks share"},
+	{Profile: Data, Verb: "get", Resource: "pods", Subresource: "portforward", For: "the same by a websocket, where a proxy on the way to the API server does not know SPDY"},
+
 	{Profile: Clusters, Verb: "create", Resource: "services", Required: true, For: "to give a compute cluster's head a name"},
 	{Profile: Clusters, Verb: "get", Resource: "services", Required: true, For: "to find a compute cluster's head again"},
 	{Profile: Clusters, Verb: "delete", Resource: "services", Required: true, For: "to clean up after a compute cluster"},
@@ -88,6 +92,18 @@ func Of(profiles ...Profile) []Permission {
 		}
 	}
 	return of
+}
+
+// FindOf is Find, where a profile is known that needs it: several may grant the
+// same.
+func FindOf(profile Profile, verb, group, resource, subresource string) (Permission, bool) {
+	first, ok := Find(verb, group, resource, subresource)
+	for _, p := range Of(profile) {
+		if ok && p.String() == first.String() {
+			return p, true
+		}
+	}
+	return first, ok
 }
 
 // ObjectName is the one object that a permission is for, of a namespace and an
@@ -141,7 +157,7 @@ func ParseProfiles(names []string) ([]Profile, error) {
 		for name := range strings.SplitSeq(list, ",") {
 			profile := Profile(strings.TrimSpace(name))
 			if !slices.Contains(Profiles, profile) {
-				return nil, fmt.Errorf("profile %q: there are tasks (always granted), functions, clusters, metrics and proxy", string(profile))
+				return nil, fmt.Errorf("profile %q: there are tasks (always granted), functions, clusters, metrics, proxy and data", string(profile))
 			}
 			wanted[profile] = true
 		}

@@ -177,6 +177,16 @@ func (c *Client) AddInfrastructure(ctx context.Context, s berth.InfrastructureSo
 	return err
 }
 
+func (c *Client) FormatDFS(ctx context.Context, f berth.DFSFormat) (berth.DFSVolume, error) {
+	request := &pb.FormatDFSRequest{
+		Infrastructure: f.Infrastructure, Volume: f.Volume, Storage: f.Storage, Bucket: f.Bucket,
+		AccessKey: f.AccessKey, SecretKey: f.SecretKey.Reveal(), Capacity: string(f.Capacity), Inodes: f.Inodes,
+	}
+	return call(ctx, c.rpc.FormatDFS, request, func(r *pb.FormatDFSResponse) berth.DFSVolume {
+		return berth.DFSVolume{Infrastructure: r.GetInfrastructure(), Name: r.GetName(), Address: r.GetAddress(), Storage: r.GetStorage(), Bucket: r.GetBucket()}
+	})
+}
+
 func (c *Client) RemoveInfrastructure(ctx context.Context, name string, force bool) error {
 	_, err := call(ctx, c.rpc.RemoveInfrastructure, &pb.RemoveInfrastructureRequest{Name: name, Force: force}, func(*pb.RemoveInfrastructureResponse) struct{} { return struct{}{} })
 	return err

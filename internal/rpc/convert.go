@@ -66,7 +66,7 @@ func fromTask(t *berth.Task) *pb.Task {
 	out := &pb.Task{
 		Id: t.ID, State: string(t.State), Infrastructure: t.Infrastructure, Attempt: int32(t.Attempt), Reason: t.Reason, Result: t.Result,
 		Diagnosis: fromDiagnosis(t.Diagnosis), CreatedAt: fromTime(t.CreatedAt), StartedAt: fromTimePtr(t.StartedAt), FinishedAt: fromTimePtr(t.FinishedAt),
-		Usage: &pb.Usage{CpuSeconds: t.Usage.CPUSeconds, MemoryPeakBytes: t.Usage.MemoryPeakBytes, Source: (*string)(t.Usage.Source)},
+		Usage: &pb.Usage{CpuSeconds: t.Usage.CPUSeconds, MemoryPeakBytes: t.Usage.MemoryPeakBytes, Source: (*string)(t.Usage.Source), Network: toNetworkUse(t.Usage.Network)},
 		Owner: t.Owner, Pod: t.Pod, Node: t.Node, CancelledAt: fromTimePtr(t.CancelledAt), Stale: t.Stale, Spec: fromSpec(&t.Spec), Steps: fromSteps(t.Steps), Array: fromItem(t.Array), Orphan: t.Orphan,
 	}
 	if t.ExitCode != nil {
@@ -83,7 +83,7 @@ func toTask(t *pb.Task) berth.Task {
 		Owner: t.GetOwner(), Pod: t.Pod, Node: t.Node, CancelledAt: toTimePtr(t.GetCancelledAt()), Stale: t.Stale, Spec: toSpec(t.GetSpec()), Steps: toSteps(t.GetSteps()), Array: toItem(t.GetArray()), Orphan: t.GetOrphan(),
 	}
 	if u := t.GetUsage(); u != nil {
-		out.Usage = berth.Usage{CPUSeconds: u.CpuSeconds, MemoryPeakBytes: u.MemoryPeakBytes, Source: (*berth.UsageSource)(u.Source)}
+		out.Usage = berth.Usage{CPUSeconds: u.CpuSeconds, MemoryPeakBytes: u.MemoryPeakBytes, Source: (*berth.UsageSource)(u.Source), Network: fromNetworkUse(u.GetNetwork())}
 	}
 	out.Image = out.Spec.Image
 	if out.Spec.Name != "" {

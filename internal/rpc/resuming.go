@@ -176,6 +176,10 @@ func (r *Resuming) CheckInfrastructure(ctx context.Context, name string) (berth.
 	return do(ctx, r, func(s berth.Service) (berth.InfrastructureCheck, error) { return s.CheckInfrastructure(ctx, name) })
 }
 
+func (r *Resuming) FormatDFS(ctx context.Context, format berth.DFSFormat) (berth.DFSVolume, error) {
+	return do(ctx, r, func(s berth.Service) (berth.DFSVolume, error) { return s.FormatDFS(ctx, format) })
+}
+
 func (r *Resuming) AddInfrastructure(ctx context.Context, source berth.InfrastructureSource) error {
 	return tell(ctx, r, func(s berth.Service) error { return s.AddInfrastructure(ctx, source) })
 }

@@ -123,6 +123,14 @@ func (s *server) AddInfrastructure(ctx context.Context, r *connect.Request[pb.Ad
 	return connect.NewResponse(&pb.AddInfrastructureResponse{}), toWire(err)
 }
 
+func (s *server) FormatDFS(ctx context.Context, r *connect.Request[pb.FormatDFSRequest]) (*connect.Response[pb.FormatDFSResponse], error) {
+	v, err := s.service.FormatDFS(ctx, berth.DFSFormat{
+		Infrastructure: r.Msg.GetInfrastructure(), Volume: r.Msg.GetVolume(), Storage: r.Msg.GetStorage(), Bucket: r.Msg.GetBucket(),
+		AccessKey: r.Msg.GetAccessKey(), SecretKey: berth.Secret(r.Msg.GetSecretKey()), Capacity: berth.Quantity(r.Msg.GetCapacity()), Inodes: r.Msg.GetInodes(),
+	})
+	return connect.NewResponse(&pb.FormatDFSResponse{Infrastructure: v.Infrastructure, Name: v.Name, Address: v.Address, Storage: v.Storage, Bucket: v.Bucket}), toWire(err)
+}
+
 func (s *server) RemoveInfrastructure(ctx context.Context, r *connect.Request[pb.RemoveInfrastructureRequest]) (*connect.Response[pb.RemoveInfrastructureResponse], error) {
 	err := s.service.RemoveInfrastructure(ctx, r.Msg.GetName(), r.Msg.GetForce())
 	return connect.NewResponse(&pb.RemoveInfrastructureResponse{}), toWire(err)

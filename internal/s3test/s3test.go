@@ -1,5 +1,5 @@
 // Package s3test runs a real S3 server for tests: versitygw, which "make
-// bin/s3server" builds, over a directory, with TLS on the loopback. It ends with
+// bin/s3server" builds, over a directory. It ends with
 // the test, or with the process.
 package s3test
 
@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,26 +38,40 @@ const (
 
 // Server is an S3 server with one bucket.
 type Server struct {
-	CA string // file with the authority of its certificate
+	CA string // file with the authority of its certificate; empty: it is without TLS
 
-	dir  string
-	port int
-	cmd  *exec.Cmd
-	done chan struct{}
+	dir    string
+	host   string
+	region string
+	port   int
+	cmd    *exec.Cmd
+	done   chan struct{}
 }
 
-// New starts a server, and has the test's environment know its user.
+// New starts a server on the loopback, with TLS.
 func New(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{dir: t.TempDir()}
+	s := &Server{dir: t.TempDir(), host: "127.0.0.1", region: Region}
 	s.CA = filepath.Join(s.dir, "ca.pem")
-	if err := os.MkdirAll(filepath.Join(s.dir, "data", Bucket), 0o700); err != nil {
-		t.Fatal(err)
-	}
 	if err := s.certificate(); err != nil {
 		t.Fatal(err)
 	}
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	return s.begin(t)
+}
+
+// NewPlain starts a server without TLS on an address of this machine, in the
+// region that clients of MinIO take for granted.
+func NewPlain(t testing.TB, host string) *Server {
+	t.Helper()
+	return (&Server{dir: t.TempDir(), host: host, region: "us-east-1"}).begin(t)
+}
+
+func (s *Server) begin(t testing.TB) *Server {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(s.dir, "data", Bucket), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", net.JoinHostPort(s.host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,13 +93,40 @@ func (s *Server) URL(prefix string) string {
 }
 
 // Endpoint is where the server is.
-func (s *Server) Endpoint() string { return fmt.Sprintf("https://127.0.0.1:%d", s.port) }
+func (s *Server) Endpoint() string {
+	if s.CA == "" {
+		return "http://" + s.address()
+	}
+	return "https://" + s.address()
+}
+
+func (s *Server) address() string { return net.JoinHostPort(s.host, strconv.Itoa(s.port)) }
+
+// Objects are the keys of what is stored below a prefix.
+func (s *Server) Objects(t testing.TB, prefix string) []string {
+	t.Helper()
+	root := filepath.Join(s.dir, "data", Bucket)
+	var keys []string
+	err := fs.WalkDir(os.DirFS(root), ".", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && strings.HasPrefix(path, prefix) {
+			keys = append(keys, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
 
 // Start starts the server where it was, and returns once it answers.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
-	cmd := exec.CommandContext(context.Background(), program(), "--port", fmt.Sprintf("127.0.0.1:%d", s.port), "--region", Region,
-		"--cert", filepath.Join(s.dir, "cert.pem"), "--key", filepath.Join(s.dir, "key.pem"), "--quiet", "posix", filepath.Join(s.dir, "data"))
+	args := []string{"--port", s.address(), "--region", s.region, "--quiet"}
+	if s.CA != "" {
+		args = append(args, "--cert", filepath.Join(s.dir, "cert.pem"), "--key", filepath.Join(s.dir, "key.pem"))
+	}
+	cmd := exec.CommandContext(context.Background(), program(), append(args, "posix", filepath.Join(s.dir, "data"))...)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+AccessKey, "ROOT_SECRET_ACCESS_KEY="+SecretKey)
 	cmd.Dir, cmd.SysProcAttr = s.dir, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var output strings.Builder
@@ -103,9 +145,12 @@ func (s *Server) Start(t testing.TB) {
 		t.Fatalf("there is no S3 server here: %v: make bin/s3server", err)
 	}
 	s.cmd, s.done = cmd, done
-	config := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // it only asks whether somebody is there
+	dial := (&net.Dialer{}).DialContext
+	if s.CA != "" {
+		dial = (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}).DialContext //nolint:gosec // it only asks whether somebody is there
+	}
 	for deadline := time.Now().Add(30 * time.Second); ; {
-		conn, err := (&tls.Dialer{Config: config}).DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", s.port))
+		conn, err := dial(t.Context(), "tcp", s.address())
 		if err == nil {
 			conn.Close()
 			return

@@ -48,6 +48,13 @@ func (n *Node) expanded() string {
 	return text
 }
 
+// Referenced reports whether a string has a reference in it, and so may hold
+// what is not written in the file.
+func (n *Node) Referenced() bool {
+	_, had := n.expand()
+	return had
+}
+
 func (n *Node) expand() (text string, had bool) {
 	text = n.written()
 	if n.doc.Expand == nil {

@@ -22,7 +22,7 @@ const image = "docker.io/library/busybox:1.35"
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: bench throughput|latency|live|queue|fleet|functions [flags]")
+		fmt.Fprintln(os.Stderr, "usage: bench throughput|latency|live|queue|fleet|functions|proxy [flags]")
 		os.Exit(2)
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
@@ -34,6 +34,8 @@ func main() {
 	clusters := flags.Int("clusters", 1000, "simulated infrastructures of the fleet; each has --tasks tasks")
 	waits := flags.Int("waits", 300, "pods that end while somebody waits for each")
 	base := flags.String("base", "", "base image of the functions' package, as berth package build --base takes it")
+	berthlet := flags.String("berthlet", "bin/berthlet", "the agent, of which the sidecar of a proxy is a part")
+	size := flags.Int64("size", 4096, "MiB that are sent through a proxy each round")
 	atOnce := flags.Int("at-once", 200, "functions at once")
 	only := flags.String("only", "", "bare, reading or berth: measure the throughput of that side alone")
 	profile := flags.String("profile", "", "file for a CPU profile of this process")
@@ -62,6 +64,8 @@ func main() {
 		err = fleet(context.Background(), *berth, *clusters, *tasks)
 	case "functions":
 		err = functions(context.Background(), *kubeconfig, *berth, *base, *runs, *atOnce)
+	case "proxy":
+		err = redirected(*berthlet, *rounds, *size<<20)
 	default:
 		err = fmt.Errorf("unknown measurement %q", os.Args[1])
 	}

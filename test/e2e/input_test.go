@@ -145,7 +145,7 @@ func TestBadInputOfInfraFiles(t *testing.T) {
 		{"a name twice", "infrastructures:\n" + entry("here") + entry("here"), []string{"infra.yml", "6", "here"}},
 		{"a wrong type", "infrastructures:\n" + entry("here") + "    limits: {max_pods: many}\n", []string{"infra.yml", "6", "max_pods", "whole number"}},
 		{"a reference to nothing", "infrastructures:\n" + entry("here") + "    pod: {priority_class: \"${env:NOT_SET_HERE}\"}\n", []string{"infra.yml", "6", "NOT_SET_HERE"}},
-		{"a feature of later", "infrastructures:\n" + entry("here") + "    mount_dfs: /data\n", []string{"infra.yml", "6", "mount_dfs", "not supported yet"}},
+		{"a password in clear", "infrastructures:\n" + entry("here") + "    proxy_address: socks5://ada:s3cret@proxy:1080\n", []string{"infra.yml", "6", "proxy_address", "must not hold a password in clear"}},
 		{"not YAML", "infrastructures: [}\n", []string{"infra.yml"}},
 		{"no infrastructures", "infrastructures: {}\n", []string{"infra.yml"}},
 		{"a namespace that does not exist", strings.ReplaceAll("infrastructures:\n"+entry("here"), s.namespace, "no-such-namespace"), []string{"no-such-namespace", "infra.yml", "create-kubeconfig"}},

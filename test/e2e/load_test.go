@@ -7,36 +7,57 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/berth-run/berth"
 )
 
+// load brings a package to the cluster's node, and returns what it runs as there.
+func (s *site) load(name string) string {
+	s.t.Helper()
+	state, err := filepath.Abs(os.Getenv("BERTH_E2E_STATE"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.Command(berthBinary, "package", "load", name, "--into", "localkube:"+filepath.Base(state))
+	// localkube finds its clusters in the folder that it is started in.
+	cmd.Dir = filepath.Dir(filepath.Dir(state))
+	cmd.Env = append(os.Environ(), "BERTH_INFRA="+filepath.Join(s.dir, "infra.yml"))
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		s.t.Fatalf("package load %s: %v\n%s", name, err, stderr.String())
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// loadedAgent is the agent's image on the node, once it was brought there.
+var loadedAgent struct {
+	sync.Mutex
+	image string
+}
+
+// agentLoaded is a line of infra.yml with the agent, which is brought to the
+// cluster's node.
+func (s *site) agentLoaded() string {
+	s.t.Helper()
+	loadedAgent.Lock()
+	defer loadedAgent.Unlock()
+	if loadedAgent.image == "" {
+		loadedAgent.image = s.load("berth/let")
+	}
+	return "agent_image: " + loadedAgent.image + "\n"
+}
+
 // Where there is no registry a package is loaded into the cluster, and runs by
 // its digest; so does the agent that steps need.
 func TestPackagesAreLoadedWhereThereIsNoRegistry(t *testing.T) {
 	s := newSite(t, "functions")
-	state, err := filepath.Abs(os.Getenv("BERTH_E2E_STATE"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	load := func(name string) string {
-		t.Helper()
-		cmd := exec.Command(berthBinary, "package", "load", name, "--into", "localkube:"+filepath.Base(state))
-		// localkube finds its clusters in the folder that it is started in.
-		cmd.Dir = filepath.Dir(filepath.Dir(state))
-		cmd.Env = append(os.Environ(), "BERTH_INFRA="+filepath.Join(s.dir, "infra.yml"))
-		var stderr strings.Builder
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatalf("package load %s: %v\n%s", name, err, stderr.String())
-		}
-		return strings.TrimSpace(string(out))
-	}
 	s.build("arithmetic-bash")
-	reference := load("arithmetic-bash")
-	agent := load("berth/let")
+	reference := s.load("arithmetic-bash")
+	agent := s.load("berth/let")
 	s.infra("agent_image: " + agent + "\n")
 	if got := s.must("call", "arithmetic-bash", "add", "a=3", "b=4"); got != "7\n" {
 		t.Errorf("3 + 4 is %q", got)

@@ -55,8 +55,15 @@ func freePort(t *testing.T, host string) string {
 // callbacks pods have no way to the control plane but the cluster's own.
 func newOffice(t *testing.T, callbacks bool, more string) *office {
 	t.Helper()
+	return officeOf(newSite(t, "functions"), callbacks, more)
+}
+
+// officeOf is newOffice for a site that is there.
+func officeOf(s *site, callbacks bool, more string) *office {
+	t := s.t
+	t.Helper()
 	host := hostAddress(t)
-	o := &office{site: newSite(t, "functions"), address: host + ":" + freePort(t, host)}
+	o := &office{site: s, address: host + ":" + freePort(t, host)}
 	entry := "registry: " + o.address + "\n"
 	if callbacks {
 		entry += "callback_to: " + o.address + "\n"

@@ -30,9 +30,9 @@ type fleet struct {
 	ledgers  map[string]*podLedger // by infrastructure
 }
 
-func newFleet(t *testing.T) *fleet {
+func newFleet(t *testing.T, profiles ...string) *fleet {
 	t.Helper()
-	f := &fleet{t: t, one: newSite(t), two: newSite(t), database: pgtest.New(t)}
+	f := &fleet{t: t, one: newSite(t, profiles...), two: newSite(t, profiles...), database: pgtest.New(t)}
 	f.address = f.database.Database(t)
 	f.storage = filepath.Join(f.one.dir, "storage")
 	f.one.write("infra.yml", fmt.Sprintf(`infrastructures:

@@ -38,9 +38,10 @@ type sight struct {
 	first, last time.Time // zero: it is what the cluster shows now
 }
 
-// record watches the site, and compares at the end of the test when the
-// cluster showed each cause with when Berth did. Where BERTH_E2E_RECORD names a
-// folder it also keeps what was shown as fixtures for internal/diagnosis.
+// record watches the site, and compares at the end of the test when the cluster
+// showed each cause with when Berth did: a test that does runs beside no others.
+// Where BERTH_E2E_RECORD names a folder it also keeps what was shown as fixtures
+// for internal/diagnosis.
 func (s *site) record() {
 	s.t.Helper()
 	w := &witness{s: s, pods: map[types.UID]*corev1.Pod{}, events: map[types.UID][]corev1.Event{}, shown: map[string]map[berth.Cause]*sight{}}

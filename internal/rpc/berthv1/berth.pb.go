@@ -675,6 +675,7 @@ type Usage struct {
 	CpuSeconds      *float64               `protobuf:"fixed64,1,opt,name=cpu_seconds,json=cpuSeconds,proto3,oneof" json:"cpu_seconds,omitempty"`
 	MemoryPeakBytes *int64                 `protobuf:"varint,2,opt,name=memory_peak_bytes,json=memoryPeakBytes,proto3,oneof" json:"memory_peak_bytes,omitempty"`
 	Source          *string                `protobuf:"bytes,3,opt,name=source,proto3,oneof" json:"source,omitempty"`
+	Network         *NetworkUse            `protobuf:"bytes,4,opt,name=network,proto3" json:"network,omitempty"` // absent where there is no proxy
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -730,6 +731,74 @@ func (x *Usage) GetSource() string {
 	return ""
 }
 
+func (x *Usage) GetNetwork() *NetworkUse {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+// NetworkUse is what went through the infrastructure's proxy.
+type NetworkUse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SentBytes     int64                  `protobuf:"varint,1,opt,name=sent_bytes,json=sentBytes,proto3" json:"sent_bytes,omitempty"`
+	ReceivedBytes int64                  `protobuf:"varint,2,opt,name=received_bytes,json=receivedBytes,proto3" json:"received_bytes,omitempty"`
+	Connections   int64                  `protobuf:"varint,3,opt,name=connections,proto3" json:"connections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkUse) Reset() {
+	*x = NetworkUse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkUse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkUse) ProtoMessage() {}
+
+func (x *NetworkUse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkUse.ProtoReflect.Descriptor instead.
+func (*NetworkUse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *NetworkUse) GetSentBytes() int64 {
+	if x != nil {
+		return x.SentBytes
+	}
+	return 0
+}
+
+func (x *NetworkUse) GetReceivedBytes() int64 {
+	if x != nil {
+		return x.ReceivedBytes
+	}
+	return 0
+}
+
+func (x *NetworkUse) GetConnections() int64 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
 type Task struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -759,7 +828,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_berth_v1_berth_proto_msgTypes[8]
+	mi := &file_berth_v1_berth_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +840,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[8]
+	mi := &file_berth_v1_berth_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +853,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Task) GetId() string {
@@ -945,7 +1014,7 @@ type ArrayItem struct {
 
 func (x *ArrayItem) Reset() {
 	*x = ArrayItem{}
-	mi := &file_berth_v1_berth_proto_msgTypes[9]
+	mi := &file_berth_v1_berth_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1026,7 @@ func (x *ArrayItem) String() string {
 func (*ArrayItem) ProtoMessage() {}
 
 func (x *ArrayItem) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[9]
+	mi := &file_berth_v1_berth_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1039,7 @@ func (x *ArrayItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ArrayItem.ProtoReflect.Descriptor instead.
 func (*ArrayItem) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{9}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ArrayItem) GetId() string {
@@ -1010,7 +1079,7 @@ type Array struct {
 
 func (x *Array) Reset() {
 	*x = Array{}
-	mi := &file_berth_v1_berth_proto_msgTypes[10]
+	mi := &file_berth_v1_berth_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1091,7 @@ func (x *Array) String() string {
 func (*Array) ProtoMessage() {}
 
 func (x *Array) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[10]
+	mi := &file_berth_v1_berth_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1104,7 @@ func (x *Array) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Array.ProtoReflect.Descriptor instead.
 func (*Array) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{10}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Array) GetId() string {
@@ -1108,7 +1177,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berth_v1_berth_proto_msgTypes[11]
+	mi := &file_berth_v1_berth_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1189,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[11]
+	mi := &file_berth_v1_berth_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1202,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{11}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -1186,7 +1255,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[12]
+	mi := &file_berth_v1_berth_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1198,7 +1267,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[12]
+	mi := &file_berth_v1_berth_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1211,7 +1280,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{12}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{13}
 }
 
 type InfoResponse struct {
@@ -1226,7 +1295,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[13]
+	mi := &file_berth_v1_berth_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1238,7 +1307,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[13]
+	mi := &file_berth_v1_berth_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1251,7 +1320,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{13}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -1295,7 +1364,7 @@ type SubmitTaskRequest struct {
 
 func (x *SubmitTaskRequest) Reset() {
 	*x = SubmitTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[14]
+	mi := &file_berth_v1_berth_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1376,7 @@ func (x *SubmitTaskRequest) String() string {
 func (*SubmitTaskRequest) ProtoMessage() {}
 
 func (x *SubmitTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[14]
+	mi := &file_berth_v1_berth_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1389,7 @@ func (x *SubmitTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskRequest.ProtoReflect.Descriptor instead.
 func (*SubmitTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{14}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SubmitTaskRequest) GetKey() string {
@@ -1353,7 +1422,7 @@ type SubmitTaskResponse struct {
 
 func (x *SubmitTaskResponse) Reset() {
 	*x = SubmitTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[15]
+	mi := &file_berth_v1_berth_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1434,7 @@ func (x *SubmitTaskResponse) String() string {
 func (*SubmitTaskResponse) ProtoMessage() {}
 
 func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[15]
+	mi := &file_berth_v1_berth_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1447,7 @@ func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskResponse.ProtoReflect.Descriptor instead.
 func (*SubmitTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{15}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SubmitTaskResponse) GetTask() *Task {
@@ -1397,7 +1466,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[16]
+	mi := &file_berth_v1_berth_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1409,7 +1478,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[16]
+	mi := &file_berth_v1_berth_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1422,7 +1491,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{16}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetTaskRequest) GetId() string {
@@ -1441,7 +1510,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[17]
+	mi := &file_berth_v1_berth_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1453,7 +1522,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[17]
+	mi := &file_berth_v1_berth_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1466,7 +1535,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{17}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetTaskResponse) GetTask() *Task {
@@ -1492,7 +1561,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[18]
+	mi := &file_berth_v1_berth_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1573,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[18]
+	mi := &file_berth_v1_berth_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1586,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{18}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListTasksRequest) GetStates() []string {
@@ -1586,7 +1655,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[19]
+	mi := &file_berth_v1_berth_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1667,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[19]
+	mi := &file_berth_v1_berth_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1680,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{19}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -1637,7 +1706,7 @@ type WatchTaskRequest struct {
 
 func (x *WatchTaskRequest) Reset() {
 	*x = WatchTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[20]
+	mi := &file_berth_v1_berth_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1718,7 @@ func (x *WatchTaskRequest) String() string {
 func (*WatchTaskRequest) ProtoMessage() {}
 
 func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[20]
+	mi := &file_berth_v1_berth_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1731,7 @@ func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskRequest.ProtoReflect.Descriptor instead.
 func (*WatchTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{20}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WatchTaskRequest) GetId() string {
@@ -1681,7 +1750,7 @@ type WatchTaskResponse struct {
 
 func (x *WatchTaskResponse) Reset() {
 	*x = WatchTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	mi := &file_berth_v1_berth_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1762,7 @@ func (x *WatchTaskResponse) String() string {
 func (*WatchTaskResponse) ProtoMessage() {}
 
 func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	mi := &file_berth_v1_berth_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1775,7 @@ func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskResponse.ProtoReflect.Descriptor instead.
 func (*WatchTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{21}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WatchTaskResponse) GetTask() *Task {
@@ -1727,7 +1796,7 @@ type TaskEventsRequest struct {
 
 func (x *TaskEventsRequest) Reset() {
 	*x = TaskEventsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	mi := &file_berth_v1_berth_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +1808,7 @@ func (x *TaskEventsRequest) String() string {
 func (*TaskEventsRequest) ProtoMessage() {}
 
 func (x *TaskEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	mi := &file_berth_v1_berth_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +1821,7 @@ func (x *TaskEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEventsRequest.ProtoReflect.Descriptor instead.
 func (*TaskEventsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{22}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TaskEventsRequest) GetId() string {
@@ -1785,7 +1854,7 @@ type TaskEventsResponse struct {
 
 func (x *TaskEventsResponse) Reset() {
 	*x = TaskEventsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	mi := &file_berth_v1_berth_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +1866,7 @@ func (x *TaskEventsResponse) String() string {
 func (*TaskEventsResponse) ProtoMessage() {}
 
 func (x *TaskEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	mi := &file_berth_v1_berth_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +1879,7 @@ func (x *TaskEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEventsResponse.ProtoReflect.Descriptor instead.
 func (*TaskEventsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{23}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TaskEventsResponse) GetEvent() *Event {
@@ -1838,7 +1907,7 @@ type TaskLogsRequest struct {
 
 func (x *TaskLogsRequest) Reset() {
 	*x = TaskLogsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	mi := &file_berth_v1_berth_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +1919,7 @@ func (x *TaskLogsRequest) String() string {
 func (*TaskLogsRequest) ProtoMessage() {}
 
 func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	mi := &file_berth_v1_berth_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +1932,7 @@ func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsRequest.ProtoReflect.Descriptor instead.
 func (*TaskLogsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{24}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TaskLogsRequest) GetId() string {
@@ -1949,7 +2018,7 @@ type TaskLogsResponse struct {
 
 func (x *TaskLogsResponse) Reset() {
 	*x = TaskLogsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2030,7 @@ func (x *TaskLogsResponse) String() string {
 func (*TaskLogsResponse) ProtoMessage() {}
 
 func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2043,7 @@ func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsResponse.ProtoReflect.Descriptor instead.
 func (*TaskLogsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{25}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TaskLogsResponse) GetAttempt() int32 {
@@ -2021,7 +2090,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2102,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2115,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CancelTaskRequest) GetId() string {
@@ -2065,7 +2134,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2077,7 +2146,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2090,7 +2159,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CancelTaskResponse) GetTask() *Task {
@@ -2111,7 +2180,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2123,7 +2192,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2136,7 +2205,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Sample) GetAt() *timestamppb.Timestamp {
@@ -2174,7 +2243,7 @@ type CPUUse struct {
 
 func (x *CPUUse) Reset() {
 	*x = CPUUse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2186,7 +2255,7 @@ func (x *CPUUse) String() string {
 func (*CPUUse) ProtoMessage() {}
 
 func (x *CPUUse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2199,7 +2268,7 @@ func (x *CPUUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CPUUse.ProtoReflect.Descriptor instead.
 func (*CPUUse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CPUUse) GetSeconds() float64 {
@@ -2257,7 +2326,7 @@ type MemoryUse struct {
 
 func (x *MemoryUse) Reset() {
 	*x = MemoryUse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2269,7 +2338,7 @@ func (x *MemoryUse) String() string {
 func (*MemoryUse) ProtoMessage() {}
 
 func (x *MemoryUse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2282,7 +2351,7 @@ func (x *MemoryUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryUse.ProtoReflect.Descriptor instead.
 func (*MemoryUse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *MemoryUse) GetMeanBytes() int64 {
@@ -2330,7 +2399,7 @@ type GetTaskMetricsRequest struct {
 
 func (x *GetTaskMetricsRequest) Reset() {
 	*x = GetTaskMetricsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2411,7 @@ func (x *GetTaskMetricsRequest) String() string {
 func (*GetTaskMetricsRequest) ProtoMessage() {}
 
 func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2424,7 @@ func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetTaskMetricsRequest) GetId() string {
@@ -2392,7 +2461,7 @@ type GetTaskMetricsResponse struct {
 
 func (x *GetTaskMetricsResponse) Reset() {
 	*x = GetTaskMetricsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +2473,7 @@ func (x *GetTaskMetricsResponse) String() string {
 func (*GetTaskMetricsResponse) ProtoMessage() {}
 
 func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2486,7 @@ func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskMetricsResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetTaskMetricsResponse) GetTaskId() string {
@@ -2525,7 +2594,7 @@ type Infrastructure struct {
 
 func (x *Infrastructure) Reset() {
 	*x = Infrastructure{}
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2537,7 +2606,7 @@ func (x *Infrastructure) String() string {
 func (*Infrastructure) ProtoMessage() {}
 
 func (x *Infrastructure) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2550,7 +2619,7 @@ func (x *Infrastructure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Infrastructure.ProtoReflect.Descriptor instead.
 func (*Infrastructure) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Infrastructure) GetName() string {
@@ -2645,7 +2714,7 @@ type ListInfrastructuresRequest struct {
 
 func (x *ListInfrastructuresRequest) Reset() {
 	*x = ListInfrastructuresRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2657,7 +2726,7 @@ func (x *ListInfrastructuresRequest) String() string {
 func (*ListInfrastructuresRequest) ProtoMessage() {}
 
 func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2670,7 +2739,7 @@ func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresRequest.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 type ListInfrastructuresResponse struct {
@@ -2682,7 +2751,7 @@ type ListInfrastructuresResponse struct {
 
 func (x *ListInfrastructuresResponse) Reset() {
 	*x = ListInfrastructuresResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2763,7 @@ func (x *ListInfrastructuresResponse) String() string {
 func (*ListInfrastructuresResponse) ProtoMessage() {}
 
 func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2776,7 @@ func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresResponse.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ListInfrastructuresResponse) GetInfrastructures() []*Infrastructure {
@@ -2730,7 +2799,7 @@ type CheckRow struct {
 
 func (x *CheckRow) Reset() {
 	*x = CheckRow{}
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2742,7 +2811,7 @@ func (x *CheckRow) String() string {
 func (*CheckRow) ProtoMessage() {}
 
 func (x *CheckRow) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2755,7 +2824,7 @@ func (x *CheckRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRow.ProtoReflect.Descriptor instead.
 func (*CheckRow) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CheckRow) GetWhat() string {
@@ -2802,7 +2871,7 @@ type CheckInfrastructureRequest struct {
 
 func (x *CheckInfrastructureRequest) Reset() {
 	*x = CheckInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2814,7 +2883,7 @@ func (x *CheckInfrastructureRequest) String() string {
 func (*CheckInfrastructureRequest) ProtoMessage() {}
 
 func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2827,7 +2896,7 @@ func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CheckInfrastructureRequest) GetName() string {
@@ -2852,7 +2921,7 @@ type CheckInfrastructureResponse struct {
 
 func (x *CheckInfrastructureResponse) Reset() {
 	*x = CheckInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2864,7 +2933,7 @@ func (x *CheckInfrastructureResponse) String() string {
 func (*CheckInfrastructureResponse) ProtoMessage() {}
 
 func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2877,7 +2946,7 @@ func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CheckInfrastructureResponse) GetName() string {
@@ -2944,7 +3013,7 @@ type AddInfrastructureRequest struct {
 
 func (x *AddInfrastructureRequest) Reset() {
 	*x = AddInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2956,7 +3025,7 @@ func (x *AddInfrastructureRequest) String() string {
 func (*AddInfrastructureRequest) ProtoMessage() {}
 
 func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2969,7 +3038,7 @@ func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AddInfrastructureRequest) GetName() string {
@@ -3029,7 +3098,7 @@ type AddInfrastructureResponse struct {
 
 func (x *AddInfrastructureResponse) Reset() {
 	*x = AddInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3041,7 +3110,7 @@ func (x *AddInfrastructureResponse) String() string {
 func (*AddInfrastructureResponse) ProtoMessage() {}
 
 func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3054,7 +3123,183 @@ func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
+}
+
+type FormatDFSRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Infrastructure string                 `protobuf:"bytes,1,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Volume         string                 `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`
+	Storage        string                 `protobuf:"bytes,3,opt,name=storage,proto3" json:"storage,omitempty"`
+	Bucket         string                 `protobuf:"bytes,4,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	AccessKey      string                 `protobuf:"bytes,5,opt,name=access_key,json=accessKey,proto3" json:"access_key,omitempty"`
+	SecretKey      string                 `protobuf:"bytes,6,opt,name=secret_key,json=secretKey,proto3" json:"secret_key,omitempty"`
+	Capacity       string                 `protobuf:"bytes,7,opt,name=capacity,proto3" json:"capacity,omitempty"`
+	Inodes         int64                  `protobuf:"varint,8,opt,name=inodes,proto3" json:"inodes,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *FormatDFSRequest) Reset() {
+	*x = FormatDFSRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FormatDFSRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FormatDFSRequest) ProtoMessage() {}
+
+func (x *FormatDFSRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FormatDFSRequest.ProtoReflect.Descriptor instead.
+func (*FormatDFSRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *FormatDFSRequest) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *FormatDFSRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *FormatDFSRequest) GetStorage() string {
+	if x != nil {
+		return x.Storage
+	}
+	return ""
+}
+
+func (x *FormatDFSRequest) GetBucket() string {
+	if x != nil {
+		return x.Bucket
+	}
+	return ""
+}
+
+func (x *FormatDFSRequest) GetAccessKey() string {
+	if x != nil {
+		return x.AccessKey
+	}
+	return ""
+}
+
+func (x *FormatDFSRequest) GetSecretKey() string {
+	if x != nil {
+		return x.SecretKey
+	}
+	return ""
+}
+
+func (x *FormatDFSRequest) GetCapacity() string {
+	if x != nil {
+		return x.Capacity
+	}
+	return ""
+}
+
+func (x *FormatDFSRequest) GetInodes() int64 {
+	if x != nil {
+		return x.Inodes
+	}
+	return 0
+}
+
+type FormatDFSResponse struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Infrastructure string                 `protobuf:"bytes,1,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Address        string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Storage        string                 `protobuf:"bytes,4,opt,name=storage,proto3" json:"storage,omitempty"`
+	Bucket         string                 `protobuf:"bytes,5,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *FormatDFSResponse) Reset() {
+	*x = FormatDFSResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FormatDFSResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FormatDFSResponse) ProtoMessage() {}
+
+func (x *FormatDFSResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FormatDFSResponse.ProtoReflect.Descriptor instead.
+func (*FormatDFSResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *FormatDFSResponse) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *FormatDFSResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FormatDFSResponse) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *FormatDFSResponse) GetStorage() string {
+	if x != nil {
+		return x.Storage
+	}
+	return ""
+}
+
+func (x *FormatDFSResponse) GetBucket() string {
+	if x != nil {
+		return x.Bucket
+	}
+	return ""
 }
 
 type RemoveInfrastructureRequest struct {
@@ -3067,7 +3312,7 @@ type RemoveInfrastructureRequest struct {
 
 func (x *RemoveInfrastructureRequest) Reset() {
 	*x = RemoveInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3079,7 +3324,7 @@ func (x *RemoveInfrastructureRequest) String() string {
 func (*RemoveInfrastructureRequest) ProtoMessage() {}
 
 func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3092,7 +3337,7 @@ func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RemoveInfrastructureRequest) GetName() string {
@@ -3117,7 +3362,7 @@ type RemoveInfrastructureResponse struct {
 
 func (x *RemoveInfrastructureResponse) Reset() {
 	*x = RemoveInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3129,7 +3374,7 @@ func (x *RemoveInfrastructureResponse) String() string {
 func (*RemoveInfrastructureResponse) ProtoMessage() {}
 
 func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3142,7 +3387,7 @@ func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 type GetPackageRequest struct {
@@ -3156,7 +3401,7 @@ type GetPackageRequest struct {
 
 func (x *GetPackageRequest) Reset() {
 	*x = GetPackageRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3413,7 @@ func (x *GetPackageRequest) String() string {
 func (*GetPackageRequest) ProtoMessage() {}
 
 func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3426,7 @@ func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageRequest.ProtoReflect.Descriptor instead.
 func (*GetPackageRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *GetPackageRequest) GetInfrastructure() string {
@@ -3214,7 +3459,7 @@ type GetPackageResponse struct {
 
 func (x *GetPackageResponse) Reset() {
 	*x = GetPackageResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3226,7 +3471,7 @@ func (x *GetPackageResponse) String() string {
 func (*GetPackageResponse) ProtoMessage() {}
 
 func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3239,7 +3484,7 @@ func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageResponse.ProtoReflect.Descriptor instead.
 func (*GetPackageResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetPackageResponse) GetPackage() []byte {
@@ -3265,7 +3510,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_berth_v1_berth_proto_msgTypes[45]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3277,7 +3522,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[45]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3290,7 +3535,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Token) GetId() string {
@@ -3362,7 +3607,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[46]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3374,7 +3619,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[46]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3387,7 +3632,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CreateTokenRequest) GetKey() string {
@@ -3435,7 +3680,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[47]
+	mi := &file_berth_v1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3447,7 +3692,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[47]
+	mi := &file_berth_v1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3460,7 +3705,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -3485,7 +3730,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[48]
+	mi := &file_berth_v1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3497,7 +3742,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[48]
+	mi := &file_berth_v1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3510,7 +3755,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 type ListTokensResponse struct {
@@ -3522,7 +3767,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[49]
+	mi := &file_berth_v1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3534,7 +3779,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[49]
+	mi := &file_berth_v1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3547,7 +3792,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -3566,7 +3811,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[50]
+	mi := &file_berth_v1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3578,7 +3823,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[50]
+	mi := &file_berth_v1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3591,7 +3836,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RevokeTokenRequest) GetIdOrName() string {
@@ -3609,7 +3854,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[51]
+	mi := &file_berth_v1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3621,7 +3866,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[51]
+	mi := &file_berth_v1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3634,7 +3879,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 // All tasks of an array are stored, or none. indices are ascending.
@@ -3651,7 +3896,7 @@ type SubmitArrayRequest struct {
 
 func (x *SubmitArrayRequest) Reset() {
 	*x = SubmitArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[52]
+	mi := &file_berth_v1_berth_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3663,7 +3908,7 @@ func (x *SubmitArrayRequest) String() string {
 func (*SubmitArrayRequest) ProtoMessage() {}
 
 func (x *SubmitArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[52]
+	mi := &file_berth_v1_berth_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3676,7 +3921,7 @@ func (x *SubmitArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitArrayRequest.ProtoReflect.Descriptor instead.
 func (*SubmitArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SubmitArrayRequest) GetKey() string {
@@ -3723,7 +3968,7 @@ type SubmitArrayResponse struct {
 
 func (x *SubmitArrayResponse) Reset() {
 	*x = SubmitArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[53]
+	mi := &file_berth_v1_berth_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3735,7 +3980,7 @@ func (x *SubmitArrayResponse) String() string {
 func (*SubmitArrayResponse) ProtoMessage() {}
 
 func (x *SubmitArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[53]
+	mi := &file_berth_v1_berth_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3748,7 +3993,7 @@ func (x *SubmitArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitArrayResponse.ProtoReflect.Descriptor instead.
 func (*SubmitArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{53}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SubmitArrayResponse) GetArray() *Array {
@@ -3767,7 +4012,7 @@ type GetArrayRequest struct {
 
 func (x *GetArrayRequest) Reset() {
 	*x = GetArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[54]
+	mi := &file_berth_v1_berth_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3779,7 +4024,7 @@ func (x *GetArrayRequest) String() string {
 func (*GetArrayRequest) ProtoMessage() {}
 
 func (x *GetArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[54]
+	mi := &file_berth_v1_berth_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3792,7 +4037,7 @@ func (x *GetArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArrayRequest.ProtoReflect.Descriptor instead.
 func (*GetArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{54}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetArrayRequest) GetId() string {
@@ -3811,7 +4056,7 @@ type GetArrayResponse struct {
 
 func (x *GetArrayResponse) Reset() {
 	*x = GetArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[55]
+	mi := &file_berth_v1_berth_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3823,7 +4068,7 @@ func (x *GetArrayResponse) String() string {
 func (*GetArrayResponse) ProtoMessage() {}
 
 func (x *GetArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[55]
+	mi := &file_berth_v1_berth_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3836,7 +4081,7 @@ func (x *GetArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArrayResponse.ProtoReflect.Descriptor instead.
 func (*GetArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{55}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *GetArrayResponse) GetArray() *Array {
@@ -3858,7 +4103,7 @@ type ListArraysRequest struct {
 
 func (x *ListArraysRequest) Reset() {
 	*x = ListArraysRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[56]
+	mi := &file_berth_v1_berth_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3870,7 +4115,7 @@ func (x *ListArraysRequest) String() string {
 func (*ListArraysRequest) ProtoMessage() {}
 
 func (x *ListArraysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[56]
+	mi := &file_berth_v1_berth_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3883,7 +4128,7 @@ func (x *ListArraysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListArraysRequest.ProtoReflect.Descriptor instead.
 func (*ListArraysRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{56}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListArraysRequest) GetInfrastructure() string {
@@ -3924,7 +4169,7 @@ type ListArraysResponse struct {
 
 func (x *ListArraysResponse) Reset() {
 	*x = ListArraysResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[57]
+	mi := &file_berth_v1_berth_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3936,7 +4181,7 @@ func (x *ListArraysResponse) String() string {
 func (*ListArraysResponse) ProtoMessage() {}
 
 func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[57]
+	mi := &file_berth_v1_berth_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3949,7 +4194,7 @@ func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListArraysResponse.ProtoReflect.Descriptor instead.
 func (*ListArraysResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{57}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListArraysResponse) GetArrays() []*Array {
@@ -3975,7 +4220,7 @@ type WatchArrayRequest struct {
 
 func (x *WatchArrayRequest) Reset() {
 	*x = WatchArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[58]
+	mi := &file_berth_v1_berth_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3987,7 +4232,7 @@ func (x *WatchArrayRequest) String() string {
 func (*WatchArrayRequest) ProtoMessage() {}
 
 func (x *WatchArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[58]
+	mi := &file_berth_v1_berth_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4000,7 +4245,7 @@ func (x *WatchArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchArrayRequest.ProtoReflect.Descriptor instead.
 func (*WatchArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{58}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *WatchArrayRequest) GetId() string {
@@ -4019,7 +4264,7 @@ type WatchArrayResponse struct {
 
 func (x *WatchArrayResponse) Reset() {
 	*x = WatchArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[59]
+	mi := &file_berth_v1_berth_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4031,7 +4276,7 @@ func (x *WatchArrayResponse) String() string {
 func (*WatchArrayResponse) ProtoMessage() {}
 
 func (x *WatchArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[59]
+	mi := &file_berth_v1_berth_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4044,7 +4289,7 @@ func (x *WatchArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchArrayResponse.ProtoReflect.Descriptor instead.
 func (*WatchArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{59}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *WatchArrayResponse) GetArray() *Array {
@@ -4063,7 +4308,7 @@ type CancelArrayRequest struct {
 
 func (x *CancelArrayRequest) Reset() {
 	*x = CancelArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[60]
+	mi := &file_berth_v1_berth_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4075,7 +4320,7 @@ func (x *CancelArrayRequest) String() string {
 func (*CancelArrayRequest) ProtoMessage() {}
 
 func (x *CancelArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[60]
+	mi := &file_berth_v1_berth_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4088,7 +4333,7 @@ func (x *CancelArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelArrayRequest.ProtoReflect.Descriptor instead.
 func (*CancelArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{60}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *CancelArrayRequest) GetId() string {
@@ -4107,7 +4352,7 @@ type CancelArrayResponse struct {
 
 func (x *CancelArrayResponse) Reset() {
 	*x = CancelArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[61]
+	mi := &file_berth_v1_berth_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4119,7 +4364,7 @@ func (x *CancelArrayResponse) String() string {
 func (*CancelArrayResponse) ProtoMessage() {}
 
 func (x *CancelArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[61]
+	mi := &file_berth_v1_berth_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4132,7 +4377,7 @@ func (x *CancelArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelArrayResponse.ProtoReflect.Descriptor instead.
 func (*CancelArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{61}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CancelArrayResponse) GetArray() *Array {
@@ -4153,7 +4398,7 @@ type RetryArrayRequest struct {
 
 func (x *RetryArrayRequest) Reset() {
 	*x = RetryArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[62]
+	mi := &file_berth_v1_berth_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4165,7 +4410,7 @@ func (x *RetryArrayRequest) String() string {
 func (*RetryArrayRequest) ProtoMessage() {}
 
 func (x *RetryArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[62]
+	mi := &file_berth_v1_berth_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4178,7 +4423,7 @@ func (x *RetryArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryArrayRequest.ProtoReflect.Descriptor instead.
 func (*RetryArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{62}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *RetryArrayRequest) GetId() string {
@@ -4204,7 +4449,7 @@ type RetryArrayResponse struct {
 
 func (x *RetryArrayResponse) Reset() {
 	*x = RetryArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[63]
+	mi := &file_berth_v1_berth_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4216,7 +4461,7 @@ func (x *RetryArrayResponse) String() string {
 func (*RetryArrayResponse) ProtoMessage() {}
 
 func (x *RetryArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[63]
+	mi := &file_berth_v1_berth_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4229,7 +4474,7 @@ func (x *RetryArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryArrayResponse.ProtoReflect.Descriptor instead.
 func (*RetryArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{63}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RetryArrayResponse) GetArray() *Array {
@@ -4237,6 +4482,666 @@ func (x *RetryArrayResponse) GetArray() *Array {
 		return x.Array
 	}
 	return nil
+}
+
+type DataEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Size          int64                  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Mode          string                 `protobuf:"bytes,4,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid           int32                  `protobuf:"varint,5,opt,name=uid,proto3" json:"uid,omitempty"`
+	Gid           int32                  `protobuf:"varint,6,opt,name=gid,proto3" json:"gid,omitempty"`
+	ModifiedAt    *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=modified_at,json=modifiedAt,proto3" json:"modified_at,omitempty"`
+	Target        *string                `protobuf:"bytes,8,opt,name=target,proto3,oneof" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DataEntry) Reset() {
+	*x = DataEntry{}
+	mi := &file_berth_v1_berth_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DataEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DataEntry) ProtoMessage() {}
+
+func (x *DataEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DataEntry.ProtoReflect.Descriptor instead.
+func (*DataEntry) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *DataEntry) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *DataEntry) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *DataEntry) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DataEntry) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *DataEntry) GetUid() int32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *DataEntry) GetGid() int32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
+}
+
+func (x *DataEntry) GetModifiedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ModifiedAt
+	}
+	return nil
+}
+
+func (x *DataEntry) GetTarget() string {
+	if x != nil && x.Target != nil {
+		return *x.Target
+	}
+	return ""
+}
+
+type ListDataRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Infrastructure string                 `protobuf:"bytes,1,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Path           string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Recursive      bool                   `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ListDataRequest) Reset() {
+	*x = ListDataRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDataRequest) ProtoMessage() {}
+
+func (x *ListDataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDataRequest.ProtoReflect.Descriptor instead.
+func (*ListDataRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *ListDataRequest) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *ListDataRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *ListDataRequest) GetRecursive() bool {
+	if x != nil {
+		return x.Recursive
+	}
+	return false
+}
+
+type ListDataResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*DataEntry           `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDataResponse) Reset() {
+	*x = ListDataResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDataResponse) ProtoMessage() {}
+
+func (x *ListDataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDataResponse.ProtoReflect.Descriptor instead.
+func (*ListDataResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *ListDataResponse) GetEntries() []*DataEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+type GetDataRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Infrastructure string                 `protobuf:"bytes,1,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Path           string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Recursive      bool                   `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *GetDataRequest) Reset() {
+	*x = GetDataRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDataRequest) ProtoMessage() {}
+
+func (x *GetDataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDataRequest.ProtoReflect.Descriptor instead.
+func (*GetDataRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *GetDataRequest) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *GetDataRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *GetDataRequest) GetRecursive() bool {
+	if x != nil {
+		return x.Recursive
+	}
+	return false
+}
+
+type GetDataResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entry         *DataEntry             `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"` // in the first message
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	End           *DataEnd               `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"` // in the last message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetDataResponse) Reset() {
+	*x = GetDataResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetDataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetDataResponse) ProtoMessage() {}
+
+func (x *GetDataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetDataResponse.ProtoReflect.Descriptor instead.
+func (*GetDataResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *GetDataResponse) GetEntry() *DataEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+func (x *GetDataResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *GetDataResponse) GetEnd() *DataEnd {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+type DataEnd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          int64                  `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Sha256        string                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Skipped       int32                  `protobuf:"varint,3,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DataEnd) Reset() {
+	*x = DataEnd{}
+	mi := &file_berth_v1_berth_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DataEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DataEnd) ProtoMessage() {}
+
+func (x *DataEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DataEnd.ProtoReflect.Descriptor instead.
+func (*DataEnd) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *DataEnd) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DataEnd) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *DataEnd) GetSkipped() int32 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
+type PutDataRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Start         *PutDataStart          `protobuf:"bytes,1,opt,name=start,proto3" json:"start,omitempty"` // in the first message
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	End           *DataEnd               `protobuf:"bytes,3,opt,name=end,proto3" json:"end,omitempty"` // in the last message
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutDataRequest) Reset() {
+	*x = PutDataRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutDataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutDataRequest) ProtoMessage() {}
+
+func (x *PutDataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutDataRequest.ProtoReflect.Descriptor instead.
+func (*PutDataRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *PutDataRequest) GetStart() *PutDataStart {
+	if x != nil {
+		return x.Start
+	}
+	return nil
+}
+
+func (x *PutDataRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *PutDataRequest) GetEnd() *DataEnd {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+type PutDataStart struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Infrastructure string                 `protobuf:"bytes,1,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Path           string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Name           string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Mode           uint32                 `protobuf:"varint,4,opt,name=mode,proto3" json:"mode,omitempty"`
+	Directory      bool                   `protobuf:"varint,5,opt,name=directory,proto3" json:"directory,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PutDataStart) Reset() {
+	*x = PutDataStart{}
+	mi := &file_berth_v1_berth_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutDataStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutDataStart) ProtoMessage() {}
+
+func (x *PutDataStart) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutDataStart.ProtoReflect.Descriptor instead.
+func (*PutDataStart) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *PutDataStart) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *PutDataStart) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *PutDataStart) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PutDataStart) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *PutDataStart) GetDirectory() bool {
+	if x != nil {
+		return x.Directory
+	}
+	return false
+}
+
+type PutDataResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entry         *DataEntry             `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PutDataResponse) Reset() {
+	*x = PutDataResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PutDataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PutDataResponse) ProtoMessage() {}
+
+func (x *PutDataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PutDataResponse.ProtoReflect.Descriptor instead.
+func (*PutDataResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *PutDataResponse) GetEntry() *DataEntry {
+	if x != nil {
+		return x.Entry
+	}
+	return nil
+}
+
+type RemoveDataRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Infrastructure string                 `protobuf:"bytes,1,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Path           string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Recursive      bool                   `protobuf:"varint,3,opt,name=recursive,proto3" json:"recursive,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RemoveDataRequest) Reset() {
+	*x = RemoveDataRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveDataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveDataRequest) ProtoMessage() {}
+
+func (x *RemoveDataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveDataRequest.ProtoReflect.Descriptor instead.
+func (*RemoveDataRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *RemoveDataRequest) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *RemoveDataRequest) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *RemoveDataRequest) GetRecursive() bool {
+	if x != nil {
+		return x.Recursive
+	}
+	return false
+}
+
+type RemoveDataResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveDataResponse) Reset() {
+	*x = RemoveDataResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveDataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveDataResponse) ProtoMessage() {}
+
+func (x *RemoveDataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveDataResponse.ProtoReflect.Descriptor instead.
+func (*RemoveDataResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{77}
 }
 
 var File_berth_v1_berth_proto protoreflect.FileDescriptor
@@ -4319,15 +5224,22 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\bevidence\x18\x03 \x03(\v2\x12.berth.v1.EvidenceR\bevidence\x12\x16\n" +
 	"\x06remedy\x18\x04 \x01(\tR\x06remedy\x12\x1b\n" +
 	"\tremedy_by\x18\x05 \x01(\tR\bremedyBy\x120\n" +
-	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xac\x01\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"\xdc\x01\n" +
 	"\x05Usage\x12$\n" +
 	"\vcpu_seconds\x18\x01 \x01(\x01H\x00R\n" +
 	"cpuSeconds\x88\x01\x01\x12/\n" +
 	"\x11memory_peak_bytes\x18\x02 \x01(\x03H\x01R\x0fmemoryPeakBytes\x88\x01\x01\x12\x1b\n" +
-	"\x06source\x18\x03 \x01(\tH\x02R\x06source\x88\x01\x01B\x0e\n" +
+	"\x06source\x18\x03 \x01(\tH\x02R\x06source\x88\x01\x01\x12.\n" +
+	"\anetwork\x18\x04 \x01(\v2\x14.berth.v1.NetworkUseR\anetworkB\x0e\n" +
 	"\f_cpu_secondsB\x14\n" +
 	"\x12_memory_peak_bytesB\t\n" +
-	"\a_source\"\xbd\x06\n" +
+	"\a_source\"t\n" +
+	"\n" +
+	"NetworkUse\x12\x1d\n" +
+	"\n" +
+	"sent_bytes\x18\x01 \x01(\x03R\tsentBytes\x12%\n" +
+	"\x0ereceived_bytes\x18\x02 \x01(\x03R\rreceivedBytes\x12 \n" +
+	"\vconnections\x18\x03 \x01(\x03R\vconnections\"\xbd\x06\n" +
 	"\x04Task\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12&\n" +
@@ -4552,7 +5464,24 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x04kind\x18\x05 \x01(\tR\x04kind\x12\x18\n" +
 	"\aaddress\x18\x06 \x01(\tR\aaddress\x12\x18\n" +
 	"\acontent\x18\a \x01(\tR\acontent\"\x1b\n" +
-	"\x19AddInfrastructureResponse\"G\n" +
+	"\x19AddInfrastructureResponse\"\xf6\x01\n" +
+	"\x10FormatDFSRequest\x12&\n" +
+	"\x0einfrastructure\x18\x01 \x01(\tR\x0einfrastructure\x12\x16\n" +
+	"\x06volume\x18\x02 \x01(\tR\x06volume\x12\x18\n" +
+	"\astorage\x18\x03 \x01(\tR\astorage\x12\x16\n" +
+	"\x06bucket\x18\x04 \x01(\tR\x06bucket\x12\x1d\n" +
+	"\n" +
+	"access_key\x18\x05 \x01(\tR\taccessKey\x12\x1d\n" +
+	"\n" +
+	"secret_key\x18\x06 \x01(\tR\tsecretKey\x12\x1a\n" +
+	"\bcapacity\x18\a \x01(\tR\bcapacity\x12\x16\n" +
+	"\x06inodes\x18\b \x01(\x03R\x06inodes\"\x9b\x01\n" +
+	"\x11FormatDFSResponse\x12&\n" +
+	"\x0einfrastructure\x18\x01 \x01(\tR\x0einfrastructure\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x18\n" +
+	"\astorage\x18\x04 \x01(\tR\astorage\x12\x16\n" +
+	"\x06bucket\x18\x05 \x01(\tR\x06bucket\"G\n" +
 	"\x1bRemoveInfrastructureRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"\x1e\n" +
@@ -4624,7 +5553,53 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\";\n" +
 	"\x12RetryArrayResponse\x12%\n" +
-	"\x05array\x18\x01 \x01(\v2\x0f.berth.v1.ArrayR\x05array2\xa7\x0e\n" +
+	"\x05array\x18\x01 \x01(\v2\x0f.berth.v1.ArrayR\x05array\"\xe4\x01\n" +
+	"\tDataEntry\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x12\n" +
+	"\x04mode\x18\x04 \x01(\tR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x05 \x01(\x05R\x03uid\x12\x10\n" +
+	"\x03gid\x18\x06 \x01(\x05R\x03gid\x12;\n" +
+	"\vmodified_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"modifiedAt\x12\x1b\n" +
+	"\x06target\x18\b \x01(\tH\x00R\x06target\x88\x01\x01B\t\n" +
+	"\a_target\"k\n" +
+	"\x0fListDataRequest\x12&\n" +
+	"\x0einfrastructure\x18\x01 \x01(\tR\x0einfrastructure\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
+	"\trecursive\x18\x03 \x01(\bR\trecursive\"A\n" +
+	"\x10ListDataResponse\x12-\n" +
+	"\aentries\x18\x01 \x03(\v2\x13.berth.v1.DataEntryR\aentries\"j\n" +
+	"\x0eGetDataRequest\x12&\n" +
+	"\x0einfrastructure\x18\x01 \x01(\tR\x0einfrastructure\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
+	"\trecursive\x18\x03 \x01(\bR\trecursive\"u\n" +
+	"\x0fGetDataResponse\x12)\n" +
+	"\x05entry\x18\x01 \x01(\v2\x13.berth.v1.DataEntryR\x05entry\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12#\n" +
+	"\x03end\x18\x03 \x01(\v2\x11.berth.v1.DataEndR\x03end\"O\n" +
+	"\aDataEnd\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x03R\x04size\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\tR\x06sha256\x12\x18\n" +
+	"\askipped\x18\x03 \x01(\x05R\askipped\"w\n" +
+	"\x0ePutDataRequest\x12,\n" +
+	"\x05start\x18\x01 \x01(\v2\x16.berth.v1.PutDataStartR\x05start\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\x12#\n" +
+	"\x03end\x18\x03 \x01(\v2\x11.berth.v1.DataEndR\x03end\"\x90\x01\n" +
+	"\fPutDataStart\x12&\n" +
+	"\x0einfrastructure\x18\x01 \x01(\tR\x0einfrastructure\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
+	"\x04mode\x18\x04 \x01(\rR\x04mode\x12\x1c\n" +
+	"\tdirectory\x18\x05 \x01(\bR\tdirectory\"<\n" +
+	"\x0fPutDataResponse\x12)\n" +
+	"\x05entry\x18\x01 \x01(\v2\x13.berth.v1.DataEntryR\x05entry\"m\n" +
+	"\x11RemoveDataRequest\x12&\n" +
+	"\x0einfrastructure\x18\x01 \x01(\tR\x0einfrastructure\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
+	"\trecursive\x18\x03 \x01(\bR\trecursive\"\x14\n" +
+	"\x12RemoveDataResponse2\x89\x11\n" +
 	"\fBerthService\x127\n" +
 	"\x04Info\x12\x15.berth.v1.InfoRequest\x1a\x16.berth.v1.InfoResponse\"\x00\x12I\n" +
 	"\n" +
@@ -4648,10 +5623,16 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\n" +
 	"RetryArray\x12\x1b.berth.v1.RetryArrayRequest\x1a\x1c.berth.v1.RetryArrayResponse\"\x00\x12I\n" +
 	"\n" +
-	"GetPackage\x12\x1b.berth.v1.GetPackageRequest\x1a\x1c.berth.v1.GetPackageResponse\"\x00\x12d\n" +
+	"GetPackage\x12\x1b.berth.v1.GetPackageRequest\x1a\x1c.berth.v1.GetPackageResponse\"\x00\x12E\n" +
+	"\bListData\x12\x19.berth.v1.ListDataRequest\x1a\x1a.berth.v1.ListDataResponse\"\x000\x01\x12B\n" +
+	"\aGetData\x12\x18.berth.v1.GetDataRequest\x1a\x19.berth.v1.GetDataResponse\"\x000\x01\x12B\n" +
+	"\aPutData\x12\x18.berth.v1.PutDataRequest\x1a\x19.berth.v1.PutDataResponse\"\x00(\x01\x12I\n" +
+	"\n" +
+	"RemoveData\x12\x1b.berth.v1.RemoveDataRequest\x1a\x1c.berth.v1.RemoveDataResponse\"\x00\x12d\n" +
 	"\x13ListInfrastructures\x12$.berth.v1.ListInfrastructuresRequest\x1a%.berth.v1.ListInfrastructuresResponse\"\x00\x12d\n" +
 	"\x13CheckInfrastructure\x12$.berth.v1.CheckInfrastructureRequest\x1a%.berth.v1.CheckInfrastructureResponse\"\x00\x12^\n" +
-	"\x11AddInfrastructure\x12\".berth.v1.AddInfrastructureRequest\x1a#.berth.v1.AddInfrastructureResponse\"\x00\x12g\n" +
+	"\x11AddInfrastructure\x12\".berth.v1.AddInfrastructureRequest\x1a#.berth.v1.AddInfrastructureResponse\"\x00\x12F\n" +
+	"\tFormatDFS\x12\x1a.berth.v1.FormatDFSRequest\x1a\x1b.berth.v1.FormatDFSResponse\"\x00\x12g\n" +
 	"\x14RemoveInfrastructure\x12%.berth.v1.RemoveInfrastructureRequest\x1a&.berth.v1.RemoveInfrastructureResponse\"\x00\x12L\n" +
 	"\vCreateToken\x12\x1c.berth.v1.CreateTokenRequest\x1a\x1d.berth.v1.CreateTokenResponse\"\x00\x12I\n" +
 	"\n" +
@@ -4670,7 +5651,7 @@ func file_berth_v1_berth_proto_rawDescGZIP() []byte {
 	return file_berth_v1_berth_proto_rawDescData
 }
 
-var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
 var file_berth_v1_berth_proto_goTypes = []any{
 	(*EnvVar)(nil),                       // 0: berth.v1.EnvVar
 	(*TaskSpec)(nil),                     // 1: berth.v1.TaskSpec
@@ -4680,183 +5661,215 @@ var file_berth_v1_berth_proto_goTypes = []any{
 	(*Evidence)(nil),                     // 5: berth.v1.Evidence
 	(*Diagnosis)(nil),                    // 6: berth.v1.Diagnosis
 	(*Usage)(nil),                        // 7: berth.v1.Usage
-	(*Task)(nil),                         // 8: berth.v1.Task
-	(*ArrayItem)(nil),                    // 9: berth.v1.ArrayItem
-	(*Array)(nil),                        // 10: berth.v1.Array
-	(*Event)(nil),                        // 11: berth.v1.Event
-	(*InfoRequest)(nil),                  // 12: berth.v1.InfoRequest
-	(*InfoResponse)(nil),                 // 13: berth.v1.InfoResponse
-	(*SubmitTaskRequest)(nil),            // 14: berth.v1.SubmitTaskRequest
-	(*SubmitTaskResponse)(nil),           // 15: berth.v1.SubmitTaskResponse
-	(*GetTaskRequest)(nil),               // 16: berth.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),              // 17: berth.v1.GetTaskResponse
-	(*ListTasksRequest)(nil),             // 18: berth.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),            // 19: berth.v1.ListTasksResponse
-	(*WatchTaskRequest)(nil),             // 20: berth.v1.WatchTaskRequest
-	(*WatchTaskResponse)(nil),            // 21: berth.v1.WatchTaskResponse
-	(*TaskEventsRequest)(nil),            // 22: berth.v1.TaskEventsRequest
-	(*TaskEventsResponse)(nil),           // 23: berth.v1.TaskEventsResponse
-	(*TaskLogsRequest)(nil),              // 24: berth.v1.TaskLogsRequest
-	(*TaskLogsResponse)(nil),             // 25: berth.v1.TaskLogsResponse
-	(*CancelTaskRequest)(nil),            // 26: berth.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),           // 27: berth.v1.CancelTaskResponse
-	(*Sample)(nil),                       // 28: berth.v1.Sample
-	(*CPUUse)(nil),                       // 29: berth.v1.CPUUse
-	(*MemoryUse)(nil),                    // 30: berth.v1.MemoryUse
-	(*GetTaskMetricsRequest)(nil),        // 31: berth.v1.GetTaskMetricsRequest
-	(*GetTaskMetricsResponse)(nil),       // 32: berth.v1.GetTaskMetricsResponse
-	(*Infrastructure)(nil),               // 33: berth.v1.Infrastructure
-	(*ListInfrastructuresRequest)(nil),   // 34: berth.v1.ListInfrastructuresRequest
-	(*ListInfrastructuresResponse)(nil),  // 35: berth.v1.ListInfrastructuresResponse
-	(*CheckRow)(nil),                     // 36: berth.v1.CheckRow
-	(*CheckInfrastructureRequest)(nil),   // 37: berth.v1.CheckInfrastructureRequest
-	(*CheckInfrastructureResponse)(nil),  // 38: berth.v1.CheckInfrastructureResponse
-	(*AddInfrastructureRequest)(nil),     // 39: berth.v1.AddInfrastructureRequest
-	(*AddInfrastructureResponse)(nil),    // 40: berth.v1.AddInfrastructureResponse
-	(*RemoveInfrastructureRequest)(nil),  // 41: berth.v1.RemoveInfrastructureRequest
-	(*RemoveInfrastructureResponse)(nil), // 42: berth.v1.RemoveInfrastructureResponse
-	(*GetPackageRequest)(nil),            // 43: berth.v1.GetPackageRequest
-	(*GetPackageResponse)(nil),           // 44: berth.v1.GetPackageResponse
-	(*Token)(nil),                        // 45: berth.v1.Token
-	(*CreateTokenRequest)(nil),           // 46: berth.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),          // 47: berth.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),            // 48: berth.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),           // 49: berth.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),           // 50: berth.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),          // 51: berth.v1.RevokeTokenResponse
-	(*SubmitArrayRequest)(nil),           // 52: berth.v1.SubmitArrayRequest
-	(*SubmitArrayResponse)(nil),          // 53: berth.v1.SubmitArrayResponse
-	(*GetArrayRequest)(nil),              // 54: berth.v1.GetArrayRequest
-	(*GetArrayResponse)(nil),             // 55: berth.v1.GetArrayResponse
-	(*ListArraysRequest)(nil),            // 56: berth.v1.ListArraysRequest
-	(*ListArraysResponse)(nil),           // 57: berth.v1.ListArraysResponse
-	(*WatchArrayRequest)(nil),            // 58: berth.v1.WatchArrayRequest
-	(*WatchArrayResponse)(nil),           // 59: berth.v1.WatchArrayResponse
-	(*CancelArrayRequest)(nil),           // 60: berth.v1.CancelArrayRequest
-	(*CancelArrayResponse)(nil),          // 61: berth.v1.CancelArrayResponse
-	(*RetryArrayRequest)(nil),            // 62: berth.v1.RetryArrayRequest
-	(*RetryArrayResponse)(nil),           // 63: berth.v1.RetryArrayResponse
-	nil,                                  // 64: berth.v1.TaskSpec.LabelsEntry
-	nil,                                  // 65: berth.v1.TaskSpec.WhereEntry
-	nil,                                  // 66: berth.v1.Call.ArgumentsEntry
-	nil,                                  // 67: berth.v1.Array.StatesEntry
-	nil,                                  // 68: berth.v1.ListTasksRequest.LabelsEntry
-	(*durationpb.Duration)(nil),          // 69: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),        // 70: google.protobuf.Timestamp
+	(*NetworkUse)(nil),                   // 8: berth.v1.NetworkUse
+	(*Task)(nil),                         // 9: berth.v1.Task
+	(*ArrayItem)(nil),                    // 10: berth.v1.ArrayItem
+	(*Array)(nil),                        // 11: berth.v1.Array
+	(*Event)(nil),                        // 12: berth.v1.Event
+	(*InfoRequest)(nil),                  // 13: berth.v1.InfoRequest
+	(*InfoResponse)(nil),                 // 14: berth.v1.InfoResponse
+	(*SubmitTaskRequest)(nil),            // 15: berth.v1.SubmitTaskRequest
+	(*SubmitTaskResponse)(nil),           // 16: berth.v1.SubmitTaskResponse
+	(*GetTaskRequest)(nil),               // 17: berth.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),              // 18: berth.v1.GetTaskResponse
+	(*ListTasksRequest)(nil),             // 19: berth.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),            // 20: berth.v1.ListTasksResponse
+	(*WatchTaskRequest)(nil),             // 21: berth.v1.WatchTaskRequest
+	(*WatchTaskResponse)(nil),            // 22: berth.v1.WatchTaskResponse
+	(*TaskEventsRequest)(nil),            // 23: berth.v1.TaskEventsRequest
+	(*TaskEventsResponse)(nil),           // 24: berth.v1.TaskEventsResponse
+	(*TaskLogsRequest)(nil),              // 25: berth.v1.TaskLogsRequest
+	(*TaskLogsResponse)(nil),             // 26: berth.v1.TaskLogsResponse
+	(*CancelTaskRequest)(nil),            // 27: berth.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),           // 28: berth.v1.CancelTaskResponse
+	(*Sample)(nil),                       // 29: berth.v1.Sample
+	(*CPUUse)(nil),                       // 30: berth.v1.CPUUse
+	(*MemoryUse)(nil),                    // 31: berth.v1.MemoryUse
+	(*GetTaskMetricsRequest)(nil),        // 32: berth.v1.GetTaskMetricsRequest
+	(*GetTaskMetricsResponse)(nil),       // 33: berth.v1.GetTaskMetricsResponse
+	(*Infrastructure)(nil),               // 34: berth.v1.Infrastructure
+	(*ListInfrastructuresRequest)(nil),   // 35: berth.v1.ListInfrastructuresRequest
+	(*ListInfrastructuresResponse)(nil),  // 36: berth.v1.ListInfrastructuresResponse
+	(*CheckRow)(nil),                     // 37: berth.v1.CheckRow
+	(*CheckInfrastructureRequest)(nil),   // 38: berth.v1.CheckInfrastructureRequest
+	(*CheckInfrastructureResponse)(nil),  // 39: berth.v1.CheckInfrastructureResponse
+	(*AddInfrastructureRequest)(nil),     // 40: berth.v1.AddInfrastructureRequest
+	(*AddInfrastructureResponse)(nil),    // 41: berth.v1.AddInfrastructureResponse
+	(*FormatDFSRequest)(nil),             // 42: berth.v1.FormatDFSRequest
+	(*FormatDFSResponse)(nil),            // 43: berth.v1.FormatDFSResponse
+	(*RemoveInfrastructureRequest)(nil),  // 44: berth.v1.RemoveInfrastructureRequest
+	(*RemoveInfrastructureResponse)(nil), // 45: berth.v1.RemoveInfrastructureResponse
+	(*GetPackageRequest)(nil),            // 46: berth.v1.GetPackageRequest
+	(*GetPackageResponse)(nil),           // 47: berth.v1.GetPackageResponse
+	(*Token)(nil),                        // 48: berth.v1.Token
+	(*CreateTokenRequest)(nil),           // 49: berth.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),          // 50: berth.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),            // 51: berth.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),           // 52: berth.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),           // 53: berth.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),          // 54: berth.v1.RevokeTokenResponse
+	(*SubmitArrayRequest)(nil),           // 55: berth.v1.SubmitArrayRequest
+	(*SubmitArrayResponse)(nil),          // 56: berth.v1.SubmitArrayResponse
+	(*GetArrayRequest)(nil),              // 57: berth.v1.GetArrayRequest
+	(*GetArrayResponse)(nil),             // 58: berth.v1.GetArrayResponse
+	(*ListArraysRequest)(nil),            // 59: berth.v1.ListArraysRequest
+	(*ListArraysResponse)(nil),           // 60: berth.v1.ListArraysResponse
+	(*WatchArrayRequest)(nil),            // 61: berth.v1.WatchArrayRequest
+	(*WatchArrayResponse)(nil),           // 62: berth.v1.WatchArrayResponse
+	(*CancelArrayRequest)(nil),           // 63: berth.v1.CancelArrayRequest
+	(*CancelArrayResponse)(nil),          // 64: berth.v1.CancelArrayResponse
+	(*RetryArrayRequest)(nil),            // 65: berth.v1.RetryArrayRequest
+	(*RetryArrayResponse)(nil),           // 66: berth.v1.RetryArrayResponse
+	(*DataEntry)(nil),                    // 67: berth.v1.DataEntry
+	(*ListDataRequest)(nil),              // 68: berth.v1.ListDataRequest
+	(*ListDataResponse)(nil),             // 69: berth.v1.ListDataResponse
+	(*GetDataRequest)(nil),               // 70: berth.v1.GetDataRequest
+	(*GetDataResponse)(nil),              // 71: berth.v1.GetDataResponse
+	(*DataEnd)(nil),                      // 72: berth.v1.DataEnd
+	(*PutDataRequest)(nil),               // 73: berth.v1.PutDataRequest
+	(*PutDataStart)(nil),                 // 74: berth.v1.PutDataStart
+	(*PutDataResponse)(nil),              // 75: berth.v1.PutDataResponse
+	(*RemoveDataRequest)(nil),            // 76: berth.v1.RemoveDataRequest
+	(*RemoveDataResponse)(nil),           // 77: berth.v1.RemoveDataResponse
+	nil,                                  // 78: berth.v1.TaskSpec.LabelsEntry
+	nil,                                  // 79: berth.v1.TaskSpec.WhereEntry
+	nil,                                  // 80: berth.v1.Call.ArgumentsEntry
+	nil,                                  // 81: berth.v1.Array.StatesEntry
+	nil,                                  // 82: berth.v1.ListTasksRequest.LabelsEntry
+	(*durationpb.Duration)(nil),          // 83: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 84: google.protobuf.Timestamp
 }
 var file_berth_v1_berth_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.TaskSpec.env:type_name -> berth.v1.EnvVar
-	69, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
-	64, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
+	83, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
+	78, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
 	2,  // 3: berth.v1.TaskSpec.steps:type_name -> berth.v1.Step
 	3,  // 4: berth.v1.TaskSpec.call:type_name -> berth.v1.Call
-	65, // 5: berth.v1.TaskSpec.where:type_name -> berth.v1.TaskSpec.WhereEntry
+	79, // 5: berth.v1.TaskSpec.where:type_name -> berth.v1.TaskSpec.WhereEntry
 	0,  // 6: berth.v1.Step.env:type_name -> berth.v1.EnvVar
-	69, // 7: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
-	66, // 8: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
-	70, // 9: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
-	70, // 10: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
+	83, // 7: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
+	80, // 8: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
+	84, // 9: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
+	84, // 10: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
 	5,  // 11: berth.v1.Diagnosis.evidence:type_name -> berth.v1.Evidence
-	70, // 12: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
-	6,  // 13: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
-	70, // 14: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
-	70, // 15: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
-	70, // 16: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
-	7,  // 17: berth.v1.Task.usage:type_name -> berth.v1.Usage
-	70, // 18: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
-	1,  // 19: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
-	4,  // 20: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
-	9,  // 21: berth.v1.Task.array:type_name -> berth.v1.ArrayItem
-	67, // 22: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
-	70, // 23: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
-	70, // 24: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
-	1,  // 25: berth.v1.Array.spec:type_name -> berth.v1.TaskSpec
-	70, // 26: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	1,  // 27: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
-	8,  // 28: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
-	8,  // 29: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
-	68, // 30: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
-	8,  // 31: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
-	8,  // 32: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
-	11, // 33: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
-	70, // 34: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
-	8,  // 35: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
-	70, // 36: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
-	70, // 37: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
-	70, // 38: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
-	69, // 39: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
-	29, // 40: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
-	30, // 41: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
-	28, // 42: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
-	70, // 43: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
-	33, // 44: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
-	69, // 45: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
-	36, // 46: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
-	70, // 47: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	70, // 48: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	70, // 49: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
-	70, // 50: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
-	69, // 51: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	45, // 52: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
-	45, // 53: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
-	1,  // 54: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
-	10, // 55: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
-	10, // 56: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
-	10, // 57: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
-	10, // 58: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
-	10, // 59: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
-	10, // 60: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
-	12, // 61: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
-	14, // 62: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
-	16, // 63: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
-	18, // 64: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
-	20, // 65: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
-	22, // 66: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
-	24, // 67: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
-	31, // 68: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
-	26, // 69: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
-	52, // 70: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
-	54, // 71: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
-	56, // 72: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
-	58, // 73: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
-	60, // 74: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
-	62, // 75: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
-	43, // 76: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
-	34, // 77: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
-	37, // 78: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
-	39, // 79: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
-	41, // 80: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
-	46, // 81: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
-	48, // 82: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
-	50, // 83: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
-	13, // 84: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
-	15, // 85: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
-	17, // 86: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
-	19, // 87: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
-	21, // 88: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
-	23, // 89: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
-	25, // 90: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
-	32, // 91: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
-	27, // 92: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
-	53, // 93: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
-	55, // 94: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
-	57, // 95: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
-	59, // 96: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
-	61, // 97: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
-	63, // 98: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
-	44, // 99: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
-	35, // 100: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
-	38, // 101: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
-	40, // 102: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
-	42, // 103: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
-	47, // 104: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
-	49, // 105: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
-	51, // 106: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
-	84, // [84:107] is the sub-list for method output_type
-	61, // [61:84] is the sub-list for method input_type
-	61, // [61:61] is the sub-list for extension type_name
-	61, // [61:61] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	84, // 12: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
+	8,  // 13: berth.v1.Usage.network:type_name -> berth.v1.NetworkUse
+	6,  // 14: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
+	84, // 15: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
+	84, // 16: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
+	84, // 17: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
+	7,  // 18: berth.v1.Task.usage:type_name -> berth.v1.Usage
+	84, // 19: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
+	1,  // 20: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
+	4,  // 21: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
+	10, // 22: berth.v1.Task.array:type_name -> berth.v1.ArrayItem
+	81, // 23: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
+	84, // 24: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
+	84, // 25: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
+	1,  // 26: berth.v1.Array.spec:type_name -> berth.v1.TaskSpec
+	84, // 27: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	1,  // 28: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
+	9,  // 29: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
+	9,  // 30: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
+	82, // 31: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
+	9,  // 32: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
+	9,  // 33: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
+	12, // 34: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
+	84, // 35: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
+	9,  // 36: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
+	84, // 37: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
+	84, // 38: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
+	84, // 39: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
+	83, // 40: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
+	30, // 41: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
+	31, // 42: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
+	29, // 43: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
+	84, // 44: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
+	34, // 45: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
+	83, // 46: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
+	37, // 47: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
+	84, // 48: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	84, // 49: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	84, // 50: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	84, // 51: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	83, // 52: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	48, // 53: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
+	48, // 54: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
+	1,  // 55: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
+	11, // 56: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
+	11, // 57: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
+	11, // 58: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
+	11, // 59: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
+	11, // 60: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
+	11, // 61: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
+	84, // 62: berth.v1.DataEntry.modified_at:type_name -> google.protobuf.Timestamp
+	67, // 63: berth.v1.ListDataResponse.entries:type_name -> berth.v1.DataEntry
+	67, // 64: berth.v1.GetDataResponse.entry:type_name -> berth.v1.DataEntry
+	72, // 65: berth.v1.GetDataResponse.end:type_name -> berth.v1.DataEnd
+	74, // 66: berth.v1.PutDataRequest.start:type_name -> berth.v1.PutDataStart
+	72, // 67: berth.v1.PutDataRequest.end:type_name -> berth.v1.DataEnd
+	67, // 68: berth.v1.PutDataResponse.entry:type_name -> berth.v1.DataEntry
+	13, // 69: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
+	15, // 70: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
+	17, // 71: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
+	19, // 72: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
+	21, // 73: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
+	23, // 74: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
+	25, // 75: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
+	32, // 76: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
+	27, // 77: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
+	55, // 78: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
+	57, // 79: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
+	59, // 80: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
+	61, // 81: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
+	63, // 82: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
+	65, // 83: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
+	46, // 84: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
+	68, // 85: berth.v1.BerthService.ListData:input_type -> berth.v1.ListDataRequest
+	70, // 86: berth.v1.BerthService.GetData:input_type -> berth.v1.GetDataRequest
+	73, // 87: berth.v1.BerthService.PutData:input_type -> berth.v1.PutDataRequest
+	76, // 88: berth.v1.BerthService.RemoveData:input_type -> berth.v1.RemoveDataRequest
+	35, // 89: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
+	38, // 90: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
+	40, // 91: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
+	42, // 92: berth.v1.BerthService.FormatDFS:input_type -> berth.v1.FormatDFSRequest
+	44, // 93: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
+	49, // 94: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
+	51, // 95: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
+	53, // 96: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
+	14, // 97: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
+	16, // 98: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
+	18, // 99: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
+	20, // 100: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
+	22, // 101: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
+	24, // 102: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
+	26, // 103: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
+	33, // 104: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
+	28, // 105: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
+	56, // 106: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
+	58, // 107: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
+	60, // 108: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
+	62, // 109: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
+	64, // 110: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
+	66, // 111: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
+	47, // 112: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
+	69, // 113: berth.v1.BerthService.ListData:output_type -> berth.v1.ListDataResponse
+	71, // 114: berth.v1.BerthService.GetData:output_type -> berth.v1.GetDataResponse
+	75, // 115: berth.v1.BerthService.PutData:output_type -> berth.v1.PutDataResponse
+	77, // 116: berth.v1.BerthService.RemoveData:output_type -> berth.v1.RemoveDataResponse
+	36, // 117: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
+	39, // 118: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
+	41, // 119: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
+	43, // 120: berth.v1.BerthService.FormatDFS:output_type -> berth.v1.FormatDFSResponse
+	45, // 121: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
+	50, // 122: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
+	52, // 123: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
+	54, // 124: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
+	97, // [97:125] is the sub-list for method output_type
+	69, // [69:97] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_berth_proto_init() }
@@ -4866,19 +5879,20 @@ func file_berth_v1_berth_proto_init() {
 	}
 	file_berth_v1_berth_proto_msgTypes[4].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[7].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[8].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[10].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[29].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[9].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[11].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[30].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[32].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[31].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[33].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[34].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[67].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_berth_proto_rawDesc), len(file_berth_v1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   69,
+			NumMessages:   83,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

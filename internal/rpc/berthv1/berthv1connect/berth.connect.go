@@ -71,6 +71,14 @@ const (
 	BerthServiceRetryArrayProcedure = "/berth.v1.BerthService/RetryArray"
 	// BerthServiceGetPackageProcedure is the fully-qualified name of the BerthService's GetPackage RPC.
 	BerthServiceGetPackageProcedure = "/berth.v1.BerthService/GetPackage"
+	// BerthServiceListDataProcedure is the fully-qualified name of the BerthService's ListData RPC.
+	BerthServiceListDataProcedure = "/berth.v1.BerthService/ListData"
+	// BerthServiceGetDataProcedure is the fully-qualified name of the BerthService's GetData RPC.
+	BerthServiceGetDataProcedure = "/berth.v1.BerthService/GetData"
+	// BerthServicePutDataProcedure is the fully-qualified name of the BerthService's PutData RPC.
+	BerthServicePutDataProcedure = "/berth.v1.BerthService/PutData"
+	// BerthServiceRemoveDataProcedure is the fully-qualified name of the BerthService's RemoveData RPC.
+	BerthServiceRemoveDataProcedure = "/berth.v1.BerthService/RemoveData"
 	// BerthServiceListInfrastructuresProcedure is the fully-qualified name of the BerthService's
 	// ListInfrastructures RPC.
 	BerthServiceListInfrastructuresProcedure = "/berth.v1.BerthService/ListInfrastructures"
@@ -80,6 +88,8 @@ const (
 	// BerthServiceAddInfrastructureProcedure is the fully-qualified name of the BerthService's
 	// AddInfrastructure RPC.
 	BerthServiceAddInfrastructureProcedure = "/berth.v1.BerthService/AddInfrastructure"
+	// BerthServiceFormatDFSProcedure is the fully-qualified name of the BerthService's FormatDFS RPC.
+	BerthServiceFormatDFSProcedure = "/berth.v1.BerthService/FormatDFS"
 	// BerthServiceRemoveInfrastructureProcedure is the fully-qualified name of the BerthService's
 	// RemoveInfrastructure RPC.
 	BerthServiceRemoveInfrastructureProcedure = "/berth.v1.BerthService/RemoveInfrastructure"
@@ -113,9 +123,16 @@ type BerthServiceClient interface {
 	CancelArray(context.Context, *connect.Request[berthv1.CancelArrayRequest]) (*connect.Response[berthv1.CancelArrayResponse], error)
 	RetryArray(context.Context, *connect.Request[berthv1.RetryArrayRequest]) (*connect.Response[berthv1.RetryArrayResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
+	ListData(context.Context, *connect.Request[berthv1.ListDataRequest]) (*connect.ServerStreamForClient[berthv1.ListDataResponse], error)
+	GetData(context.Context, *connect.Request[berthv1.GetDataRequest]) (*connect.ServerStreamForClient[berthv1.GetDataResponse], error)
+	// The first message says what is put, those that follow are its content, and
+	// the last one its sum: without it nothing is put.
+	PutData(context.Context) *connect.ClientStreamForClient[berthv1.PutDataRequest, berthv1.PutDataResponse]
+	RemoveData(context.Context, *connect.Request[berthv1.RemoveDataRequest]) (*connect.Response[berthv1.RemoveDataResponse], error)
 	ListInfrastructures(context.Context, *connect.Request[berthv1.ListInfrastructuresRequest]) (*connect.Response[berthv1.ListInfrastructuresResponse], error)
 	CheckInfrastructure(context.Context, *connect.Request[berthv1.CheckInfrastructureRequest]) (*connect.Response[berthv1.CheckInfrastructureResponse], error)
 	AddInfrastructure(context.Context, *connect.Request[berthv1.AddInfrastructureRequest]) (*connect.Response[berthv1.AddInfrastructureResponse], error)
+	FormatDFS(context.Context, *connect.Request[berthv1.FormatDFSRequest]) (*connect.Response[berthv1.FormatDFSResponse], error)
 	RemoveInfrastructure(context.Context, *connect.Request[berthv1.RemoveInfrastructureRequest]) (*connect.Response[berthv1.RemoveInfrastructureResponse], error)
 	CreateToken(context.Context, *connect.Request[berthv1.CreateTokenRequest]) (*connect.Response[berthv1.CreateTokenResponse], error)
 	ListTokens(context.Context, *connect.Request[berthv1.ListTokensRequest]) (*connect.Response[berthv1.ListTokensResponse], error)
@@ -229,6 +246,30 @@ func NewBerthServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(berthServiceMethods.ByName("GetPackage")),
 			connect.WithClientOptions(opts...),
 		),
+		listData: connect.NewClient[berthv1.ListDataRequest, berthv1.ListDataResponse](
+			httpClient,
+			baseURL+BerthServiceListDataProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("ListData")),
+			connect.WithClientOptions(opts...),
+		),
+		getData: connect.NewClient[berthv1.GetDataRequest, berthv1.GetDataResponse](
+			httpClient,
+			baseURL+BerthServiceGetDataProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("GetData")),
+			connect.WithClientOptions(opts...),
+		),
+		putData: connect.NewClient[berthv1.PutDataRequest, berthv1.PutDataResponse](
+			httpClient,
+			baseURL+BerthServicePutDataProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("PutData")),
+			connect.WithClientOptions(opts...),
+		),
+		removeData: connect.NewClient[berthv1.RemoveDataRequest, berthv1.RemoveDataResponse](
+			httpClient,
+			baseURL+BerthServiceRemoveDataProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("RemoveData")),
+			connect.WithClientOptions(opts...),
+		),
 		listInfrastructures: connect.NewClient[berthv1.ListInfrastructuresRequest, berthv1.ListInfrastructuresResponse](
 			httpClient,
 			baseURL+BerthServiceListInfrastructuresProcedure,
@@ -245,6 +286,12 @@ func NewBerthServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+BerthServiceAddInfrastructureProcedure,
 			connect.WithSchema(berthServiceMethods.ByName("AddInfrastructure")),
+			connect.WithClientOptions(opts...),
+		),
+		formatDFS: connect.NewClient[berthv1.FormatDFSRequest, berthv1.FormatDFSResponse](
+			httpClient,
+			baseURL+BerthServiceFormatDFSProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("FormatDFS")),
 			connect.WithClientOptions(opts...),
 		),
 		removeInfrastructure: connect.NewClient[berthv1.RemoveInfrastructureRequest, berthv1.RemoveInfrastructureResponse](
@@ -292,9 +339,14 @@ type berthServiceClient struct {
 	cancelArray          *connect.Client[berthv1.CancelArrayRequest, berthv1.CancelArrayResponse]
 	retryArray           *connect.Client[berthv1.RetryArrayRequest, berthv1.RetryArrayResponse]
 	getPackage           *connect.Client[berthv1.GetPackageRequest, berthv1.GetPackageResponse]
+	listData             *connect.Client[berthv1.ListDataRequest, berthv1.ListDataResponse]
+	getData              *connect.Client[berthv1.GetDataRequest, berthv1.GetDataResponse]
+	putData              *connect.Client[berthv1.PutDataRequest, berthv1.PutDataResponse]
+	removeData           *connect.Client[berthv1.RemoveDataRequest, berthv1.RemoveDataResponse]
 	listInfrastructures  *connect.Client[berthv1.ListInfrastructuresRequest, berthv1.ListInfrastructuresResponse]
 	checkInfrastructure  *connect.Client[berthv1.CheckInfrastructureRequest, berthv1.CheckInfrastructureResponse]
 	addInfrastructure    *connect.Client[berthv1.AddInfrastructureRequest, berthv1.AddInfrastructureResponse]
+	formatDFS            *connect.Client[berthv1.FormatDFSRequest, berthv1.FormatDFSResponse]
 	removeInfrastructure *connect.Client[berthv1.RemoveInfrastructureRequest, berthv1.RemoveInfrastructureResponse]
 	createToken          *connect.Client[berthv1.CreateTokenRequest, berthv1.CreateTokenResponse]
 	listTokens           *connect.Client[berthv1.ListTokensRequest, berthv1.ListTokensResponse]
@@ -381,6 +433,26 @@ func (c *berthServiceClient) GetPackage(ctx context.Context, req *connect.Reques
 	return c.getPackage.CallUnary(ctx, req)
 }
 
+// ListData calls berth.v1.BerthService.ListData.
+func (c *berthServiceClient) ListData(ctx context.Context, req *connect.Request[berthv1.ListDataRequest]) (*connect.ServerStreamForClient[berthv1.ListDataResponse], error) {
+	return c.listData.CallServerStream(ctx, req)
+}
+
+// GetData calls berth.v1.BerthService.GetData.
+func (c *berthServiceClient) GetData(ctx context.Context, req *connect.Request[berthv1.GetDataRequest]) (*connect.ServerStreamForClient[berthv1.GetDataResponse], error) {
+	return c.getData.CallServerStream(ctx, req)
+}
+
+// PutData calls berth.v1.BerthService.PutData.
+func (c *berthServiceClient) PutData(ctx context.Context) *connect.ClientStreamForClient[berthv1.PutDataRequest, berthv1.PutDataResponse] {
+	return c.putData.CallClientStream(ctx)
+}
+
+// RemoveData calls berth.v1.BerthService.RemoveData.
+func (c *berthServiceClient) RemoveData(ctx context.Context, req *connect.Request[berthv1.RemoveDataRequest]) (*connect.Response[berthv1.RemoveDataResponse], error) {
+	return c.removeData.CallUnary(ctx, req)
+}
+
 // ListInfrastructures calls berth.v1.BerthService.ListInfrastructures.
 func (c *berthServiceClient) ListInfrastructures(ctx context.Context, req *connect.Request[berthv1.ListInfrastructuresRequest]) (*connect.Response[berthv1.ListInfrastructuresResponse], error) {
 	return c.listInfrastructures.CallUnary(ctx, req)
@@ -394,6 +466,11 @@ func (c *berthServiceClient) CheckInfrastructure(ctx context.Context, req *conne
 // AddInfrastructure calls berth.v1.BerthService.AddInfrastructure.
 func (c *berthServiceClient) AddInfrastructure(ctx context.Context, req *connect.Request[berthv1.AddInfrastructureRequest]) (*connect.Response[berthv1.AddInfrastructureResponse], error) {
 	return c.addInfrastructure.CallUnary(ctx, req)
+}
+
+// FormatDFS calls berth.v1.BerthService.FormatDFS.
+func (c *berthServiceClient) FormatDFS(ctx context.Context, req *connect.Request[berthv1.FormatDFSRequest]) (*connect.Response[berthv1.FormatDFSResponse], error) {
+	return c.formatDFS.CallUnary(ctx, req)
 }
 
 // RemoveInfrastructure calls berth.v1.BerthService.RemoveInfrastructure.
@@ -436,9 +513,16 @@ type BerthServiceHandler interface {
 	CancelArray(context.Context, *connect.Request[berthv1.CancelArrayRequest]) (*connect.Response[berthv1.CancelArrayResponse], error)
 	RetryArray(context.Context, *connect.Request[berthv1.RetryArrayRequest]) (*connect.Response[berthv1.RetryArrayResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
+	ListData(context.Context, *connect.Request[berthv1.ListDataRequest], *connect.ServerStream[berthv1.ListDataResponse]) error
+	GetData(context.Context, *connect.Request[berthv1.GetDataRequest], *connect.ServerStream[berthv1.GetDataResponse]) error
+	// The first message says what is put, those that follow are its content, and
+	// the last one its sum: without it nothing is put.
+	PutData(context.Context, *connect.ClientStream[berthv1.PutDataRequest]) (*connect.Response[berthv1.PutDataResponse], error)
+	RemoveData(context.Context, *connect.Request[berthv1.RemoveDataRequest]) (*connect.Response[berthv1.RemoveDataResponse], error)
 	ListInfrastructures(context.Context, *connect.Request[berthv1.ListInfrastructuresRequest]) (*connect.Response[berthv1.ListInfrastructuresResponse], error)
 	CheckInfrastructure(context.Context, *connect.Request[berthv1.CheckInfrastructureRequest]) (*connect.Response[berthv1.CheckInfrastructureResponse], error)
 	AddInfrastructure(context.Context, *connect.Request[berthv1.AddInfrastructureRequest]) (*connect.Response[berthv1.AddInfrastructureResponse], error)
+	FormatDFS(context.Context, *connect.Request[berthv1.FormatDFSRequest]) (*connect.Response[berthv1.FormatDFSResponse], error)
 	RemoveInfrastructure(context.Context, *connect.Request[berthv1.RemoveInfrastructureRequest]) (*connect.Response[berthv1.RemoveInfrastructureResponse], error)
 	CreateToken(context.Context, *connect.Request[berthv1.CreateTokenRequest]) (*connect.Response[berthv1.CreateTokenResponse], error)
 	ListTokens(context.Context, *connect.Request[berthv1.ListTokensRequest]) (*connect.Response[berthv1.ListTokensResponse], error)
@@ -548,6 +632,30 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(berthServiceMethods.ByName("GetPackage")),
 		connect.WithHandlerOptions(opts...),
 	)
+	berthServiceListDataHandler := connect.NewServerStreamHandler(
+		BerthServiceListDataProcedure,
+		svc.ListData,
+		connect.WithSchema(berthServiceMethods.ByName("ListData")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceGetDataHandler := connect.NewServerStreamHandler(
+		BerthServiceGetDataProcedure,
+		svc.GetData,
+		connect.WithSchema(berthServiceMethods.ByName("GetData")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServicePutDataHandler := connect.NewClientStreamHandler(
+		BerthServicePutDataProcedure,
+		svc.PutData,
+		connect.WithSchema(berthServiceMethods.ByName("PutData")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceRemoveDataHandler := connect.NewUnaryHandler(
+		BerthServiceRemoveDataProcedure,
+		svc.RemoveData,
+		connect.WithSchema(berthServiceMethods.ByName("RemoveData")),
+		connect.WithHandlerOptions(opts...),
+	)
 	berthServiceListInfrastructuresHandler := connect.NewUnaryHandler(
 		BerthServiceListInfrastructuresProcedure,
 		svc.ListInfrastructures,
@@ -564,6 +672,12 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 		BerthServiceAddInfrastructureProcedure,
 		svc.AddInfrastructure,
 		connect.WithSchema(berthServiceMethods.ByName("AddInfrastructure")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceFormatDFSHandler := connect.NewUnaryHandler(
+		BerthServiceFormatDFSProcedure,
+		svc.FormatDFS,
+		connect.WithSchema(berthServiceMethods.ByName("FormatDFS")),
 		connect.WithHandlerOptions(opts...),
 	)
 	berthServiceRemoveInfrastructureHandler := connect.NewUnaryHandler(
@@ -624,12 +738,22 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 			berthServiceRetryArrayHandler.ServeHTTP(w, r)
 		case BerthServiceGetPackageProcedure:
 			berthServiceGetPackageHandler.ServeHTTP(w, r)
+		case BerthServiceListDataProcedure:
+			berthServiceListDataHandler.ServeHTTP(w, r)
+		case BerthServiceGetDataProcedure:
+			berthServiceGetDataHandler.ServeHTTP(w, r)
+		case BerthServicePutDataProcedure:
+			berthServicePutDataHandler.ServeHTTP(w, r)
+		case BerthServiceRemoveDataProcedure:
+			berthServiceRemoveDataHandler.ServeHTTP(w, r)
 		case BerthServiceListInfrastructuresProcedure:
 			berthServiceListInfrastructuresHandler.ServeHTTP(w, r)
 		case BerthServiceCheckInfrastructureProcedure:
 			berthServiceCheckInfrastructureHandler.ServeHTTP(w, r)
 		case BerthServiceAddInfrastructureProcedure:
 			berthServiceAddInfrastructureHandler.ServeHTTP(w, r)
+		case BerthServiceFormatDFSProcedure:
+			berthServiceFormatDFSHandler.ServeHTTP(w, r)
 		case BerthServiceRemoveInfrastructureProcedure:
 			berthServiceRemoveInfrastructureHandler.ServeHTTP(w, r)
 		case BerthServiceCreateTokenProcedure:
@@ -711,6 +835,22 @@ func (UnimplementedBerthServiceHandler) GetPackage(context.Context, *connect.Req
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.GetPackage is not implemented"))
 }
 
+func (UnimplementedBerthServiceHandler) ListData(context.Context, *connect.Request[berthv1.ListDataRequest], *connect.ServerStream[berthv1.ListDataResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ListData is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) GetData(context.Context, *connect.Request[berthv1.GetDataRequest], *connect.ServerStream[berthv1.GetDataResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.GetData is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) PutData(context.Context, *connect.ClientStream[berthv1.PutDataRequest]) (*connect.Response[berthv1.PutDataResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.PutData is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) RemoveData(context.Context, *connect.Request[berthv1.RemoveDataRequest]) (*connect.Response[berthv1.RemoveDataResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.RemoveData is not implemented"))
+}
+
 func (UnimplementedBerthServiceHandler) ListInfrastructures(context.Context, *connect.Request[berthv1.ListInfrastructuresRequest]) (*connect.Response[berthv1.ListInfrastructuresResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ListInfrastructures is not implemented"))
 }
@@ -721,6 +861,10 @@ func (UnimplementedBerthServiceHandler) CheckInfrastructure(context.Context, *co
 
 func (UnimplementedBerthServiceHandler) AddInfrastructure(context.Context, *connect.Request[berthv1.AddInfrastructureRequest]) (*connect.Response[berthv1.AddInfrastructureResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.AddInfrastructure is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) FormatDFS(context.Context, *connect.Request[berthv1.FormatDFSRequest]) (*connect.Response[berthv1.FormatDFSResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.FormatDFS is not implemented"))
 }
 
 func (UnimplementedBerthServiceHandler) RemoveInfrastructure(context.Context, *connect.Request[berthv1.RemoveInfrastructureRequest]) (*connect.Response[berthv1.RemoveInfrastructureResponse], error) {

@@ -1,0 +1,110 @@
+package berth
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+)
+
+// MapPaths replaces each path in a value, which is where its type has File or
+// Directory, by what fn makes of it, and returns the value in canonical form.
+// The value is one that [CheckValue] took. Where is what an error calls the
+// path's place, such as points[3].source; the first error of fn ends it.
+func MapPaths(where string, t Type, classes map[string]Class, value json.RawMessage, fn func(where string, t Type, path string) (string, error)) (json.RawMessage, error) {
+	if !hasPaths(t, classes) || isNull(value) {
+		return value, nil
+	}
+	var out bytes.Buffer
+	m := pathMapper{classes, fn, &out}
+	if err := m.value(where, t, value); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
+}
+
+// hasPaths reports whether values of a type may hold paths. Classes don't
+// contain themselves.
+func hasPaths(t Type, classes map[string]Class) bool {
+	if t.Base == TypeFile || t.Base == TypeDirectory {
+		return true
+	}
+	for _, p := range classes[t.Base].Properties {
+		if inner, err := ParseType(p.Type); err == nil && hasPaths(inner, classes) {
+			return true
+		}
+	}
+	return false
+}
+
+type pathMapper struct {
+	classes map[string]Class
+	fn      func(where string, t Type, path string) (string, error)
+	out     *bytes.Buffer
+}
+
+func (m *pathMapper) value(where string, t Type, value json.RawMessage) error {
+	switch {
+	case !hasPaths(t, m.classes):
+		m.out.Write(value)
+		return nil
+	case t.Dimensions > 0:
+		return m.array(where, t, value)
+	case !t.Builtin():
+		return m.object(where, t, value)
+	}
+	var text string
+	if err := json.Unmarshal(value, &text); err != nil {
+		return wrongType(where, t, value)
+	}
+	text, err := m.fn(where, t, text)
+	if err == nil {
+		writeString(m.out, text)
+	}
+	return err
+}
+
+func (m *pathMapper) array(where string, t Type, value json.RawMessage) error {
+	var elements []json.RawMessage
+	if err := json.Unmarshal(value, &elements); err != nil {
+		return wrongType(where, t, value)
+	}
+	m.out.WriteByte('[')
+	for i, element := range elements {
+		if i > 0 {
+			m.out.WriteByte(',')
+		}
+		if err := m.value(where+"["+strconv.Itoa(i)+"]", t.Element(), element); err != nil {
+			return err
+		}
+	}
+	m.out.WriteByte(']')
+	return nil
+}
+
+func (m *pathMapper) object(where string, t Type, value json.RawMessage) error {
+	members, err := readObject(where, value)
+	if err != nil {
+		return err
+	}
+	types := map[string]string{}
+	for _, p := range m.classes[t.Base].Properties {
+		types[p.Name] = p.Type
+	}
+	m.out.WriteByte('{')
+	for i, member := range members {
+		inner, err := ParseType(types[member.key])
+		if err != nil {
+			return wrongType(where, t, value)
+		}
+		if i > 0 {
+			m.out.WriteByte(',')
+		}
+		writeString(m.out, member.key)
+		m.out.WriteByte(':')
+		if err := m.value(where+"."+member.key, inner, member.value); err != nil {
+			return err
+		}
+	}
+	m.out.WriteByte('}')
+	return nil
+}
