@@ -333,10 +333,13 @@ func (s *step) pause(order Order, r *Refusal) {
 	})
 }
 
-// watchQuota lets held tasks try again when a quota changes: at once where
-// that can be watched, every 30 s where not.
+// watchQuota lets held tasks try again when a quota changes: at once, and a few
+// times after it. Where quotas can't be watched, every 30 s.
 func (s *step) watchQuota() {
-	if s.quota.watching || s.quota.ticking {
+	if s.quota.retry == nil {
+		s.retryHeld(s.quota.longest())
+	}
+	if s.quota.watching || s.quota.forbidden {
 		return
 	}
 	s.quota.watching = true
@@ -346,27 +349,34 @@ func (s *step) watchQuota() {
 			l.inbox.post(func(s *step) {
 				s.quota.changes++
 				s.releaseEach()
+				s.retryHeld(time.Second)
 			})
 		})
 		if ctx.Err() != nil {
 			return
 		}
 		l.inbox.post(func(s *step) {
-			s.quota.watching, s.quota.ticking = false, true
+			s.quota.watching, s.quota.forbidden = false, true
 			s.engine.log.Info("quotas can't be watched; held tasks try again every 30s", "infrastructure", s.name, "error", err)
-			s.tickQuota()
+			s.retryHeld(s.quota.longest())
 		})
 	}()
 }
 
-func (s *step) tickQuota() {
-	s.after(30*time.Second, func(s *step) {
-		s.releaseEach()
-		if s.queued == 0 {
-			s.quota.ticking = false
+// retryHeld lets held tasks try again after a while, and then at ever longer
+// intervals. What watches a quota may hear of a change before the admission that
+// counts by it, which then refuses as before; no other event follows.
+func (s *step) retryHeld(wait time.Duration) {
+	if s.quota.retry != nil {
+		s.quota.retry.Stop()
+	}
+	s.quota.retry = s.after(wait, func(s *step) {
+		if s.queued == 0 && s.creating == 0 {
+			s.quota.retry, s.quota.forbidden = nil, false
 			return
 		}
-		s.tickQuota()
+		s.releaseEach()
+		s.retryHeld(min(4*wait, s.quota.longest()))
 	})
 }
 

@@ -112,13 +112,22 @@ func (l *loop) waiting(task *berth.Task) string {
 }
 
 // after posts an input once a time has passed.
-func (l *loop) after(wait time.Duration, in input) {
-	time.AfterFunc(wait, func() { l.inbox.post(in) })
+func (l *loop) after(wait time.Duration, in input) *time.Timer {
+	return time.AfterFunc(wait, func() { l.inbox.post(in) })
 }
 
 // quotaWatch wakes held tasks.
 type quotaWatch struct {
-	watching bool
-	ticking  bool
-	changes  int // that were told so far
+	watching  bool
+	forbidden bool
+	changes   int         // that were told so far
+	retry     *time.Timer // when held tasks try again though no change is told; nil: none waits
+}
+
+// longest is how long held tasks wait at most.
+func (q *quotaWatch) longest() time.Duration {
+	if q.forbidden {
+		return 30 * time.Second
+	}
+	return 5 * time.Minute
 }

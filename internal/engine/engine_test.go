@@ -270,20 +270,10 @@ func TestAQuotaHoldsTasksAndItsChangeWakesThem(t *testing.T) {
 			t.Fatalf("task %d is %s: %v", i, held.State, held.Diagnosis)
 		}
 	}
-	existing := func() (pod string) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		for name, o := range c.pods {
-			if o.Outcome == nil {
-				pod = name
-			}
-		}
-		return pod
-	}
 	for range ids {
 		var pod string
 		for pod == "" { // the next is let through once the quota's change was told
-			pod = existing()
+			pod = c.existing()
 		}
 		c.mu.Lock()
 		id := c.pods[pod].TaskID
@@ -301,6 +291,32 @@ func TestAQuotaHoldsTasksAndItsChangeWakesThem(t *testing.T) {
 	if asked > 25 {
 		t.Errorf("%d creates were tried for 5 tasks", asked)
 	}
+}
+
+// An admission that has not heard of a change when its watchers have refuses as
+// before, and nothing more is told.
+func TestAQuotaWhoseChangeIsToldBeforeItCounts(t *testing.T) {
+	c := newCluster()
+	told, late := false, 1
+	c.onCreate = func(Order) error {
+		if told && late == 0 {
+			return nil
+		}
+		if told {
+			late--
+		}
+		return &Refusal{Kind: RefusedQuota, Diagnosis: &berth.Diagnosis{Cause: berth.CauseQuotaExceeded, Summary: "full"}}
+	}
+	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
+	id := p.submit(nil).ID
+	p.until(id, func(t berth.Task) bool { return t.State == berth.StateQueued && t.Diagnosis != nil })
+	c.mu.Lock()
+	told = true
+	c.mu.Unlock()
+	c.quota <- struct{}{}
+	eventually(t, func() bool { return c.existing() != "" })
+	c.ends(c.existing(), 0)
+	p.until(id, ended)
 }
 
 func TestAClusterOutOfReachFailsNoTask(t *testing.T) {

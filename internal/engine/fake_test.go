@@ -230,6 +230,18 @@ func (c *cluster) WatchQuota(ctx context.Context, changed func()) error {
 	}
 }
 
+// existing is a pod that has not ended.
+func (c *cluster) existing() (pod string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, o := range c.pods {
+		if o.Outcome == nil {
+			pod = name
+		}
+	}
+	return pod
+}
+
 func (c *cluster) counts() (created, deleted, existing int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
