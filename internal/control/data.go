@@ -27,8 +27,10 @@ const (
 	// dataTimeout ends one however busy it is: nothing stays for ever.
 	dataTimeout = 24 * time.Hour
 	// dataPatience is how long something may keep one from starting before that
-	// is told.
+	// is told, and dataRetried how long what nodes try again, no sooner than after
+	// ten seconds.
 	dataPatience = 10 * time.Second
+	dataRetried  = 30 * time.Second
 	// dataAnswer bounds how long one that runs may take to answer.
 	dataAnswer = 15 * time.Second
 )
@@ -247,6 +249,8 @@ func (h *Host) reach(ctx context.Context, entry *berth.InfrastructureConfig, tas
 			return nil, errDataEnded // cancelled or deleted by somebody, or it was idle
 		case task.Diagnosis == nil && task.State != berth.StateQueued:
 			stuck = nil
+		case stuck == nil && task.Diagnosis != nil && (mayPass(task.Diagnosis) || task.Diagnosis.Cause == berth.CauseImageUnauthorized):
+			stuck = time.After(dataRetried)
 		case stuck == nil:
 			stuck = time.After(dataPatience)
 		}

@@ -2,7 +2,9 @@ package diagnosis
 
 import (
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/berth-run/berth"
 )
@@ -17,6 +19,7 @@ var (
 	imageUnauthorized = regexp.MustCompile(`(?i)401 Unauthorized|403 Forbidden|unauthorized|authentication required|insufficient_scope|denied:|is denied|access denied|authorization failed|no basic auth credentials`)
 	imageNotFound     = regexp.MustCompile(`(?i): not found\s*$|manifest unknown|name unknown|name_unknown|manifest for .* not found|404 Not Found|code = NotFound|repository .*not found`)
 	pullDetail        = regexp.MustCompile(`(?s)^Back-off pulling image "[^"]*"\s*$`)
+	pullSecretsUnread = regexp.MustCompile(`(?i)^Unable to retrieve some image pull secrets \(([^)]+)\)`)
 	registryHost      = regexp.MustCompile(`(?:https?://|pulling from host |lookup )([A-Za-z0-9.\-]+(?::\d+)?|\[[0-9a-f:]+\](?::\d+)?)`)
 )
 
@@ -41,13 +44,20 @@ func (f *podFacts) pulling() *pull {
 	}
 	// Kubelets before 1.32 keep the registry's words for the event alone.
 	p.text = ""
-	for _, e := range f.events {
-		if e.reason == "Failed" && strings.HasPrefix(e.message, "Failed to pull image") && strings.Contains(e.message, s.image) {
-			p.text, p.evidence = e.message, append(p.evidence, e.evidence())
-			break
-		}
+	if e, ok := f.pullFailed(s.image); ok {
+		p.text, p.evidence = e.message, append(p.evidence, e.evidence())
 	}
 	return p
+}
+
+// pullFailed returns the newest event of a pull of an image that failed.
+func (f *podFacts) pullFailed(image string) (event, bool) {
+	for _, e := range f.events {
+		if e.reason == "Failed" && strings.HasPrefix(e.message, "Failed to pull image") && strings.Contains(e.message, image) {
+			return e, true
+		}
+	}
+	return event{}, false
 }
 
 // nameless is the text without the image's name, which may be anything: there
@@ -86,6 +96,36 @@ func pulls(pattern *regexp.Regexp, reasons ...string) func(*podFacts) *hit {
 			return p.hit()
 		}
 		return nil
+	}
+}
+
+// PullSecretPrefix begins the names of the Secrets by which Berth's pods log in
+// to registries.
+const PullSecretPrefix = "berth-registry-"
+
+// withoutLogin makes the matcher of a pull that a registry refuses as the node
+// could not read the pod's pull Secrets, which Berth has made, or which others
+// name. Nodes try a pull again after 10 s or more: what they said within that
+// time is of the last one.
+func withoutLogin(own bool) func(*podFacts) *hit {
+	refused := pulls(imageUnauthorized)
+	return func(f *podFacts) *hit {
+		h := refused(f)
+		if h == nil {
+			return nil
+		}
+		e, ok := f.newest("FailedToRetrieveImagePullSecret")
+		names := pullSecretsUnread.FindStringSubmatch(e.message)
+		if failed, _ := f.pullFailed(f.pull.image); !ok || names == nil || !failed.at.Before(e.at.Add(10*time.Second)) {
+			return nil
+		}
+		others := slices.DeleteFunc(strings.Split(names[1], ", "), func(name string) bool { return strings.HasPrefix(name, PullSecretPrefix) })
+		if own != (len(others) == 0) {
+			return nil
+		}
+		h.words["secrets"] = strings.Join(others, ", ")
+		h.evidence = append(h.evidence, e.evidence())
+		return h
 	}
 }
 
@@ -180,6 +220,22 @@ var imageRows = []row{
 		summary: "The node cannot fetch image {image} from registry {registry}: {why}.",
 		remedy:  "check the registry's name in the image; if it is right, the nodes' way to the registry or their trust in its certificate has to be mended",
 		by:      berth.RemedyByEngineer,
+	},
+	{
+		// A node may read the Secrets of its own pods, and the API server may learn
+		// a moment after the node that this one is.
+		cause: berth.CauseImageUnauthorized, rank: 346, onPod: withoutLogin(true), patience: berth.PatienceStart,
+		means:   "The node could not look up the login that Berth gave the pod in time, and asked the registry without. It tries again after ten seconds or more.",
+		summary: "{the_node} could not look up the login to registry {registry} in time, asked for image {image} without, and tries again.",
+		remedy:  "wait a moment; if it stays, have it checked what the node's kubelet says of it",
+		by:      berth.RemedyByEngineer,
+	},
+	{
+		cause: berth.CauseImageUnauthorized, rank: 348, onPod: withoutLogin(false), patience: berth.PatiencePull,
+		means:   "The registry doesn't give the image without a login, and the node can't read a pull Secret that the pod names.",
+		summary: "Registry {registry} does not give image {image} without a login, and {node} cannot read pull Secret {secrets} of namespace {namespace}.",
+		remedy:  "create Secret {secrets} in namespace {namespace}, or correct its name in pod: image_pull_secrets of infrastructure {infrastructure} in infra.yml",
+		by:      berth.RemedyByUser,
 	},
 	{
 		cause: berth.CauseImageUnauthorized, rank: 350, onPod: pulls(imageUnauthorized), patience: berth.PatiencePull,

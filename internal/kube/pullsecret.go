@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/diagnosis"
 	"github.com/berth-run/berth/internal/engine"
 )
 
@@ -28,7 +29,7 @@ func pullOwner(order engine.Order) string {
 	return order.Instance
 }
 
-func pullSecretName(order engine.Order) string { return "berth-registry-" + pullOwner(order) }
+func pullSecretName(order engine.Order) string { return diagnosis.PullSecretPrefix + pullOwner(order) }
 
 // ensurePullSecret sees to it that nodes can log in to the registry of an
 // order, and has its pod do so. One Secret serves all pods of the instance.
