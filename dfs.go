@@ -41,6 +41,10 @@ const (
 	DefaultDFSImage = "docker.io/juicedata/mount:ce-v1.4.1"
 )
 
+// DFSWork is where the tasks of an infrastructure have their working folders
+// (BERTH_WORK), below the mount.
+const DFSWork = ".berth/work"
+
 // KeepWork says when the working folder of a task (BERTH_WORK) is kept after its
 // end. One that a result of type File or Directory lies in always is.
 type KeepWork string

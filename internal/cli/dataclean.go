@@ -16,9 +16,6 @@ import (
 	"github.com/berth-run/berth"
 )
 
-// workFolders is where tasks have their working folders, below the mount.
-const workFolders = ".berth/work"
-
 // workFolder is a task's working folder, and what becomes of it. Its JSON form
 // is the contract of -o json.
 type workFolder struct {
@@ -42,7 +39,7 @@ tasks that this Berth does not know: they may be of another one that shares the 
 		Example: "  berth data clean --dry-run\n  berth data clean --on site-a --older-than 168h",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			q, err := f.query(cmd, workFolders)
+			q, err := f.query(cmd, berth.DFSWork)
 			if err == nil && older < 0 {
 				err = fmt.Errorf("--older-than %s is before now: write how long ago a task has to have ended, such as 24h", older)
 			}
@@ -121,7 +118,7 @@ func (f *workFolder) holds(result json.RawMessage) bool {
 	in = func(value any) bool {
 		switch value := value.(type) {
 		case string:
-			return strings.Contains(value+"/", path.Join("/", workFolders, f.Task)+"/") || path.IsAbs(value) && strings.HasPrefix(f.Path, strings.TrimSuffix(value, "/")+"/")
+			return strings.Contains(value+"/", path.Join("/", berth.DFSWork, f.Task)+"/") || path.IsAbs(value) && strings.HasPrefix(f.Path, strings.TrimSuffix(value, "/")+"/")
 		case []any:
 			return slices.ContainsFunc(value, in)
 		case map[string]any:

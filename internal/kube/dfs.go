@@ -68,9 +68,8 @@ done
 `
 
 // mountedScript waits until the mount can be used, before anything else of the
-// pod starts. It makes the working folder
-// of a plain task, which has no agent that would: anybody's, as nobody knows yet
-// whom the image runs as.
+// pod starts. It makes the working folder of a plain task, which has no agent
+// that would: anybody's, as nobody knows yet whom the image runs as.
 //
 // $2: the task, or nothing.
 const mountedScript = `i=0
@@ -79,14 +78,14 @@ until [ -e /tmp/berth-dfs-usable ]; do
   sleep 0.05
 done
 [ -n "$2" ] || exit 0
-cd "$1" && mkdir -p .berth/work && chmod 755 .berth && chmod 1777 .berth/work && mkdir -p -m 1777 ".berth/work/$2" || echo "no working folder"
+cd "$1" && mkdir -p ` + berth.DFSWork + ` && chmod 755 .berth && chmod 1777 ` + berth.DFSWork + ` && mkdir -p -m 1777 "` + berth.DFSWork + `/$2" || echo "no working folder"
 exit 0`
 
 // leaveScript takes the working folder of a plain task away that it left empty,
 // or with all that is in it.
 //
 // $2: the task, $3: never, where nothing is kept.
-const leaveScript = `cd "$1/.berth/work" || exit 0
+const leaveScript = `cd "$1/` + berth.DFSWork + `" || exit 0
 if [ "$3" = never ]; then rm -rf "$2"; else rmdir "$2" 2>/dev/null; fi
 exit 0`
 
@@ -161,7 +160,7 @@ func addDFS(pod *corev1.Pod, order engine.Order, dfs *berth.DFS) {
 
 // nameWork tells a plain task's program its working folder.
 func nameWork(main *corev1.Container, order engine.Order, dfs *berth.DFS) {
-	main.Env = append([]corev1.EnvVar{{Name: "BERTH_WORK", Value: path.Join(dfs.Path, ".berth/work", order.TaskID)}}, main.Env...)
+	main.Env = append([]corev1.EnvVar{{Name: "BERTH_WORK", Value: path.Join(dfs.Path, berth.DFSWork, order.TaskID)}}, main.Env...)
 }
 
 // probe runs a script in the sidecar. Times are in seconds.

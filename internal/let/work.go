@@ -11,9 +11,6 @@ import (
 	"github.com/berth-run/berth/internal/agent"
 )
 
-// workParent is where tasks have their own folders, below the mount.
-const workParent = ".berth/work"
-
 // work is the task's own folder on the shared filesystem. All attempts of a task
 // have the same.
 type work struct {
@@ -27,7 +24,7 @@ func newWork(order *agent.Order, log io.Writer) work {
 	if order.DFS == nil || order.DFS.ReadOnly || order.Call == nil && len(order.Steps) == 0 {
 		return work{}
 	}
-	parent := filepath.Join(order.DFS.Path, workParent)
+	parent := filepath.Join(order.DFS.Path, berth.DFSWork)
 	folder := filepath.Join(parent, order.Task)
 	err := os.MkdirAll(parent, 0o755)
 	if err == nil {

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -22,6 +21,8 @@ import (
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
+
+	"github.com/berth-run/berth/internal/childtest"
 )
 
 // Password is that of the server's user, berth: it is hard to overlook in a
@@ -38,7 +39,7 @@ type Server struct {
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
-	done chan error
+	done <-chan struct{}
 	made int // databases so far
 }
 
@@ -186,18 +187,9 @@ func (s *Server) Start() error {
 	defer log.Close()
 	cmd := exec.CommandContext(context.Background(), filepath.Join(s.programs, "postgres"), args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.dir, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.account, Pdeathsig: syscall.SIGQUIT}
-	started, done := make(chan error), make(chan error, 1)
-	go func() {
-		// The death that Pdeathsig means is that of the thread.
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			done <- cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.account}
+	done, err := childtest.Start(cmd, syscall.SIGQUIT)
+	if err != nil {
 		return err
 	}
 	s.cmd, s.done = cmd, done
@@ -208,9 +200,9 @@ func (s *Server) Start() error {
 			return nil
 		}
 		select {
-		case ended := <-done:
+		case <-done:
 			s.cmd = nil
-			return fmt.Errorf("the PostgreSQL server ended: %w\n%s", ended, s.Log())
+			return fmt.Errorf("the PostgreSQL server ended: %s\n%s", cmd.ProcessState, s.Log())
 		case <-time.After(20 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
@@ -228,7 +220,7 @@ func (s *Server) Stop(signal syscall.Signal) {
 		return
 	}
 	_ = s.cmd.Process.Signal(signal)
-	<-s.done //nolint:errcheck // how it ended is no news
+	<-s.done
 	s.cmd = nil
 }
 

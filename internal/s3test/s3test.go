@@ -25,6 +25,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/berth-run/berth/internal/childtest"
 )
 
 // AccessKey and SecretKey are those of the server's one user; the second is
@@ -45,7 +47,7 @@ type Server struct {
 	region string
 	port   int
 	cmd    *exec.Cmd
-	done   chan struct{}
+	done   <-chan struct{}
 }
 
 // New starts a server on the loopback, with TLS.
@@ -128,20 +130,11 @@ func (s *Server) Start(t testing.TB) {
 	}
 	cmd := exec.CommandContext(context.Background(), program(), append(args, "posix", filepath.Join(s.dir, "data"))...)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY_ID="+AccessKey, "ROOT_SECRET_ACCESS_KEY="+SecretKey)
-	cmd.Dir, cmd.SysProcAttr = s.dir, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Dir = s.dir
 	var output strings.Builder
 	cmd.Stdout, cmd.Stderr = &output, &output
-	started, done := make(chan error), make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // the death that Pdeathsig means is that of the thread
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-			close(done)
-		}
-	}()
-	if err := <-started; err != nil {
+	done, err := childtest.Start(cmd, syscall.SIGKILL)
+	if err != nil {
 		t.Fatalf("there is no S3 server here: %v: make bin/s3server", err)
 	}
 	s.cmd, s.done = cmd, done

@@ -231,15 +231,7 @@ func TestDFSThatCannotBeMountedSaysWhy(t *testing.T) {
 	s.write("secrets.yml", "redis: "+redisPassword+"\nwrong: not-the-password\n")
 	away := newRedis(t)
 	away.format(t, 1)
-	program, err := juicefs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// A volume whose blocks are in a Redis that is away.
-	cmd := exec.Command(program, "format", "--storage", "redis", "--bucket", "redis://"+away.address+"/9", "--access-key", "default", "--secret-key", redisPassword, fmt.Sprintf("redis://:%s@%s/3", redisPassword, r.address), "blocks")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("juicefs format: %v\n%s", err, out)
-	}
+	r.format(t, 3, "--bucket", "redis://"+away.address+"/9") // its blocks are in a Redis that is away
 	r.format(t, 4, "--inodes", "20")
 	r.format(t, 5)
 	away.kill()

@@ -8,10 +8,11 @@ import (
 	"io"
 	"net"
 	"os/exec"
-	"runtime"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/berth-run/berth/internal/childtest"
 )
 
 // redisPassword is hard to overlook in a log or an error where it has no place.
@@ -23,7 +24,7 @@ type redis struct {
 	t       *testing.T
 	address string // host:port
 	cmd     *exec.Cmd
-	ended   chan struct{} // closed when it has
+	ended   <-chan struct{} // closed when it has
 }
 
 func newRedis(t *testing.T) *redis {
@@ -49,19 +50,9 @@ func (r *redis) start() bool {
 		r.t.Fatal(err)
 	}
 	r.cmd = exec.CommandContext(context.Background(), "redis-server", "--bind", host, "--port", port, "--requirepass", redisPassword, "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction")
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	r.cmd.Dir = r.t.TempDir()
-	started, ended := make(chan error), make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // the death that Pdeathsig means is that of the thread
-		err := r.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = r.cmd.Wait()
-			close(ended)
-		}
-	}()
-	if err := <-started; err != nil {
+	ended, err := childtest.Start(r.cmd, syscall.SIGKILL)
+	if err != nil {
 		r.t.Fatalf("redis-server: %v (hack/juicefs.sh installs it)", err)
 	}
 	r.ended = ended

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +20,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/childtest"
 	"github.com/berth-run/berth/internal/docker"
 )
 
@@ -33,7 +33,7 @@ type dockerd struct {
 
 	more   []string // arguments
 	cmd    *exec.Cmd
-	exited chan struct{}
+	exited <-chan struct{}
 }
 
 // socket is the path of the socket.
@@ -73,21 +73,8 @@ func (d *dockerd) start() error {
 		"--bridge=none", "--iptables=false", "--ip-forward=false", "--shutdown-timeout=3",
 	}, d.more...)...)
 	d.cmd.Stdout, d.cmd.Stderr = log, log
-	// It ends with the tests, also when they are killed. That is told by the
-	// thread that started it, which therefore has to stay.
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
-	d.exited = make(chan struct{})
-	started := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		err := d.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = d.cmd.Wait()
-		}
-		close(d.exited)
-	}()
-	if err := <-started; err != nil {
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if d.exited, err = childtest.Start(d.cmd, syscall.SIGTERM); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
