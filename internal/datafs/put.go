@@ -73,11 +73,7 @@ func (t *Tree) Put(relative string, mode fs.FileMode, content io.Reader, verify 
 		return none, explained(t.seen(relative), err)
 	}
 	done = true
-	info, err := t.Root.Stat(relative)
-	if err != nil {
-		return none, explained(t.seen(relative), err)
-	}
-	return t.entry(relative, info), nil
+	return t.made(relative)
 }
 
 // PutTree unpacks a tar archive as a new directory: beside it at first, and in
@@ -115,9 +111,14 @@ func (t *Tree) PutTree(relative string, archive io.Reader, verify func() error) 
 		return none, explained(t.seen(relative), err)
 	}
 	done = true
+	return t.made(relative)
+}
+
+// made is the entry of what was put.
+func (t *Tree) made(relative string) (berth.DataEntry, error) {
 	info, err := t.Root.Stat(relative)
 	if err != nil {
-		return none, explained(t.seen(relative), err)
+		return berth.DataEntry{}, explained(t.seen(relative), err)
 	}
 	return t.entry(relative, info), nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,17 +31,12 @@ var (
 // dfs returns the sidecar that mounts the shared filesystem: as it was asked
 // for and as it stands; nil for a pod without.
 func (f *podFacts) dfs() (*corev1.Container, *corev1.ContainerStatus) {
-	for i := range f.pod.Spec.InitContainers {
-		if f.pod.Spec.InitContainers[i].Name != DFSContainer {
-			continue
-		}
-		for j := range f.pod.Status.InitContainerStatuses {
-			if f.pod.Status.InitContainerStatuses[j].Name == DFSContainer {
-				return &f.pod.Spec.InitContainers[i], &f.pod.Status.InitContainerStatuses[j]
-			}
-		}
+	s := InitStatus(f.pod, DFSContainer)
+	i := slices.IndexFunc(f.pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == DFSContainer })
+	if s == nil || i < 0 {
+		return nil, nil
 	}
-	return nil, nil
+	return &f.pod.Spec.InitContainers[i], s
 }
 
 // dfsAddress is where the metadata of the filesystem is.
@@ -67,10 +63,11 @@ func (f *podFacts) dfsPath(c *corev1.Container) string {
 
 // dfsEnd returns how the sidecar ended last, and what its status calls that; nil when it never did.
 func dfsEnd(s *corev1.ContainerStatus) (*corev1.ContainerStateTerminated, string) {
+	how := "last terminated"
 	if s.State.Terminated != nil {
-		return s.State.Terminated, "terminated"
+		how = "terminated"
 	}
-	return s.LastTerminationState.Terminated, "last terminated"
+	return lastEnd(s), how
 }
 
 func dfsEvidence(t *corev1.ContainerStateTerminated, how string) berth.Evidence {
