@@ -20,12 +20,12 @@ const (
 // Secrets are the names of those that are references. The error is CodeInvalid
 // and names the argument; it never repeats what was given for a secret.
 func (p *Package) Arguments(function string, given map[string]json.RawMessage) (checked map[string]json.RawMessage, secrets []string, err error) {
-	fn, err := p.lookup(function)
+	fn, err := p.Lookup(function)
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, name := range sortedKeys(given) {
-		if fn.input(name) == nil {
+		if fn.Input(name) == nil {
 			return nil, nil, Errorf(CodeInvalid, "%s", unknown("argument", name, "of "+fn.Name, fn.inputNames()))
 		}
 	}
@@ -85,6 +85,13 @@ func (p *Package) argument(in *Parameter, value json.RawMessage) (json.RawMessag
 	return checked, nil
 }
 
+// CheckArgument checks the value of one input. The error is CodeInvalid and names
+// the argument.
+func (p *Package) CheckArgument(in *Parameter, value json.RawMessage) error {
+	_, err := p.argument(in, value)
+	return err
+}
+
 var secretPatterns = []*regexp.Regexp{
 	regexp.MustCompile(`^(secret:[-._@/A-Za-z0-9]{1,253})$`),
 	regexp.MustCompile(`^\$\{(secret:[-._@/A-Za-z0-9]{1,253})\}$`),
@@ -117,19 +124,19 @@ func secretReference(name string, value json.RawMessage) (string, error) {
 // VALUE is read by the declared type, or NAME:=JSON. What it returns is for
 // [Package.Arguments], which checks it. The error is CodeInvalid.
 func (p *Package) ParseArgument(function, word string) (name string, value json.RawMessage, err error) {
-	fn, err := p.lookup(function)
+	fn, err := p.Lookup(function)
 	if err != nil {
 		return "", nil, err
 	}
 	name, text, found := strings.Cut(word, "=")
 	name, isJSON := strings.CutSuffix(name, ":")
 	if !found {
-		if fn.input(word) != nil {
+		if fn.Input(word) != nil {
 			return "", nil, Errorf(CodeInvalid, "argument %s has no value; write %s=VALUE", show(word), word)
 		}
 		return "", nil, Errorf(CodeInvalid, "want NAME=VALUE or NAME:=JSON, but there is no '='; the inputs of %s are %s", fn.Name, fn.signature())
 	}
-	in := fn.input(name)
+	in := fn.Input(name)
 	if in == nil {
 		return "", nil, Errorf(CodeInvalid, "%s", unknown("argument", name, "of "+fn.Name, fn.inputNames()))
 	}

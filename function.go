@@ -11,8 +11,9 @@ import (
 	"github.com/berth-run/berth/internal/nearest"
 )
 
-// lookup is Function with an error for a person.
-func (p *Package) lookup(name string) (*Function, error) {
+// Lookup is Function with an error for a person, which has the nearest name. It
+// is CodeInvalid.
+func (p *Package) Lookup(name string) (*Function, error) {
 	if fn := p.Function(name); fn != nil {
 		return fn, nil
 	}
@@ -39,7 +40,8 @@ func unknown(what, name, where string, names []string) string {
 	return text + "; there are " + strings.Join(names, ", ")
 }
 
-func (f *Function) input(name string) *Parameter {
+// Input returns an input by name, or nil.
+func (f *Function) Input(name string) *Parameter {
 	for i := range f.Inputs {
 		if f.Inputs[i].Name == name {
 			return &f.Inputs[i]
