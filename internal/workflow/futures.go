@@ -8,7 +8,7 @@ import (
 func (c *checker) isFuture(e syntax.Expr, depth int) bool {
 	if call, ok := unparenOr(e).(*syntax.CallExpr); ok {
 		k := c.calleeOf(call.Fn, 0)
-		return k != nil && k.how == submits
+		return k != nil && k.how == asFuture
 	}
 	if e == nil || depth > longest {
 		return false
@@ -57,7 +57,7 @@ func (c *checker) checkFutures(n syntax.Node) {
 	case *syntax.SliceExpr:
 		told(n.X, "has no elements")
 	case *syntax.CallExpr:
-		if k := c.calleeOf(n.Fn, 0); k != nil && k.how == waits {
+		if k := c.calleeOf(n.Fn, 0); k != nil && k.how == asCall {
 			for _, arg := range n.Args {
 				_, value := keyword(arg)
 				told(value, "is an argument of a call that waits, where only "+k.text()+".submit takes one")

@@ -44,7 +44,7 @@ var callOptions = []option{
 func optionNames(how string) []string {
 	var names []string
 	for i := range callOptions {
-		if !callOptions[i].maps || how == maps {
+		if !callOptions[i].maps || how == asMap {
 			names = append(names, callOptions[i].name)
 		}
 	}
@@ -61,7 +61,7 @@ func optionOf(fn *berth.Function, name, how string) (*option, bool) {
 	} else if has(name) {
 		return nil, false
 	}
-	i := slices.IndexFunc(callOptions, func(o option) bool { return o.name == name && (!o.maps || how == maps) })
+	i := slices.IndexFunc(callOptions, func(o option) bool { return o.name == name && (!o.maps || how == asMap) })
 	if i < 0 {
 		return nil, false
 	}
