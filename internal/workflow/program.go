@@ -182,8 +182,7 @@ func (l *loader) loaded(name string, s *syntax.LoadStmt) {
 
 // moduleFile is the file that a load statement names.
 func moduleFile(from, module string) (string, error) {
-	switch {
-	case module == "" || strings.HasPrefix(module, "/") || strings.ContainsAny(module, "\\:") || strings.HasPrefix(module, "@"):
+	if module == "" || strings.HasPrefix(module, "/") || strings.ContainsAny(module, "\\:") || strings.HasPrefix(module, "@") {
 		return "", fmt.Errorf("load takes the name of a file beside this one or below, such as \"lib/text.star\", not %q", module)
 	}
 	target := path.Join(path.Dir(from), module)
