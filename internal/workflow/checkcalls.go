@@ -86,7 +86,7 @@ func (c *checker) checkFunction(call *syntax.CallExpr, k *callee) {
 		case isOption:
 			c.checkOption(option, value)
 		case fn.Input(name) == nil:
-			c.problem(keywordStart(call, name), "%s", unknownArgument(fn, name, k))
+			c.problem(keywordStart(call, name), "%s", unknownArgument(fn, k.text(), k.how, name))
 			args.open = true // it may be the one that is missing
 		default:
 			c.checkArgument(&found.pkg, fn.Input(name), value, k)
@@ -131,16 +131,25 @@ func byName(fn *berth.Function) string {
 	return strings.Join(words, ", ")
 }
 
-func unknownArgument(fn *berth.Function, name string, k *callee) string {
-	names := optionNames(k.how)
-	for i := range fn.Inputs {
-		names = append(names, fn.Inputs[i].Name)
+// unknownArgument says that a call is given what neither its function, nil for
+// run, nor calls as such take.
+func unknownArgument(fn *berth.Function, spoken, how, name string) string {
+	names := optionNames(how)
+	if fn == nil {
+		names = append(names, runFields...)
+	} else {
+		for i := range fn.Inputs {
+			names = append(names, fn.Inputs[i].Name)
+		}
 	}
-	text := fmt.Sprintf("%s has no argument %s", k.text(), name)
+	text := fmt.Sprintf("%s has no argument %s", spoken, name)
 	if near := nearest.Word(name, names); near != "" {
 		text += "; did you mean " + near + "?"
 	}
-	return text + fmt.Sprintf(" It is called as %s(%s)", k.text(), byName(fn))
+	if fn != nil {
+		text += fmt.Sprintf(" It is called as %s(%s)", spoken, byName(fn))
+	}
+	return text
 }
 
 // checkArgument checks a written value against the declared type. With map an
@@ -169,36 +178,41 @@ func (c *checker) checkValue(pkg *berth.Package, in *berth.Parameter, value synt
 	}
 }
 
+// runFields are what run takes beside options, of which the first runPlain need
+// no name.
+var runFields = []string{"image", "args", "env"}
+
+const (
+	runPlain   = 2
+	runExample = `run("docker.io/library/busybox:1.36", ["echo", "hello"])`
+	runUsage   = "run takes an image and a list of arguments, such as " + runExample + "; what else there is has a name"
+	runWithout = "run is called without an image, such as " + runExample
+)
+
 // checkRun checks run(image, args, ...), which makes a plain task.
 func (c *checker) checkRun(call *syntax.CallExpr, k *callee) {
 	args := argumentsOf(call)
-	fields := []string{"image", "args"}
-	if len(args.plain) > len(fields) {
-		c.problem(start(args.plain[len(fields)]), "run takes an image and a list of arguments, such as run(\"docker.io/library/busybox:1.36\", [\"echo\", \"hello\"]); what else there is has a name")
+	if len(args.plain) > runPlain {
+		c.problem(start(args.plain[runPlain]), "%s", runUsage)
 		return
 	}
 	given := map[string]syntax.Expr{}
 	for i, e := range args.plain {
-		given[fields[i]] = e
+		given[runFields[i]] = e
 	}
 	for _, name := range args.order {
 		value := args.named[name]
 		switch option, ok := optionOf(nil, name, k.how); {
 		case ok:
 			c.checkOption(option, value)
-		case name == "image" || name == "args" || name == "env":
+		case slices.Contains(runFields, name):
 			given[name] = value
 		default:
-			names := append(optionNames(k.how), "image", "args", "env")
-			text := fmt.Sprintf("run has no argument %s", name)
-			if near := nearest.Word(name, names); near != "" {
-				text += "; did you mean " + near + "?"
-			}
-			c.problem(keywordStart(call, name), "%s", text)
+			c.problem(keywordStart(call, name), "%s", unknownArgument(nil, k.text(), k.how, name))
 		}
 	}
 	if image, ok := given["image"]; !ok && !args.open {
-		c.problem(start(call), "run is called without an image, such as run(\"docker.io/library/busybox:1.36\", [\"echo\", \"hello\"])")
+		c.problem(start(call), "%s", runWithout)
 	} else if literal, ok := unparen(image).(*syntax.Literal); ok && image != nil {
 		name, isText := literal.Value.(string)
 		if !isText {

@@ -10,7 +10,6 @@ import (
 	"go.starlark.net/starlark"
 
 	"github.com/berth-run/berth"
-	"github.com/berth-run/berth/internal/nearest"
 )
 
 // packageValue is a package in a program; its attributes are its functions.
@@ -119,17 +118,14 @@ func (f *function) CallInternal(thread *starlark.Thread, args starlark.Tuple, kw
 	return future.result()
 }
 
-// runFields are what run takes beside options.
-var runFields = []string{"image", "args", "env"}
-
 // sort tells what a call gives apart: arguments of what is called, and options.
 func (f *function) sort(args starlark.Tuple, kwargs []starlark.Tuple) (given map[string]starlark.Value, o Options, parallel int, err error) {
 	given = map[string]starlark.Value{}
 	if f.fn != nil && len(args) > 0 {
 		return nil, o, 0, fmt.Errorf("the arguments of %s are given by name: %s(%s)", f.spoken(), f.spoken(), byName(f.fn))
 	}
-	if len(args) > 2 {
-		return nil, o, 0, errors.New("run takes an image and a list of arguments; what else there is has a name")
+	if len(args) > runPlain {
+		return nil, o, 0, errors.New(runUsage)
 	}
 	for i, value := range args {
 		given[runFields[i]] = value
@@ -142,14 +138,8 @@ func (f *function) sort(args starlark.Tuple, kwargs []starlark.Tuple) (given map
 			if err := option.take(&o, &parallel, pair[1]); err != nil {
 				return nil, o, 0, err
 			}
-		case f.fn == nil && !slices.Contains(runFields, name):
-			text := "run has no argument " + name
-			if near := nearest.Word(name, append(optionNames(f.how), runFields...)); near != "" {
-				text += "; did you mean " + near + "?"
-			}
-			return nil, o, 0, errors.New(text)
-		case f.fn != nil && f.fn.Input(name) == nil:
-			return nil, o, 0, errors.New(unknownArgument(f.fn, name, &callee{pkg: &packageName{name: f.pkg.Name}, function: f.fn.Name, how: f.how}))
+		case f.fn == nil && !slices.Contains(runFields, name), f.fn != nil && f.fn.Input(name) == nil:
+			return nil, o, 0, errors.New(unknownArgument(f.fn, f.spoken(), f.how, name))
 		case given[name] != nil:
 			return nil, o, 0, fmt.Errorf("run is given %s twice", name)
 		default:

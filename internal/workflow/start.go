@@ -84,7 +84,7 @@ func (f *function) fill(call *Call, given map[string]starlark.Value) error {
 // fillRun gives a plain task what it runs.
 func fillRun(call *Call, arguments map[string]json.RawMessage) error {
 	if arguments["image"] == nil {
-		return errors.New("run is called without an image, such as run(\"docker.io/library/busybox:1.36\", [\"echo\", \"hello\"])")
+		return errors.New(runWithout)
 	}
 	for name, to := range map[string]any{"image": &call.Image, "args": &call.Args, "env": &call.Env} {
 		if value, ok := arguments[name]; ok && json.Unmarshal(value, to) != nil {
