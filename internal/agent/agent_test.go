@@ -190,7 +190,7 @@ func TestFilterTellsTheStreamsApart(t *testing.T) {
 	}{
 		"where the agent marks them": {stamp + " " + string(StreamsFrame(nonce)) + stamp + " a\n" + stamp + " " + err + "b\n", false, stamp + "!streams\n" + stamp + ">a\n" + stamp + "^b\n"},
 		"in a log that goes on":      {stamp + " a\n" + stamp + " " + err + "b\n", true, stamp + ">a\n" + stamp + "^b\n"},
-		"that begins anew":           {stamp + " " + string(StreamsFrame(nonce)) + stamp + " a\n", true, stamp + ">a\n"},
+		"that begins anew":           {stamp + " " + string(StreamsFrame(nonce)) + stamp + " a\n", true, stamp + "!streams\n" + stamp + ">a\n"},
 		"an agent of before":         {stamp + " a\n", false, stamp + " a\n"},
 		"a driver that knows them":   {stamp + "^a\n" + stamp + ">" + err + "b\n" + stamp + ">c\n", false, stamp + "^a\n" + stamp + "^b\n" + stamp + ">c\n"},
 		"a mark in the middle":       {stamp + " a" + err + "b\n", true, stamp + ">a" + err + "b\n"},

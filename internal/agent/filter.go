@@ -44,7 +44,8 @@ func eachLine(r io.Reader, fn func([]byte), pause func() error) error {
 //
 // Where the agent marks the lines of stderr, they become "TIME^CONTENT" and those
 // of stdout "TIME>CONTENT". That it does is the log's first line, which becomes
-// "TIME!streams"; streams says that it was there, in a log that goes on.
+// "TIME!streams", each time that it comes: a log that goes on is known by lines
+// that it had before. streams says that it was there.
 func Filter(r io.ReadCloser, nonce string, streams bool) io.ReadCloser {
 	pr, pw := io.Pipe()
 	go func() {
@@ -82,7 +83,7 @@ func (f *filterer) line(line []byte) {
 		f.empty = f.empty[:0]
 		if n, good := StepNumber(value); kind == FrameStep && good {
 			fmt.Fprintf(f.out, "%s!step %d\n", stamp, n)
-		} else if kind == FrameStreams && !f.streams {
+		} else if kind == FrameStreams {
 			f.streams = true
 			fmt.Fprintf(f.out, "%s!streams\n", stamp)
 		}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/agent"
+	"github.com/berth-run/berth/internal/logs"
 )
 
 // A pod's last changes may be told after the answer to its delete.
@@ -126,4 +128,46 @@ func TestALogThatWasNeverStreamedIsNotBelievedToBeEmptyAtOnce(t *testing.T) {
 			t.Errorf("the log is %v after %d calls and %s", got, driver.calls.Load(), time.Since(began))
 		}
 	})
+}
+
+// silent is a Driver whose one pod's agent said that it marks lines, and nothing
+// after that. A stream that follows has no end.
+type silent struct{ Driver }
+
+func (silent) Logs(ctx context.Context, _ string, _ time.Time, follow bool) (io.ReadCloser, error) {
+	log := strings.NewReader("2026-01-02T03:04:05.06Z " + string(agent.StreamsFrame("nonce")))
+	if !follow {
+		return io.NopCloser(log), nil
+	}
+	r, w := io.Pipe()
+	go func() {
+		_, _ = io.Copy(w, log)
+		<-ctx.Done()
+		w.CloseWithError(ctx.Err())
+	}()
+	return r, nil
+}
+
+// Nothing is missing where the stream was cut, and what comes again is all that
+// there was.
+func TestALogOfNothingButItsMarkHasNoGap(t *testing.T) {
+	store, err := logs.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	w, err := store.Append("task", 1, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	f := newFollower(false)
+	f.nonce = "nonce"
+	state := make(chan berth.LogState)
+	go func() { state <- testLoop().copyAll(t.Context(), silent{}, f, w, "pod") }()
+	eventually(t, func() bool { return f.read.Load() > 0 })
+	f.end()
+	if got := <-state; got != berth.LogsComplete || w.Unjoined() {
+		t.Errorf("the log is %v, and output is missing: %v", got, w.Unjoined())
+	}
 }
