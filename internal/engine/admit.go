@@ -115,19 +115,3 @@ func (l *loop) waiting(task *berth.Task) string {
 func (l *loop) after(wait time.Duration, in input) *time.Timer {
 	return time.AfterFunc(wait, func() { l.inbox.post(in) })
 }
-
-// quotaWatch wakes held tasks.
-type quotaWatch struct {
-	watching  bool
-	forbidden bool
-	changes   int         // that were told so far
-	retry     *time.Timer // when held tasks try again though no change is told; nil: none waits
-}
-
-// longest is how long held tasks wait at most.
-func (q *quotaWatch) longest() time.Duration {
-	if q.forbidden {
-		return 30 * time.Second
-	}
-	return 5 * time.Minute
-}
