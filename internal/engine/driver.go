@@ -243,8 +243,9 @@ type LogStore interface {
 type LogWriter interface {
 	Copy(r io.Reader, rotates bool) error
 	Last() time.Time
-	Streams() bool  // the log began with what says that stderr is marked in it
-	Unjoined() bool // the last stream had nothing, not even the last line that is stored
+	Ended(at time.Time) // when the program ended, before its log is read for the last time
+	Streams() bool      // the log began with what says that stderr is marked in it
+	Unjoined() bool     // the last stream had nothing, not even the last line that is stored
 	Gap(why string) error
 	Seal() error
 	Close() error

@@ -17,6 +17,7 @@ type follower struct {
 	over  context.Context // ends when the attempt is known to have ended
 	ended <-chan struct{} // of over
 	end   func()
+	at    time.Time // when the program ended; once ended is closed
 
 	turn    bool   // reads what is there, and does not follow
 	grew    bool   // a turn brought something new
@@ -39,6 +40,10 @@ const quiet = 5 * time.Second
 // endLog tells a follower that no more output will come: at the attempt's end,
 // but where an agent told that, at the end of its container, which comes later.
 func (l *loop) endLog(a *berth.Attempt, f *follower) {
+	if isClosed(f.ended) {
+		return
+	}
+	f.at = a.EndedAt
 	if a.AgentSeq == 0 || !a.EndSeen.IsZero() || a.Removed {
 		f.end()
 		return
@@ -152,6 +157,9 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 	emptyBefore, streamed := false, false
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		endedBefore, last := isClosed(f.ended), w.Last()
+		if endedBefore {
+			w.Ended(f.at)
+		}
 		err := l.copyOnce(ctx, driver, f, w, pod)
 		if ctx.Err() != nil {
 			return berth.LogsOpen

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -60,6 +61,7 @@ type noLog struct{}
 
 func (noLog) Copy(io.Reader, bool) error { return nil }
 func (noLog) Last() time.Time            { return time.Time{} }
+func (noLog) Ended(time.Time)            {}
 func (noLog) Streams() bool              { return false }
 func (noLog) Unjoined() bool             { return false }
 func (noLog) Gap(string) error           { return nil }
@@ -116,6 +118,35 @@ func TestAStreamThatEndedBeforeItsContainerIsReadOnceMore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// timedLog is a LogWriter that was told when the program ended.
+type timedLog struct {
+	oldLog
+	ended  *time.Time
+	copied *[]time.Time // what it had been told by then
+}
+
+func (w timedLog) Ended(at time.Time) { *w.ended = at }
+
+func (w timedLog) Copy(io.Reader, bool) error {
+	*w.copied = append(*w.copied, *w.ended)
+	return nil
+}
+
+func TestALogIsToldWhenItsProgramEndedBeforeItIsReadForTheLastTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, f, w := testLoop(), newFollower(false), timedLog{ended: new(time.Time), copied: new([]time.Time)}
+		state := make(chan berth.LogState)
+		go func() { state <- l.copyAll(t.Context(), &endless{}, f, w, "pod") }()
+		synctest.Wait()
+		at := time.Now()
+		l.endLog(&berth.Attempt{EndedAt: at}, f)
+		<-state
+		if want := []time.Time{{}, at}; !slices.Equal(*w.copied, want) {
+			t.Errorf("copied knowing %v, want %v", *w.copied, want)
+		}
+	})
 }
 
 // A kubelet that ends may say twice within a moment that there is nothing.

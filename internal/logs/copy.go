@@ -19,6 +19,7 @@ import (
 func (w *Writer) Copy(r io.Reader, rotates bool) error {
 	var seam *seam // nil once all that comes is new
 	w.pace.opened = w.pace.clock()
+	w.repeats.opened()
 	if w.last.time != "" {
 		seam = newSeam(w.last)
 	} else if err := w.dropPartial(); err != nil {
@@ -35,7 +36,11 @@ func (w *Writer) Copy(r io.Reader, rotates bool) error {
 		}
 		came = came || len(batch) > 0
 		w.pace.read += int64(len(batch))
+		mayRotate := rotates && w.pace.read >= rotatable
 		if seam == nil && !inside && allStamped(batch) {
+			if mayRotate {
+				batch = w.repeats.fresh(batch)
+			}
 			if err := w.writeBatch(batch, rotates); err != nil {
 				return err
 			}
@@ -47,7 +52,9 @@ func (w *Writer) Copy(r io.Reader, rotates bool) error {
 				return err
 			}
 			for line := range bytes.Lines(fresh) {
-				w.add(line, piece)
+				if w.add(line, piece); mayRotate && !piece {
+					w.repeats.note(line)
+				}
 			}
 			out = append(out, fresh...)
 			return nil
@@ -96,6 +103,9 @@ func (w *Writer) Copy(r io.Reader, rotates bool) error {
 // writeBatch writes whole lines, with a gap where a file may have been left out
 // between two of them.
 func (w *Writer) writeBatch(batch []byte, rotates bool) error {
+	if len(batch) == 0 { // all of it came before
+		return nil
+	}
 	arrived, now := w.pace.arrived, w.pace.clock()
 	last := lastStamp(batch)
 	if rotates && w.pace.read >= rotatable && w.last.time != "" {
@@ -160,7 +170,7 @@ func (w *Writer) ended(seam *seam, whole, came bool) {
 	}
 	last := w.Last()
 	w.whole = whole
-	w.unjoined = !whole || w.pace.behind(last, w.pace.arrived, w.pace.arrived)
+	w.unjoined = !whole || w.pace.behind(last, w.pace.arrived, w.pace.arrived) || w.pace.endedIn(last)
 }
 
 // add notes a line, or a piece of one, that is about to be written.

@@ -123,6 +123,7 @@ type Writer struct {
 	step    int    // that what isn't sealed begins in, where nothing is
 	whole   bool   // the last stream was read to its end
 	pace    pace
+	repeats repeats
 
 	shipment *shipment // nil where the directory is where logs stay
 
@@ -304,6 +305,9 @@ func (w *Writer) sealFull() error {
 	}
 	return nil
 }
+
+// Ended says when the program ended, to the second, by the clock of its node.
+func (w *Writer) Ended(at time.Time) { w.pace.ended = at }
 
 // Unjoined reports whether the last stream had nothing at all, not even the last
 // line that is stored: output may be missing.

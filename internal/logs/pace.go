@@ -13,6 +13,7 @@ const (
 	rotatable  = 8 << 20         // bytes that a log has before it is rotated, at least
 	shortCycle = 3 * time.Second // between two rotations: what a kubelet can be set to, at least
 	clockSkew  = time.Second     // of a node against this machine
+	switching  = time.Second     // in which a runtime goes over to a new file, at most, and the second that a program's end is given in
 	late       = 100 * time.Millisecond
 )
 
@@ -23,6 +24,7 @@ type pace struct {
 	arrived time.Time     // the last line
 	prompt  time.Duration // the least that a line took to arrive, which has the clocks' difference in it
 	timed   bool
+	ended   time.Time // the program, by its node's clock; zero: nobody said
 	now     func() time.Time
 }
 
@@ -55,6 +57,15 @@ func (p *pace) skipped(from, to, arrived, now time.Time) bool {
 // have gone over to that file itself.
 func (p *pace) parted(from, to time.Time) bool {
 	return p.read >= rotatable && to.Sub(from) >= shortCycle
+}
+
+// endedIn reports whether a program may have ended while its log went over from
+// a file to a new one, of which nothing came. A kubelet that is told of the new
+// file leaves the old one at once, and the runtime has more to write to it: what
+// it holds, of which the last line came. A program that ended later had nothing
+// more to say.
+func (p *pace) endedIn(last time.Time) bool {
+	return p.read >= rotatable && !p.ended.IsZero() && p.ended.Sub(last) < switching
 }
 
 // took takes in how long a line of now took.

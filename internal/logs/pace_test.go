@@ -103,6 +103,51 @@ func TestALogWhoseLastFilesNobodyReadHasAGapAtItsEnd(t *testing.T) {
 	}
 }
 
+// A kubelet leaves a file as soon as the next one is begun, and the runtime may
+// have the program's last lines to write to it yet: then the newest file has
+// nothing, as it has where the program had said all before.
+func TestALogThatWasRotatedAsItsProgramEndedHasAGapAtItsEnd(t *testing.T) {
+	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	last := begin.Add(1900 * time.Millisecond)
+	line := last.Format(time.RFC3339Nano) + " " + strings.Repeat("x", 1000) + "\n"
+	for name, tt := range map[string]struct {
+		lines int
+		ended time.Duration // by a status, which has whole seconds
+		rest  string        // in the newest file
+		want  bool
+	}{
+		"at once":                          {9 << 10, time.Second, "", true},
+		"within the next second":           {9 << 10, 2 * time.Second, "", true},
+		"after a silence":                  {9 << 10, 3 * time.Second, "", false},
+		"at once, of a file that goes on":  {9 << 10, time.Second, line, false},
+		"at once, too short to be rotated": {9, time.Second, "", false},
+		"nobody knows when":                {9 << 10, -1, "", false},
+	} {
+		s := newStore(t)
+		w := appendTo(t, s)
+		clock := begin
+		w.pace.now = func() time.Time { return clock }
+		if err := w.Copy(&arriving{begin, &clock, []arrival{{1900 * time.Millisecond, strings.Repeat(line, tt.lines)}}}, true); err != nil {
+			t.Fatal(err)
+		}
+		if tt.ended >= 0 {
+			w.Ended(begin.Add(tt.ended))
+		}
+		if err := w.Copy(strings.NewReader(tt.rest), true); err != nil {
+			t.Fatal(err)
+		}
+		if w.Unjoined() != tt.want {
+			t.Errorf("%s: asked once more: %t, want %t", name, w.Unjoined(), tt.want)
+		}
+		if err := w.Seal(); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, s, berth.LogQuery{Tail: 1}); strings.Contains(got, "to its end may be missing") != tt.want {
+			t.Errorf("%s: %.200q", name, got[max(0, len(got)-200):])
+		}
+	}
+}
+
 func TestAFileBetweenTwoStreamsThatWasLeftOutIsAGap(t *testing.T) {
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	line := func(at time.Duration, text string) string {

@@ -225,6 +225,9 @@ func checkNumbered(t *testing.T, s *site, id string, lines int) int {
 	}
 	missing += lines - expected
 	if !gap {
+		if lines > expected {
+			t.Logf("%s: lines %d to %d, the last ones, are not there, behind %s", id, expected, lines-1, last.Format(time.RFC3339Nano))
+		}
 		unsaid += lines - expected
 	}
 	task := s.task(id)
