@@ -73,6 +73,35 @@ type Service interface {
 	// CodeConflict while tasks of the array have not ended, and when none failed.
 	RetryArray(ctx context.Context, id, key string) (Array, error)
 
+	// StartRun checks a workflow, fixes the packages that it uses, stores its run
+	// and begins it. The same key gives the same run. CodeInvalid, with all that
+	// was found, for a program that can't run, and nothing stored.
+	StartRun(ctx context.Context, submission RunSubmission) (Run, error)
+
+	// Run returns a run by its id. CodeNotFound when there is none.
+	Run(ctx context.Context, id string) (Run, error)
+
+	// Runs lists runs, newest first.
+	Runs(ctx context.Context, query RunQuery) (RunPage, error)
+
+	// WatchRun yields the run as it is and then each time that it changed, until
+	// it has ended. Changes in quick succession may be yielded as one.
+	WatchRun(ctx context.Context, id string) iter.Seq2[Run, error]
+
+	// RunCalls yields the calls of a run in the order in which they began; with
+	// follow each once more that has changed, until the run has ended. A call's
+	// key says which it is.
+	RunCalls(ctx context.Context, id string, follow bool) iter.Seq2[RunCall, error]
+
+	// CancelRun stores that a run is to be cancelled, with its tasks. It returns
+	// at once; WatchRun tells when it has ended.
+	CancelRun(ctx context.Context, id string) (Run, error)
+
+	// ResumeRun goes on with a run that failed or was cancelled: calls that ended
+	// well are not done again, also with an edited program, as far as it does
+	// what the run did. CodeConflict for one that has not ended, or ended well.
+	ResumeRun(ctx context.Context, resumption RunResumption) (Run, error)
+
 	// Package returns a package as an infrastructure would run it; the newest
 	// version for an empty one, the default infrastructure for no name.
 	// CodeNotFound when it is neither in this Berth's own registry nor in the

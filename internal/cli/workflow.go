@@ -21,12 +21,12 @@ import (
 
 func (a *app) workflowCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "workflow", Short: "Check workflows: programs whose calls are tasks", Aliases: []string{"workflows"},
+		Use: "workflow", Short: "Run workflows: programs whose calls are tasks", Aliases: []string{"workflows"},
 		Long: "A workflow is a Starlark program whose calls of packaged functions are tasks. See docs/workflows.md.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.workflowCheckCommand())
+	cmd.AddCommand(a.workflowCheckCommand(), a.workflowRunCommand(), a.workflowListCommand(), a.workflowGetCommand(), a.workflowResumeCommand(), a.workflowCancelCommand(), a.workflowLogsCommand(), a.workflowGraphCommand())
 	return cmd
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/berth-run/berth/internal/config"
 	"github.com/berth-run/berth/internal/engine"
 	"github.com/berth-run/berth/internal/logs"
+	"github.com/berth-run/berth/internal/runs"
 	"github.com/berth-run/berth/internal/store"
 )
 
@@ -47,6 +48,7 @@ type Host struct {
 	logs     *logs.Store
 	engine   *engine.Engine
 	fleet    *fleet // the servers that share the store; nil: this one has it for itself
+	runs     *runs.Executor
 	agents   *agents
 	packages *packages
 	owner    string
@@ -93,6 +95,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 		h.fleet = newFleet(h)
 	}
 	h.engine = engine.New(h.engineStore(), logKeeper{logStore, &h.logBytes}, texts{}, h.agents, c.Log)
+	h.runs = h.newExecutor()
 	h.file, h.fileErr = config.Load(c.InfraPath)
 	if h.file != nil {
 		for _, warning := range h.file.Warnings {
@@ -135,6 +138,7 @@ func systemUser() string {
 func (h *Host) Close() error {
 	h.cancel()
 	h.sweeping.Wait()
+	h.runs.Close()
 	if h.fleet != nil {
 		h.fleet.leave()
 	}

@@ -34,6 +34,7 @@ func (h *Host) reload(file *config.File, err error) {
 		entry, ok := find(file, name)
 		if !ok {
 			h.engine.Remove(name)
+			go h.runs.Drop(name) // which waits for what may need this lock
 			delete(h.started, name)
 			continue
 		}
@@ -124,6 +125,7 @@ func (h *Host) startLocked(ctx context.Context, entry berth.InfrastructureConfig
 		return err
 	}
 	h.started[entry.Name] = running{entry, driver.Server()}
+	h.runs.Take(entry.Name)
 	return nil
 }
 

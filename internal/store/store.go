@@ -163,9 +163,10 @@ func (s *Store) Live(ctx context.Context, infrastructure string) ([]*berth.Life,
 	return s.lives(ctx, "SELECT life FROM tasks WHERE live = 1 AND infrastructure = ? ORDER BY id", infrastructure)
 }
 
-// LiveInfrastructures names the infrastructures that have tasks which aren't settled.
+// LiveInfrastructures names the infrastructures that have tasks which aren't
+// settled, or runs which have not ended.
 func (s *Store) LiveInfrastructures(ctx context.Context) ([]string, error) {
-	return s.texts(ctx, "SELECT infrastructure FROM tasks WHERE live = 1 UNION SELECT infrastructure FROM tasks WHERE live = 2") // by an index each
+	return s.texts(ctx, "SELECT infrastructure FROM tasks WHERE live = 1 UNION SELECT infrastructure FROM tasks WHERE live = 2 UNION SELECT infrastructure FROM runs WHERE state = 'running'") // by an index each
 }
 
 // Tasks lists the tasks that a caller may see, newest first.

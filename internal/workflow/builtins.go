@@ -8,6 +8,8 @@ import (
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
+
+	"github.com/berth-run/berth"
 )
 
 func gather(_ *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
@@ -27,12 +29,12 @@ func gather(_ *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, kwargs
 }
 
 // tryCall calls a function and gives a task's failure as a value.
-func tryCall(thread *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+func (e *run) tryCall(thread *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	if len(args) == 0 {
 		return nil, fmt.Errorf("%s takes a function and its arguments, such as try_call(text.count, part = \"x\")", b.Name())
 	}
 	value, err := starlark.Call(thread, args[0], args[1:], kwargs)
-	var failure *Failure
+	var failure *berth.CallFailure
 	switch {
 	case err == nil:
 		failure = nil
@@ -43,6 +45,9 @@ func tryCall(thread *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, 
 	}
 	result := starlark.StringDict{"ok": starlark.Bool(failure == nil), "value": value, "error": starlark.None, "cause": starlark.None, "exit_code": starlark.None}
 	if failure != nil {
+		if e.Handled != nil {
+			e.Handled(failure.Call)
+		}
 		result["error"] = starlark.String(failure.Message)
 		if failure.Diagnosis != nil {
 			result["cause"] = starlark.String(failure.Diagnosis.Cause)

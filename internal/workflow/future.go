@@ -6,6 +6,8 @@ import (
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
+
+	"github.com/berth-run/berth"
 )
 
 // Future is the value of a call that was submitted, which may not be there yet.
@@ -17,7 +19,7 @@ type Future struct {
 
 	// Set when done is closed.
 	value   json.RawMessage
-	failure *Failure
+	failure *berth.CallFailure
 	trouble error // of the host, not of the call
 
 	used bool // its value was asked for, so that its failure was told

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/berth-run/berth"
@@ -26,9 +25,10 @@ const (
 type Call struct {
 	Key    string
 	Kind   Kind
-	Name   string // of what is called: text.count, run, sleep
-	Digest string // of what is called and its arguments, a future by its call; options are not part of it
-	At     string // FILE:LINE:COLUMN
+	Name   string   // of what is called: text.count, run, sleep
+	Digest string   // of what is called and its arguments, a future by its call; options are not part of it
+	At     string   // FILE:LINE:COLUMN
+	Needs  []string // keys of the calls whose futures are among its arguments
 
 	Package, Version, Image string // Image: with its digest of a function, as it is written of a plain task
 	Function                string
@@ -58,50 +58,14 @@ type Host interface {
 	// all: for a key that was done or begun before it doesn't begin anew. It is
 	// called from many goroutines. Trouble of the host itself is the error, with
 	// which the run ends where it is, to be resumed.
-	Do(ctx context.Context, call Call) (json.RawMessage, *Failure, error)
+	Do(ctx context.Context, call Call) (json.RawMessage, *berth.CallFailure, error)
 }
 
 // Record is a call that has ended.
 type Record struct {
 	Digest  string
 	Value   json.RawMessage
-	Failure *Failure
-}
-
-// Failure is how a call failed. Programs see it as the error of the call.
-type Failure struct {
-	Call      string           `json:"call"` // its key
-	Name      string           `json:"name"` // of what was called
-	Task      string           `json:"task,omitempty"`
-	Message   string           `json:"message"`
-	ExitCode  *int             `json:"exitCode,omitempty"`
-	Diagnosis *berth.Diagnosis `json:"diagnosis,omitempty"`
-}
-
-func (f *Failure) Error() string { return f.Name + " failed: " + f.Message }
-
-// Frame is a place of a program.
-type Frame struct {
-	Function string `json:"function"`
-	File     string `json:"file"`
-	Line     int    `json:"line"`
-	Column   int    `json:"column"`
-}
-
-// Error is how a program failed.
-type Error struct {
-	Message string   `json:"message"`
-	Stack   []Frame  `json:"stack"`             // the outermost first
-	Failure *Failure `json:"failure,omitempty"` // of the call that failed it
-}
-
-// Error has the stack as Python shows it.
-func (e *Error) Error() string {
-	var out strings.Builder
-	for _, f := range e.Stack {
-		fmt.Fprintf(&out, "%s:%d:%d: in %s\n", f.File, f.Line, f.Column, f.Function)
-	}
-	return out.String() + e.Message
+	Failure *berth.CallFailure
 }
 
 // Diverged says that a program is not the one that a history is of: a call that

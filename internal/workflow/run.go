@@ -16,7 +16,6 @@ import (
 	"go.starlark.net/starlark"
 
 	"github.com/berth-run/berth"
-	"github.com/berth-run/berth/internal/nearest"
 )
 
 // Limits bound what a program does. Zero values are the defaults.
@@ -24,6 +23,7 @@ type Limits struct {
 	Steps uint64        // of the interpreter, from the program's begin; default 1e9, some minutes of one processor
 	Calls int           // default 100,000
 	Wall  time.Duration // how long the program may take, waiting included; default 7 days
+	Spent time.Duration // of Wall, before this replay
 }
 
 func (l Limits) withDefaults() Limits {
@@ -39,14 +39,6 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// OnError says what becomes of other calls when a program fails.
-type OnError string
-
-const (
-	OnErrorFinish OnError = "finish" // they go on, and the run ends after them
-	OnErrorCancel OnError = "cancel"
-)
-
 // Runner runs a program, or replays it as far as it got.
 type Runner struct {
 	Program   *Program
@@ -55,8 +47,16 @@ type Runner struct {
 	History   map[string]Record // calls that have ended, by key
 	Arguments map[string]json.RawMessage
 	Limits    Limits
-	OnError   OnError
+	OnError   berth.OnError
 	Print     func(text string) // nil: nowhere
+
+	// Edited says that the program isn't the one that the history is of, and is
+	// told where it goes another way: such a call is done anew. Nil: it is the
+	// same program, and going another way ends the run.
+	Edited func(*Diverged)
+
+	// Handled is told of a call whose failure the program took as a value.
+	Handled func(key string)
 }
 
 // run is one execution.
@@ -79,19 +79,19 @@ func (e *errTooLong) Error() string {
 }
 
 // Run runs the program to its end and returns the value of main. What the
-// program does wrong, and a call that fails it, is an [*Error]; a program that
+// program does wrong, and a call that fails it, is an [*berth.RunError]; a program that
 // is not the one of the history a [*Diverged]. Any other error is trouble of the
 // host, or that of ctx: the run can go on from where it is.
 func (r *Runner) Run(ctx context.Context) (json.RawMessage, error) {
 	limits := r.Limits.withDefaults()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	timer := time.AfterFunc(limits.Wall, func() { cancel(&errTooLong{limits.Wall}) })
+	timer := time.AfterFunc(limits.Wall-limits.Spent, func() { cancel(&errTooLong{limits.Wall}) })
 	defer timer.Stop()
 	e := &run{Runner: r, ctx: ctx, limits: limits, modules: map[string]starlark.StringDict{}, counts: map[string]int{}, cancel: cancel}
 	value, err := e.program()
-	var failed *Error
-	if err != nil && (!errors.As(err, &failed) || r.OnError == OnErrorCancel) {
+	var failed *berth.RunError
+	if err != nil && (!errors.As(err, &failed) || r.OnError == berth.OnErrorCancel) {
 		cancel(err)
 	}
 	e.calls.Wait()
@@ -100,7 +100,7 @@ func (r *Runner) Run(ctx context.Context) (json.RawMessage, error) {
 
 // outcome is the run's error once all calls have ended.
 func (e *run) outcome(err error) error {
-	var failed *Error
+	var failed *berth.RunError
 	var diverged *Diverged
 	if err != nil && !errors.As(err, &failed) && !errors.As(err, &diverged) {
 		return err
@@ -110,13 +110,13 @@ func (e *run) outcome(err error) error {
 		switch {
 		case errors.As(f.trouble, &long):
 			if err == nil {
-				err = &Error{Message: long.Error(), Stack: []Frame{}}
+				err = &berth.RunError{Message: long.Error(), Stack: []berth.Frame{}}
 			}
-		case f.trouble != nil && (err == nil || e.OnError != OnErrorCancel):
+		case f.trouble != nil && (err == nil || e.OnError != berth.OnErrorCancel):
 			return f.trouble
 		case err == nil && f.failure != nil && !f.used:
 			// Nobody asked for its value, and nobody would hear of it.
-			err = &Error{Message: f.failure.Error(), Stack: []Frame{}, Failure: f.failure}
+			err = &berth.RunError{Message: f.failure.Error(), Stack: []berth.Frame{}, Call: f.failure}
 		}
 	}
 	return err
@@ -150,13 +150,13 @@ func (e *run) program() (value json.RawMessage, err error) {
 			if !ok {
 				panic(wrong)
 			}
-			err = &Error{Message: string(m), Stack: frames(thread.CallStack())}
+			err = &berth.RunError{Message: string(m), Stack: frames(thread.CallStack())}
 		}
 	}()
 	for _, name := range e.Program.order {
 		program, err := compile(e.Program, name)
 		if err != nil {
-			return nil, &Error{Message: err.Error(), Stack: []Frame{}}
+			return nil, &berth.RunError{Message: err.Error(), Stack: []berth.Frame{}}
 		}
 		globals, err := program.Init(thread, e.builtins())
 		if err != nil {
@@ -167,11 +167,11 @@ func (e *run) program() (value json.RawMessage, err error) {
 	}
 	main, ok := e.modules[e.Program.Main]["main"].(*starlark.Function)
 	if !ok {
-		return nil, &Error{Message: e.Program.Main + ": there is no function main, which is what a run calls: def main(...):", Stack: []Frame{}}
+		return nil, &berth.RunError{Message: e.Program.Main + ": there is no function main, which is what a run calls: def main(...):", Stack: []berth.Frame{}}
 	}
-	arguments, err := e.arguments(main)
+	arguments, err := e.arguments()
 	if err != nil {
-		return nil, &Error{Message: err.Error(), Stack: []Frame{}}
+		return nil, &berth.RunError{Message: err.Error(), Stack: []berth.Frame{}}
 	}
 	result, err := starlark.Call(thread, main, nil, arguments)
 	if err == nil {
@@ -187,7 +187,7 @@ func (e *run) program() (value json.RawMessage, err error) {
 		err = fmt.Errorf("it takes %d bytes, and at most %d MiB are possible: write large data to files", len(value), berth.MaxResult>>20)
 	}
 	if err != nil {
-		return nil, &Error{Message: "the value of main: " + err.Error(), Stack: []Frame{}}
+		return nil, &berth.RunError{Message: "the value of main: " + err.Error(), Stack: []berth.Frame{}}
 	}
 	return value, nil
 }
@@ -209,7 +209,7 @@ func (e *run) builtins() starlark.StringDict {
 		namePackage: starlark.NewBuiltin(namePackage, e.packageBuiltin),
 		nameRun:     &function{run: e},
 		"gather":    starlark.NewBuiltin("gather", gather),
-		"try_call":  starlark.NewBuiltin("try_call", tryCall),
+		"try_call":  starlark.NewBuiltin("try_call", e.tryCall),
 		"sleep":     starlark.NewBuiltin("sleep", e.sleep),
 		"now":       starlark.NewBuiltin("now", e.now),
 		"json":      starlarkjson.Module,
@@ -218,36 +218,17 @@ func (e *run) builtins() starlark.StringDict {
 }
 
 // arguments are those of main.
-func (e *run) arguments(main *starlark.Function) ([]starlark.Tuple, error) {
-	var known, missing []string
-	more := main.HasKwargs()
-	for i := range main.NumParams() {
-		name, _ := main.Param(i)
-		if main.HasVarargs() && i == main.NumParams()-1 || more && i == main.NumParams()-1 {
-			continue
-		}
-		known = append(known, name)
-		if _, given := e.Arguments[name]; !given && main.ParamDefault(i) == nil {
-			missing = append(missing, name)
-		}
+func (e *run) arguments() ([]starlark.Tuple, error) {
+	if err := e.Program.CheckArguments(e.Arguments); err != nil {
+		return nil, err
 	}
 	var all []starlark.Tuple
 	for _, name := range sortedKeys(e.Arguments) {
-		if !more && !slices.Contains(known, name) {
-			text := fmt.Sprintf("main has no argument %s", name)
-			if near := nearest.Word(name, known); near != "" {
-				text += "; did you mean " + near + "?"
-			}
-			return nil, errors.New(text)
-		}
 		value, err := decode(e.Arguments[name])
 		if err != nil {
 			return nil, fmt.Errorf("argument %s: %w", name, err)
 		}
 		all = append(all, starlark.Tuple{starlark.String(name), value})
-	}
-	if len(missing) > 0 {
-		return nil, fmt.Errorf("main is called without %s: a run takes NAME=VALUE", strings.Join(missing, " and "))
 	}
 	return all, nil
 }
@@ -268,13 +249,13 @@ func (e *run) failed(err error) error {
 	if errors.As(err, &diverged) {
 		return diverged
 	}
-	failed := &Error{Message: strings.TrimPrefix(err.Error(), "Starlark computation cancelled: "), Stack: []Frame{}}
+	failed := &berth.RunError{Message: strings.TrimPrefix(err.Error(), "Starlark computation cancelled: "), Stack: []berth.Frame{}}
 	var eval *starlark.EvalError
 	if errors.As(err, &eval) {
 		failed.Message = strings.TrimPrefix(eval.Msg, "Starlark computation cancelled: ")
 		failed.Stack = frames(eval.CallStack)
 	}
-	errors.As(err, &failed.Failure)
+	errors.As(err, &failed.Call)
 	return failed
 }
 
@@ -288,11 +269,11 @@ func closed(done <-chan struct{}) bool {
 }
 
 // frames are the places of a stack that are in the program.
-func frames(stack starlark.CallStack) []Frame {
-	places := []Frame{}
+func frames(stack starlark.CallStack) []berth.Frame {
+	places := []berth.Frame{}
 	for _, f := range stack {
 		if f.Pos.Line > 0 {
-			places = append(places, Frame{f.Name, f.Pos.Filename(), int(f.Pos.Line), int(f.Pos.Col)})
+			places = append(places, berth.Frame{Function: f.Name, File: f.Pos.Filename(), Line: int(f.Pos.Line), Column: int(f.Pos.Col)})
 		}
 	}
 	return places

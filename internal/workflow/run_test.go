@@ -11,10 +11,12 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/berth-run/berth"
 )
 
 // hostFunc is a Host of a test, which notes what it is asked for.
-type hostFunc func(ctx context.Context, c Call) (json.RawMessage, *Failure, error)
+type hostFunc func(ctx context.Context, c Call) (json.RawMessage, *berth.CallFailure, error)
 
 // notes are the records of calls that a host has done.
 type notes struct {
@@ -26,7 +28,7 @@ type notes struct {
 
 func noting(do hostFunc) *notes { return &notes{do: do, done: map[string]Record{}} }
 
-func (n *notes) Do(ctx context.Context, c Call) (json.RawMessage, *Failure, error) {
+func (n *notes) Do(ctx context.Context, c Call) (json.RawMessage, *berth.CallFailure, error) {
 	n.mu.Lock()
 	n.asked = append(n.asked, c.Key)
 	n.mu.Unlock()
@@ -41,7 +43,7 @@ func (n *notes) Do(ctx context.Context, c Call) (json.RawMessage, *Failure, erro
 
 // counting is a host whose functions do what a test can tell: count gives the
 // length of its part, merge the sum of its counts, and a plain task its image.
-func counting(_ context.Context, c Call) (json.RawMessage, *Failure, error) {
+func counting(_ context.Context, c Call) (json.RawMessage, *berth.CallFailure, error) {
 	switch {
 	case c.Kind == KindNow:
 		return json.RawMessage(`"2026-03-01T10:00:00Z"`), nil, nil
@@ -50,7 +52,7 @@ func counting(_ context.Context, c Call) (json.RawMessage, *Failure, error) {
 	case c.Kind == KindRun:
 		if c.Image == "failing" {
 			code := 3
-			return nil, &Failure{Message: "exit code 3", ExitCode: &code, Task: "t1"}, nil
+			return nil, &berth.CallFailure{Message: "exit code 3", ExitCode: &code, Task: "t1"}, nil
 		}
 		text, err := json.Marshal(map[string]any{"output": c.Image + " " + strings.Join(c.Args, " "), "exit_code": 0})
 		return text, nil, err
@@ -210,7 +212,7 @@ def forever():
 `)
 			r.Limits = Limits{Steps: 1e6, Calls: 100}
 			value, err := r.Run(t.Context())
-			var failed *Error
+			var failed *berth.RunError
 			if !errors.As(err, &failed) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%s, %v", value, err)
 			}
@@ -243,7 +245,7 @@ func TestArgumentsOfMain(t *testing.T) {
 func TestCallsAtTheSameTime(t *testing.T) {
 	var now, most atomic.Int32
 	both := make(chan struct{}, 2)
-	do := func(ctx context.Context, c Call) (json.RawMessage, *Failure, error) {
+	do := func(ctx context.Context, c Call) (json.RawMessage, *berth.CallFailure, error) {
 		defer now.Add(-1)
 		if n := now.Add(1); n > most.Load() {
 			most.Store(n)
@@ -289,11 +291,11 @@ func TestCallsThatNobodyWaitsFor(t *testing.T) {
 }
 
 func TestOnError(t *testing.T) {
-	for how, want := range map[OnError]string{OnErrorFinish: "ended", OnErrorCancel: "cancelled"} {
+	for how, want := range map[berth.OnError]string{berth.OnErrorFinish: "ended", berth.OnErrorCancel: "cancelled"} {
 		var other atomic.Value
 		begun := make(chan struct{})
 		failed := make(chan struct{})
-		n := noting(func(ctx context.Context, c Call) (json.RawMessage, *Failure, error) {
+		n := noting(func(ctx context.Context, c Call) (json.RawMessage, *berth.CallFailure, error) {
 			if c.Image == "failing" {
 				<-begun
 				defer close(failed)
@@ -301,7 +303,7 @@ func TestOnError(t *testing.T) {
 			}
 			close(begun)
 			<-failed
-			if how == OnErrorCancel {
+			if how == berth.OnErrorCancel {
 				<-ctx.Done()
 				other.Store("cancelled")
 				return nil, nil, ctx.Err()
@@ -312,7 +314,7 @@ func TestOnError(t *testing.T) {
 		r := runner(t, n, "def main():\n    run.submit(\"busybox\")\n    run(\"failing\")\n")
 		r.OnError = how
 		_, err := r.Run(t.Context())
-		var wrong *Error
+		var wrong *berth.RunError
 		if !errors.As(err, &wrong) || other.Load() != want {
 			t.Errorf("%s: %v, the other call %v", how, err, other.Load())
 		}
@@ -345,7 +347,7 @@ func TestReplayCallsNothingAgain(t *testing.T) {
 	if err != nil || string(value) != swept {
 		t.Fatalf("%s, %v", value, err)
 	}
-	again := runner(t, noting(func(_ context.Context, c Call) (json.RawMessage, *Failure, error) {
+	again := runner(t, noting(func(_ context.Context, c Call) (json.RawMessage, *berth.CallFailure, error) {
 		return nil, nil, fmt.Errorf("%s is called again", c.Key)
 	}), sweep)
 	again.History = first.done
@@ -375,7 +377,7 @@ func TestARunThatIsResumedAfterEachCall(t *testing.T) {
 		var begun atomic.Int32
 		ended := map[string]Record{}
 		for try := 0; ; try++ {
-			n := noting(func(ctx context.Context, c Call) (json.RawMessage, *Failure, error) {
+			n := noting(func(ctx context.Context, c Call) (json.RawMessage, *berth.CallFailure, error) {
 				if try == 0 && int(begun.Add(1)) > stop {
 					return nil, nil, gone
 				}
@@ -425,8 +427,8 @@ func TestAnEditedProgram(t *testing.T) {
 func TestTroubleOfTheHostIsNoFailureOfTheProgram(t *testing.T) {
 	away := errors.New("the store is away")
 	for _, program := range []string{`run("a")`, `run.submit("a")`, `try_call(run, "a")`, `gather([run.submit("a")])`, `run.map(["a"])`, `now()`, `text.merge.submit(counts = run.submit("a"))`} {
-		_, err := execute(t, func(context.Context, Call) (json.RawMessage, *Failure, error) { return nil, nil, away }, "text = package(\"text\")\ndef main():\n    "+program+"\n")
-		var failed *Error
+		_, err := execute(t, func(context.Context, Call) (json.RawMessage, *berth.CallFailure, error) { return nil, nil, away }, "text = package(\"text\")\ndef main():\n    "+program+"\n")
+		var failed *berth.RunError
 		if !errors.Is(err, away) || errors.As(err, &failed) {
 			t.Errorf("%s: %v", program, err)
 		}
@@ -434,7 +436,7 @@ func TestTroubleOfTheHostIsNoFailureOfTheProgram(t *testing.T) {
 }
 
 func TestTheTimeThatARunMayTake(t *testing.T) {
-	waiting := noting(func(ctx context.Context, _ Call) (json.RawMessage, *Failure, error) {
+	waiting := noting(func(ctx context.Context, _ Call) (json.RawMessage, *berth.CallFailure, error) {
 		<-ctx.Done()
 		return nil, nil, ctx.Err()
 	})
@@ -442,7 +444,7 @@ func TestTheTimeThatARunMayTake(t *testing.T) {
 		r := runner(t, waiting, "def main():\n    "+body+"\n")
 		r.Limits = Limits{Wall: 20 * time.Millisecond, Steps: 1 << 62}
 		_, err := r.Run(t.Context())
-		var failed *Error
+		var failed *berth.RunError
 		if !errors.As(err, &failed) || !strings.Contains(failed.Message, "the program has taken longer than 20ms") {
 			t.Errorf("%s: %v", body, err)
 		}

@@ -38,6 +38,9 @@ func (f *function) begin(thread *starlark.Thread, given map[string]starlark.Valu
 		ready = nil
 	}
 	call.Digest = digest(&call, given)
+	for _, needed := range needs {
+		call.Needs = append(call.Needs, needed.key)
+	}
 	return f.run.start(thread, call, needs, &later{ready, slots})
 }
 
@@ -114,13 +117,17 @@ func (e *run) start(thread *starlark.Thread, call Call, needs []*Future, l *late
 	}
 	future := &Future{run: e, key: call.Key, name: call.Name, done: make(chan struct{})}
 	if record, ok := e.History[call.Key]; ok {
-		if record.Digest != call.Digest {
-			return nil, &Diverged{call.Key, call.At}
+		if record.Digest == call.Digest {
+			future.value, future.failure = record.Value, record.Failure
+			close(future.done)
+			e.futures = append(e.futures, future)
+			return future, nil
 		}
-		future.value, future.failure = record.Value, record.Failure
-		close(future.done)
-		e.futures = append(e.futures, future)
-		return future, nil
+		diverged := &Diverged{call.Key, call.At}
+		if e.Edited == nil {
+			return nil, diverged
+		}
+		e.Edited(diverged)
 	}
 	e.futures = append(e.futures, future)
 	e.calls.Go(func() {
@@ -131,18 +138,18 @@ func (e *run) start(thread *starlark.Thread, call Call, needs []*Future, l *late
 }
 
 // do waits until a call can run, and has it done.
-func (e *run) do(call Call, needs []*Future, l *later) (json.RawMessage, *Failure, error) {
+func (e *run) do(call Call, needs []*Future, l *later) (json.RawMessage, *berth.CallFailure, error) {
 	for _, needed := range needs {
 		if err := needed.wait(); err != nil {
 			return nil, nil, err
 		}
 		if needed.failure != nil {
-			return nil, &Failure{Call: call.Key, Name: call.Name, Message: "it was not run, as what it needs failed: " + needed.failure.Error(), Diagnosis: needed.failure.Diagnosis, ExitCode: needed.failure.ExitCode}, nil
+			return nil, &berth.CallFailure{Call: call.Key, Name: call.Name, Message: "it was not run, as what it needs failed: " + needed.failure.Error(), Diagnosis: needed.failure.Diagnosis, ExitCode: needed.failure.ExitCode}, nil
 		}
 	}
 	if l != nil && l.ready != nil {
 		if err := l.ready(&call); err != nil {
-			return nil, &Failure{Call: call.Key, Name: call.Name, Message: err.Error()}, nil
+			return nil, &berth.CallFailure{Call: call.Key, Name: call.Name, Message: err.Error()}, nil
 		}
 	}
 	if l != nil && l.slots != nil {

@@ -1163,6 +1163,767 @@ func (x *Array) GetSpec() *TaskSpec {
 	return nil
 }
 
+type RunPackage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Digest        string                 `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunPackage) Reset() {
+	*x = RunPackage{}
+	mi := &file_berth_v1_berth_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunPackage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunPackage) ProtoMessage() {}
+
+func (x *RunPackage) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunPackage.ProtoReflect.Descriptor instead.
+func (*RunPackage) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RunPackage) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RunPackage) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *RunPackage) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+type RunLimits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Steps         int64                  `protobuf:"varint,1,opt,name=steps,proto3" json:"steps,omitempty"`
+	Timeout       *durationpb.Duration   `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunLimits) Reset() {
+	*x = RunLimits{}
+	mi := &file_berth_v1_berth_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunLimits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunLimits) ProtoMessage() {}
+
+func (x *RunLimits) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunLimits.ProtoReflect.Descriptor instead.
+func (*RunLimits) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RunLimits) GetSteps() int64 {
+	if x != nil {
+		return x.Steps
+	}
+	return 0
+}
+
+func (x *RunLimits) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+type Frame struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Function      string                 `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
+	File          string                 `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	Line          int32                  `protobuf:"varint,3,opt,name=line,proto3" json:"line,omitempty"`
+	Column        int32                  `protobuf:"varint,4,opt,name=column,proto3" json:"column,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Frame) Reset() {
+	*x = Frame{}
+	mi := &file_berth_v1_berth_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Frame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Frame) ProtoMessage() {}
+
+func (x *Frame) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Frame.ProtoReflect.Descriptor instead.
+func (*Frame) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Frame) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *Frame) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *Frame) GetLine() int32 {
+	if x != nil {
+		return x.Line
+	}
+	return 0
+}
+
+func (x *Frame) GetColumn() int32 {
+	if x != nil {
+		return x.Column
+	}
+	return 0
+}
+
+type CallFailure struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          string                 `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Task          string                 `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
+	Message       string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	ExitCode      *int32                 `protobuf:"varint,5,opt,name=exit_code,json=exitCode,proto3,oneof" json:"exit_code,omitempty"`
+	Diagnosis     *Diagnosis             `protobuf:"bytes,6,opt,name=diagnosis,proto3" json:"diagnosis,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallFailure) Reset() {
+	*x = CallFailure{}
+	mi := &file_berth_v1_berth_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallFailure) ProtoMessage() {}
+
+func (x *CallFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallFailure.ProtoReflect.Descriptor instead.
+func (*CallFailure) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CallFailure) GetCall() string {
+	if x != nil {
+		return x.Call
+	}
+	return ""
+}
+
+func (x *CallFailure) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CallFailure) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *CallFailure) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *CallFailure) GetExitCode() int32 {
+	if x != nil && x.ExitCode != nil {
+		return *x.ExitCode
+	}
+	return 0
+}
+
+func (x *CallFailure) GetDiagnosis() *Diagnosis {
+	if x != nil {
+		return x.Diagnosis
+	}
+	return nil
+}
+
+type RunError struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	Stack         []*Frame               `protobuf:"bytes,2,rep,name=stack,proto3" json:"stack,omitempty"`
+	Call          *CallFailure           `protobuf:"bytes,3,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunError) Reset() {
+	*x = RunError{}
+	mi := &file_berth_v1_berth_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunError) ProtoMessage() {}
+
+func (x *RunError) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunError.ProtoReflect.Descriptor instead.
+func (*RunError) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RunError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *RunError) GetStack() []*Frame {
+	if x != nil {
+		return x.Stack
+	}
+	return nil
+}
+
+func (x *RunError) GetCall() *CallFailure {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+type Run struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Workflow       string                 `protobuf:"bytes,2,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	State          string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	Reason         *string                `protobuf:"bytes,4,opt,name=reason,proto3,oneof" json:"reason,omitempty"`
+	Infrastructure string                 `protobuf:"bytes,5,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Arguments      map[string][]byte      `protobuf:"bytes,6,rep,name=arguments,proto3" json:"arguments,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // JSON values
+	OnError        string                 `protobuf:"bytes,7,opt,name=on_error,json=onError,proto3" json:"on_error,omitempty"`
+	Limits         *RunLimits             `protobuf:"bytes,8,opt,name=limits,proto3" json:"limits,omitempty"`
+	Packages       []*RunPackage          `protobuf:"bytes,9,rep,name=packages,proto3" json:"packages,omitempty"`
+	Calls          map[string]int32       `protobuf:"bytes,10,rep,name=calls,proto3" json:"calls,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Result         []byte                 `protobuf:"bytes,11,opt,name=result,proto3" json:"result,omitempty"` // JSON; empty for none
+	Error          *RunError              `protobuf:"bytes,12,opt,name=error,proto3" json:"error,omitempty"`
+	Resumed        int32                  `protobuf:"varint,13,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	ResumedAt      *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=resumed_at,json=resumedAt,proto3" json:"resumed_at,omitempty"`
+	Diverged       *string                `protobuf:"bytes,15,opt,name=diverged,proto3,oneof" json:"diverged,omitempty"`
+	CreatedAt      *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	FinishedAt     *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	CancelledAt    *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=cancelled_at,json=cancelledAt,proto3" json:"cancelled_at,omitempty"`
+	Owner          string                 `protobuf:"bytes,19,opt,name=owner,proto3" json:"owner,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Run) Reset() {
+	*x = Run{}
+	mi := &file_berth_v1_berth_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Run) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Run) ProtoMessage() {}
+
+func (x *Run) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Run.ProtoReflect.Descriptor instead.
+func (*Run) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Run) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Run) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *Run) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Run) GetReason() string {
+	if x != nil && x.Reason != nil {
+		return *x.Reason
+	}
+	return ""
+}
+
+func (x *Run) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *Run) GetArguments() map[string][]byte {
+	if x != nil {
+		return x.Arguments
+	}
+	return nil
+}
+
+func (x *Run) GetOnError() string {
+	if x != nil {
+		return x.OnError
+	}
+	return ""
+}
+
+func (x *Run) GetLimits() *RunLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *Run) GetPackages() []*RunPackage {
+	if x != nil {
+		return x.Packages
+	}
+	return nil
+}
+
+func (x *Run) GetCalls() map[string]int32 {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+func (x *Run) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *Run) GetError() *RunError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *Run) GetResumed() int32 {
+	if x != nil {
+		return x.Resumed
+	}
+	return 0
+}
+
+func (x *Run) GetResumedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ResumedAt
+	}
+	return nil
+}
+
+func (x *Run) GetDiverged() string {
+	if x != nil && x.Diverged != nil {
+		return *x.Diverged
+	}
+	return ""
+}
+
+func (x *Run) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Run) GetFinishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FinishedAt
+	}
+	return nil
+}
+
+func (x *Run) GetCancelledAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CancelledAt
+	}
+	return nil
+}
+
+func (x *Run) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+type RunCall struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Seq            int64                  `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Key            string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Kind           string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name           string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Label          *string                `protobuf:"bytes,5,opt,name=label,proto3,oneof" json:"label,omitempty"`
+	At             string                 `protobuf:"bytes,6,opt,name=at,proto3" json:"at,omitempty"`
+	State          string                 `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"`
+	Task           *string                `protobuf:"bytes,8,opt,name=task,proto3,oneof" json:"task,omitempty"`
+	TaskState      *string                `protobuf:"bytes,9,opt,name=task_state,json=taskState,proto3,oneof" json:"task_state,omitempty"`
+	Infrastructure *string                `protobuf:"bytes,10,opt,name=infrastructure,proto3,oneof" json:"infrastructure,omitempty"`
+	Reason         *string                `protobuf:"bytes,11,opt,name=reason,proto3,oneof" json:"reason,omitempty"`
+	Cached         *string                `protobuf:"bytes,12,opt,name=cached,proto3,oneof" json:"cached,omitempty"`
+	BeganAt        *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=began_at,json=beganAt,proto3" json:"began_at,omitempty"`
+	EndedAt        *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=ended_at,json=endedAt,proto3" json:"ended_at,omitempty"`
+	Needs          []string               `protobuf:"bytes,15,rep,name=needs,proto3" json:"needs,omitempty"`
+	Result         []byte                 `protobuf:"bytes,16,opt,name=result,proto3" json:"result,omitempty"` // JSON; empty for none
+	Failure        *CallFailure           `protobuf:"bytes,17,opt,name=failure,proto3" json:"failure,omitempty"`
+	Digest         string                 `protobuf:"bytes,18,opt,name=digest,proto3" json:"digest,omitempty"`
+	Generation     int32                  `protobuf:"varint,19,opt,name=generation,proto3" json:"generation,omitempty"`
+	Handled        bool                   `protobuf:"varint,20,opt,name=handled,proto3" json:"handled,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RunCall) Reset() {
+	*x = RunCall{}
+	mi := &file_berth_v1_berth_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunCall) ProtoMessage() {}
+
+func (x *RunCall) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunCall.ProtoReflect.Descriptor instead.
+func (*RunCall) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *RunCall) GetSeq() int64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *RunCall) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RunCall) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *RunCall) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RunCall) GetLabel() string {
+	if x != nil && x.Label != nil {
+		return *x.Label
+	}
+	return ""
+}
+
+func (x *RunCall) GetAt() string {
+	if x != nil {
+		return x.At
+	}
+	return ""
+}
+
+func (x *RunCall) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *RunCall) GetTask() string {
+	if x != nil && x.Task != nil {
+		return *x.Task
+	}
+	return ""
+}
+
+func (x *RunCall) GetTaskState() string {
+	if x != nil && x.TaskState != nil {
+		return *x.TaskState
+	}
+	return ""
+}
+
+func (x *RunCall) GetInfrastructure() string {
+	if x != nil && x.Infrastructure != nil {
+		return *x.Infrastructure
+	}
+	return ""
+}
+
+func (x *RunCall) GetReason() string {
+	if x != nil && x.Reason != nil {
+		return *x.Reason
+	}
+	return ""
+}
+
+func (x *RunCall) GetCached() string {
+	if x != nil && x.Cached != nil {
+		return *x.Cached
+	}
+	return ""
+}
+
+func (x *RunCall) GetBeganAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeganAt
+	}
+	return nil
+}
+
+func (x *RunCall) GetEndedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndedAt
+	}
+	return nil
+}
+
+func (x *RunCall) GetNeeds() []string {
+	if x != nil {
+		return x.Needs
+	}
+	return nil
+}
+
+func (x *RunCall) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *RunCall) GetFailure() *CallFailure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *RunCall) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *RunCall) GetGeneration() int32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *RunCall) GetHandled() bool {
+	if x != nil {
+		return x.Handled
+	}
+	return false
+}
+
+// The files of a program by their paths.
+type WorkflowSource struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Main          string                 `protobuf:"bytes,1,opt,name=main,proto3" json:"main,omitempty"`
+	Files         map[string][]byte      `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkflowSource) Reset() {
+	*x = WorkflowSource{}
+	mi := &file_berth_v1_berth_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkflowSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkflowSource) ProtoMessage() {}
+
+func (x *WorkflowSource) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkflowSource.ProtoReflect.Descriptor instead.
+func (*WorkflowSource) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *WorkflowSource) GetMain() string {
+	if x != nil {
+		return x.Main
+	}
+	return ""
+}
+
+func (x *WorkflowSource) GetFiles() map[string][]byte {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
 type Event struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           int64                  `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
@@ -1177,7 +1938,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berth_v1_berth_proto_msgTypes[12]
+	mi := &file_berth_v1_berth_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1950,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[12]
+	mi := &file_berth_v1_berth_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1963,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{12}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -1255,7 +2016,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[13]
+	mi := &file_berth_v1_berth_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1267,7 +2028,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[13]
+	mi := &file_berth_v1_berth_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1280,7 +2041,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{13}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{21}
 }
 
 type InfoResponse struct {
@@ -1295,7 +2056,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[14]
+	mi := &file_berth_v1_berth_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +2068,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[14]
+	mi := &file_berth_v1_berth_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +2081,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{14}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -1364,7 +2125,7 @@ type SubmitTaskRequest struct {
 
 func (x *SubmitTaskRequest) Reset() {
 	*x = SubmitTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[15]
+	mi := &file_berth_v1_berth_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +2137,7 @@ func (x *SubmitTaskRequest) String() string {
 func (*SubmitTaskRequest) ProtoMessage() {}
 
 func (x *SubmitTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[15]
+	mi := &file_berth_v1_berth_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +2150,7 @@ func (x *SubmitTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskRequest.ProtoReflect.Descriptor instead.
 func (*SubmitTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{15}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SubmitTaskRequest) GetKey() string {
@@ -1422,7 +2183,7 @@ type SubmitTaskResponse struct {
 
 func (x *SubmitTaskResponse) Reset() {
 	*x = SubmitTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[16]
+	mi := &file_berth_v1_berth_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +2195,7 @@ func (x *SubmitTaskResponse) String() string {
 func (*SubmitTaskResponse) ProtoMessage() {}
 
 func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[16]
+	mi := &file_berth_v1_berth_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +2208,7 @@ func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskResponse.ProtoReflect.Descriptor instead.
 func (*SubmitTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{16}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SubmitTaskResponse) GetTask() *Task {
@@ -1466,7 +2227,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[17]
+	mi := &file_berth_v1_berth_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +2239,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[17]
+	mi := &file_berth_v1_berth_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +2252,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{17}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetTaskRequest) GetId() string {
@@ -1510,7 +2271,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[18]
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1522,7 +2283,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[18]
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1535,7 +2296,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{18}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetTaskResponse) GetTask() *Task {
@@ -1561,7 +2322,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[19]
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +2334,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[19]
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +2347,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{19}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListTasksRequest) GetStates() []string {
@@ -1655,7 +2416,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[20]
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +2428,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[20]
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +2441,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{20}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -1706,7 +2467,7 @@ type WatchTaskRequest struct {
 
 func (x *WatchTaskRequest) Reset() {
 	*x = WatchTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1718,7 +2479,7 @@ func (x *WatchTaskRequest) String() string {
 func (*WatchTaskRequest) ProtoMessage() {}
 
 func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1731,7 +2492,7 @@ func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskRequest.ProtoReflect.Descriptor instead.
 func (*WatchTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{21}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WatchTaskRequest) GetId() string {
@@ -1750,7 +2511,7 @@ type WatchTaskResponse struct {
 
 func (x *WatchTaskResponse) Reset() {
 	*x = WatchTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +2523,7 @@ func (x *WatchTaskResponse) String() string {
 func (*WatchTaskResponse) ProtoMessage() {}
 
 func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +2536,7 @@ func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskResponse.ProtoReflect.Descriptor instead.
 func (*WatchTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{22}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WatchTaskResponse) GetTask() *Task {
@@ -1796,7 +2557,7 @@ type TaskEventsRequest struct {
 
 func (x *TaskEventsRequest) Reset() {
 	*x = TaskEventsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1808,7 +2569,7 @@ func (x *TaskEventsRequest) String() string {
 func (*TaskEventsRequest) ProtoMessage() {}
 
 func (x *TaskEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1821,7 +2582,7 @@ func (x *TaskEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEventsRequest.ProtoReflect.Descriptor instead.
 func (*TaskEventsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{23}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TaskEventsRequest) GetId() string {
@@ -1854,7 +2615,7 @@ type TaskEventsResponse struct {
 
 func (x *TaskEventsResponse) Reset() {
 	*x = TaskEventsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1866,7 +2627,7 @@ func (x *TaskEventsResponse) String() string {
 func (*TaskEventsResponse) ProtoMessage() {}
 
 func (x *TaskEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1879,7 +2640,7 @@ func (x *TaskEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEventsResponse.ProtoReflect.Descriptor instead.
 func (*TaskEventsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{24}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TaskEventsResponse) GetEvent() *Event {
@@ -1907,7 +2668,7 @@ type TaskLogsRequest struct {
 
 func (x *TaskLogsRequest) Reset() {
 	*x = TaskLogsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2680,7 @@ func (x *TaskLogsRequest) String() string {
 func (*TaskLogsRequest) ProtoMessage() {}
 
 func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2693,7 @@ func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsRequest.ProtoReflect.Descriptor instead.
 func (*TaskLogsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{25}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TaskLogsRequest) GetId() string {
@@ -2018,7 +2779,7 @@ type TaskLogsResponse struct {
 
 func (x *TaskLogsResponse) Reset() {
 	*x = TaskLogsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2030,7 +2791,7 @@ func (x *TaskLogsResponse) String() string {
 func (*TaskLogsResponse) ProtoMessage() {}
 
 func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2043,7 +2804,7 @@ func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsResponse.ProtoReflect.Descriptor instead.
 func (*TaskLogsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TaskLogsResponse) GetAttempt() int32 {
@@ -2090,7 +2851,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2102,7 +2863,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2115,7 +2876,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CancelTaskRequest) GetId() string {
@@ -2134,7 +2895,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2146,7 +2907,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2159,7 +2920,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CancelTaskResponse) GetTask() *Task {
@@ -2180,7 +2941,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2192,7 +2953,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2205,7 +2966,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Sample) GetAt() *timestamppb.Timestamp {
@@ -2243,7 +3004,7 @@ type CPUUse struct {
 
 func (x *CPUUse) Reset() {
 	*x = CPUUse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +3016,7 @@ func (x *CPUUse) String() string {
 func (*CPUUse) ProtoMessage() {}
 
 func (x *CPUUse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,7 +3029,7 @@ func (x *CPUUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CPUUse.ProtoReflect.Descriptor instead.
 func (*CPUUse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CPUUse) GetSeconds() float64 {
@@ -2326,7 +3087,7 @@ type MemoryUse struct {
 
 func (x *MemoryUse) Reset() {
 	*x = MemoryUse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +3099,7 @@ func (x *MemoryUse) String() string {
 func (*MemoryUse) ProtoMessage() {}
 
 func (x *MemoryUse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +3112,7 @@ func (x *MemoryUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryUse.ProtoReflect.Descriptor instead.
 func (*MemoryUse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *MemoryUse) GetMeanBytes() int64 {
@@ -2399,7 +3160,7 @@ type GetTaskMetricsRequest struct {
 
 func (x *GetTaskMetricsRequest) Reset() {
 	*x = GetTaskMetricsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2411,7 +3172,7 @@ func (x *GetTaskMetricsRequest) String() string {
 func (*GetTaskMetricsRequest) ProtoMessage() {}
 
 func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2424,7 +3185,7 @@ func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetTaskMetricsRequest) GetId() string {
@@ -2461,7 +3222,7 @@ type GetTaskMetricsResponse struct {
 
 func (x *GetTaskMetricsResponse) Reset() {
 	*x = GetTaskMetricsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +3234,7 @@ func (x *GetTaskMetricsResponse) String() string {
 func (*GetTaskMetricsResponse) ProtoMessage() {}
 
 func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +3247,7 @@ func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskMetricsResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetTaskMetricsResponse) GetTaskId() string {
@@ -2594,7 +3355,7 @@ type Infrastructure struct {
 
 func (x *Infrastructure) Reset() {
 	*x = Infrastructure{}
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +3367,7 @@ func (x *Infrastructure) String() string {
 func (*Infrastructure) ProtoMessage() {}
 
 func (x *Infrastructure) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +3380,7 @@ func (x *Infrastructure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Infrastructure.ProtoReflect.Descriptor instead.
 func (*Infrastructure) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Infrastructure) GetName() string {
@@ -2714,7 +3475,7 @@ type ListInfrastructuresRequest struct {
 
 func (x *ListInfrastructuresRequest) Reset() {
 	*x = ListInfrastructuresRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2726,7 +3487,7 @@ func (x *ListInfrastructuresRequest) String() string {
 func (*ListInfrastructuresRequest) ProtoMessage() {}
 
 func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2739,7 +3500,7 @@ func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresRequest.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 type ListInfrastructuresResponse struct {
@@ -2751,7 +3512,7 @@ type ListInfrastructuresResponse struct {
 
 func (x *ListInfrastructuresResponse) Reset() {
 	*x = ListInfrastructuresResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2763,7 +3524,7 @@ func (x *ListInfrastructuresResponse) String() string {
 func (*ListInfrastructuresResponse) ProtoMessage() {}
 
 func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2776,7 +3537,7 @@ func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresResponse.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListInfrastructuresResponse) GetInfrastructures() []*Infrastructure {
@@ -2799,7 +3560,7 @@ type CheckRow struct {
 
 func (x *CheckRow) Reset() {
 	*x = CheckRow{}
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2811,7 +3572,7 @@ func (x *CheckRow) String() string {
 func (*CheckRow) ProtoMessage() {}
 
 func (x *CheckRow) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2824,7 +3585,7 @@ func (x *CheckRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRow.ProtoReflect.Descriptor instead.
 func (*CheckRow) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CheckRow) GetWhat() string {
@@ -2871,7 +3632,7 @@ type CheckInfrastructureRequest struct {
 
 func (x *CheckInfrastructureRequest) Reset() {
 	*x = CheckInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +3644,7 @@ func (x *CheckInfrastructureRequest) String() string {
 func (*CheckInfrastructureRequest) ProtoMessage() {}
 
 func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,7 +3657,7 @@ func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CheckInfrastructureRequest) GetName() string {
@@ -2921,7 +3682,7 @@ type CheckInfrastructureResponse struct {
 
 func (x *CheckInfrastructureResponse) Reset() {
 	*x = CheckInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2933,7 +3694,7 @@ func (x *CheckInfrastructureResponse) String() string {
 func (*CheckInfrastructureResponse) ProtoMessage() {}
 
 func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2946,7 +3707,7 @@ func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CheckInfrastructureResponse) GetName() string {
@@ -3013,7 +3774,7 @@ type AddInfrastructureRequest struct {
 
 func (x *AddInfrastructureRequest) Reset() {
 	*x = AddInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3025,7 +3786,7 @@ func (x *AddInfrastructureRequest) String() string {
 func (*AddInfrastructureRequest) ProtoMessage() {}
 
 func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3038,7 +3799,7 @@ func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *AddInfrastructureRequest) GetName() string {
@@ -3098,7 +3859,7 @@ type AddInfrastructureResponse struct {
 
 func (x *AddInfrastructureResponse) Reset() {
 	*x = AddInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3110,7 +3871,7 @@ func (x *AddInfrastructureResponse) String() string {
 func (*AddInfrastructureResponse) ProtoMessage() {}
 
 func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3123,7 +3884,7 @@ func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 type FormatDFSRequest struct {
@@ -3142,7 +3903,7 @@ type FormatDFSRequest struct {
 
 func (x *FormatDFSRequest) Reset() {
 	*x = FormatDFSRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3915,7 @@ func (x *FormatDFSRequest) String() string {
 func (*FormatDFSRequest) ProtoMessage() {}
 
 func (x *FormatDFSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +3928,7 @@ func (x *FormatDFSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatDFSRequest.ProtoReflect.Descriptor instead.
 func (*FormatDFSRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *FormatDFSRequest) GetInfrastructure() string {
@@ -3239,7 +4000,7 @@ type FormatDFSResponse struct {
 
 func (x *FormatDFSResponse) Reset() {
 	*x = FormatDFSResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3251,7 +4012,7 @@ func (x *FormatDFSResponse) String() string {
 func (*FormatDFSResponse) ProtoMessage() {}
 
 func (x *FormatDFSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3264,7 +4025,7 @@ func (x *FormatDFSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatDFSResponse.ProtoReflect.Descriptor instead.
 func (*FormatDFSResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *FormatDFSResponse) GetInfrastructure() string {
@@ -3312,7 +4073,7 @@ type RemoveInfrastructureRequest struct {
 
 func (x *RemoveInfrastructureRequest) Reset() {
 	*x = RemoveInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3324,7 +4085,7 @@ func (x *RemoveInfrastructureRequest) String() string {
 func (*RemoveInfrastructureRequest) ProtoMessage() {}
 
 func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3337,7 +4098,7 @@ func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RemoveInfrastructureRequest) GetName() string {
@@ -3362,7 +4123,7 @@ type RemoveInfrastructureResponse struct {
 
 func (x *RemoveInfrastructureResponse) Reset() {
 	*x = RemoveInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[45]
+	mi := &file_berth_v1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3374,7 +4135,7 @@ func (x *RemoveInfrastructureResponse) String() string {
 func (*RemoveInfrastructureResponse) ProtoMessage() {}
 
 func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[45]
+	mi := &file_berth_v1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3387,7 +4148,7 @@ func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 type GetPackageRequest struct {
@@ -3401,7 +4162,7 @@ type GetPackageRequest struct {
 
 func (x *GetPackageRequest) Reset() {
 	*x = GetPackageRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[46]
+	mi := &file_berth_v1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3413,7 +4174,7 @@ func (x *GetPackageRequest) String() string {
 func (*GetPackageRequest) ProtoMessage() {}
 
 func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[46]
+	mi := &file_berth_v1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3426,7 +4187,7 @@ func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageRequest.ProtoReflect.Descriptor instead.
 func (*GetPackageRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *GetPackageRequest) GetInfrastructure() string {
@@ -3459,7 +4220,7 @@ type GetPackageResponse struct {
 
 func (x *GetPackageResponse) Reset() {
 	*x = GetPackageResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[47]
+	mi := &file_berth_v1_berth_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3471,7 +4232,7 @@ func (x *GetPackageResponse) String() string {
 func (*GetPackageResponse) ProtoMessage() {}
 
 func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[47]
+	mi := &file_berth_v1_berth_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3484,7 +4245,7 @@ func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageResponse.ProtoReflect.Descriptor instead.
 func (*GetPackageResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GetPackageResponse) GetPackage() []byte {
@@ -3510,7 +4271,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_berth_v1_berth_proto_msgTypes[48]
+	mi := &file_berth_v1_berth_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3522,7 +4283,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[48]
+	mi := &file_berth_v1_berth_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3535,7 +4296,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Token) GetId() string {
@@ -3607,7 +4368,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[49]
+	mi := &file_berth_v1_berth_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3619,7 +4380,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[49]
+	mi := &file_berth_v1_berth_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3632,7 +4393,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CreateTokenRequest) GetKey() string {
@@ -3680,7 +4441,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[50]
+	mi := &file_berth_v1_berth_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3692,7 +4453,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[50]
+	mi := &file_berth_v1_berth_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3705,7 +4466,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -3730,7 +4491,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[51]
+	mi := &file_berth_v1_berth_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3742,7 +4503,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[51]
+	mi := &file_berth_v1_berth_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3755,7 +4516,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{59}
 }
 
 type ListTokensResponse struct {
@@ -3767,7 +4528,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[52]
+	mi := &file_berth_v1_berth_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3779,7 +4540,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[52]
+	mi := &file_berth_v1_berth_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3792,7 +4553,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -3811,7 +4572,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[53]
+	mi := &file_berth_v1_berth_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3823,7 +4584,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[53]
+	mi := &file_berth_v1_berth_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3836,7 +4597,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{53}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RevokeTokenRequest) GetIdOrName() string {
@@ -3854,7 +4615,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[54]
+	mi := &file_berth_v1_berth_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3866,7 +4627,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[54]
+	mi := &file_berth_v1_berth_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3879,7 +4640,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{54}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{62}
 }
 
 // All tasks of an array are stored, or none. indices are ascending.
@@ -3896,7 +4657,7 @@ type SubmitArrayRequest struct {
 
 func (x *SubmitArrayRequest) Reset() {
 	*x = SubmitArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[55]
+	mi := &file_berth_v1_berth_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3908,7 +4669,7 @@ func (x *SubmitArrayRequest) String() string {
 func (*SubmitArrayRequest) ProtoMessage() {}
 
 func (x *SubmitArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[55]
+	mi := &file_berth_v1_berth_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3921,7 +4682,7 @@ func (x *SubmitArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitArrayRequest.ProtoReflect.Descriptor instead.
 func (*SubmitArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{55}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *SubmitArrayRequest) GetKey() string {
@@ -3968,7 +4729,7 @@ type SubmitArrayResponse struct {
 
 func (x *SubmitArrayResponse) Reset() {
 	*x = SubmitArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[56]
+	mi := &file_berth_v1_berth_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3980,7 +4741,7 @@ func (x *SubmitArrayResponse) String() string {
 func (*SubmitArrayResponse) ProtoMessage() {}
 
 func (x *SubmitArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[56]
+	mi := &file_berth_v1_berth_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3993,7 +4754,7 @@ func (x *SubmitArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitArrayResponse.ProtoReflect.Descriptor instead.
 func (*SubmitArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{56}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SubmitArrayResponse) GetArray() *Array {
@@ -4012,7 +4773,7 @@ type GetArrayRequest struct {
 
 func (x *GetArrayRequest) Reset() {
 	*x = GetArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[57]
+	mi := &file_berth_v1_berth_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4024,7 +4785,7 @@ func (x *GetArrayRequest) String() string {
 func (*GetArrayRequest) ProtoMessage() {}
 
 func (x *GetArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[57]
+	mi := &file_berth_v1_berth_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4037,7 +4798,7 @@ func (x *GetArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArrayRequest.ProtoReflect.Descriptor instead.
 func (*GetArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{57}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GetArrayRequest) GetId() string {
@@ -4056,7 +4817,7 @@ type GetArrayResponse struct {
 
 func (x *GetArrayResponse) Reset() {
 	*x = GetArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[58]
+	mi := &file_berth_v1_berth_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4068,7 +4829,7 @@ func (x *GetArrayResponse) String() string {
 func (*GetArrayResponse) ProtoMessage() {}
 
 func (x *GetArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[58]
+	mi := &file_berth_v1_berth_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4081,7 +4842,7 @@ func (x *GetArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArrayResponse.ProtoReflect.Descriptor instead.
 func (*GetArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{58}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetArrayResponse) GetArray() *Array {
@@ -4103,7 +4864,7 @@ type ListArraysRequest struct {
 
 func (x *ListArraysRequest) Reset() {
 	*x = ListArraysRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[59]
+	mi := &file_berth_v1_berth_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4115,7 +4876,7 @@ func (x *ListArraysRequest) String() string {
 func (*ListArraysRequest) ProtoMessage() {}
 
 func (x *ListArraysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[59]
+	mi := &file_berth_v1_berth_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4128,7 +4889,7 @@ func (x *ListArraysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListArraysRequest.ProtoReflect.Descriptor instead.
 func (*ListArraysRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{59}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListArraysRequest) GetInfrastructure() string {
@@ -4169,7 +4930,7 @@ type ListArraysResponse struct {
 
 func (x *ListArraysResponse) Reset() {
 	*x = ListArraysResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[60]
+	mi := &file_berth_v1_berth_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4181,7 +4942,7 @@ func (x *ListArraysResponse) String() string {
 func (*ListArraysResponse) ProtoMessage() {}
 
 func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[60]
+	mi := &file_berth_v1_berth_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4194,7 +4955,7 @@ func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListArraysResponse.ProtoReflect.Descriptor instead.
 func (*ListArraysResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{60}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListArraysResponse) GetArrays() []*Array {
@@ -4220,7 +4981,7 @@ type WatchArrayRequest struct {
 
 func (x *WatchArrayRequest) Reset() {
 	*x = WatchArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[61]
+	mi := &file_berth_v1_berth_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4232,7 +4993,7 @@ func (x *WatchArrayRequest) String() string {
 func (*WatchArrayRequest) ProtoMessage() {}
 
 func (x *WatchArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[61]
+	mi := &file_berth_v1_berth_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4245,7 +5006,7 @@ func (x *WatchArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchArrayRequest.ProtoReflect.Descriptor instead.
 func (*WatchArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{61}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *WatchArrayRequest) GetId() string {
@@ -4264,7 +5025,7 @@ type WatchArrayResponse struct {
 
 func (x *WatchArrayResponse) Reset() {
 	*x = WatchArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[62]
+	mi := &file_berth_v1_berth_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4276,7 +5037,7 @@ func (x *WatchArrayResponse) String() string {
 func (*WatchArrayResponse) ProtoMessage() {}
 
 func (x *WatchArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[62]
+	mi := &file_berth_v1_berth_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4289,7 +5050,7 @@ func (x *WatchArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchArrayResponse.ProtoReflect.Descriptor instead.
 func (*WatchArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{62}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *WatchArrayResponse) GetArray() *Array {
@@ -4308,7 +5069,7 @@ type CancelArrayRequest struct {
 
 func (x *CancelArrayRequest) Reset() {
 	*x = CancelArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[63]
+	mi := &file_berth_v1_berth_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4320,7 +5081,7 @@ func (x *CancelArrayRequest) String() string {
 func (*CancelArrayRequest) ProtoMessage() {}
 
 func (x *CancelArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[63]
+	mi := &file_berth_v1_berth_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4333,7 +5094,7 @@ func (x *CancelArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelArrayRequest.ProtoReflect.Descriptor instead.
 func (*CancelArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{63}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *CancelArrayRequest) GetId() string {
@@ -4352,7 +5113,7 @@ type CancelArrayResponse struct {
 
 func (x *CancelArrayResponse) Reset() {
 	*x = CancelArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[64]
+	mi := &file_berth_v1_berth_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4364,7 +5125,7 @@ func (x *CancelArrayResponse) String() string {
 func (*CancelArrayResponse) ProtoMessage() {}
 
 func (x *CancelArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[64]
+	mi := &file_berth_v1_berth_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4377,7 +5138,7 @@ func (x *CancelArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelArrayResponse.ProtoReflect.Descriptor instead.
 func (*CancelArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{64}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CancelArrayResponse) GetArray() *Array {
@@ -4398,7 +5159,7 @@ type RetryArrayRequest struct {
 
 func (x *RetryArrayRequest) Reset() {
 	*x = RetryArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[65]
+	mi := &file_berth_v1_berth_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4410,7 +5171,7 @@ func (x *RetryArrayRequest) String() string {
 func (*RetryArrayRequest) ProtoMessage() {}
 
 func (x *RetryArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[65]
+	mi := &file_berth_v1_berth_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4423,7 +5184,7 @@ func (x *RetryArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryArrayRequest.ProtoReflect.Descriptor instead.
 func (*RetryArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{65}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RetryArrayRequest) GetId() string {
@@ -4449,7 +5210,7 @@ type RetryArrayResponse struct {
 
 func (x *RetryArrayResponse) Reset() {
 	*x = RetryArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[66]
+	mi := &file_berth_v1_berth_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4461,7 +5222,7 @@ func (x *RetryArrayResponse) String() string {
 func (*RetryArrayResponse) ProtoMessage() {}
 
 func (x *RetryArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[66]
+	mi := &file_berth_v1_berth_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4474,12 +5235,726 @@ func (x *RetryArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryArrayResponse.ProtoReflect.Descriptor instead.
 func (*RetryArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{66}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *RetryArrayResponse) GetArray() *Array {
 	if x != nil {
 		return x.Array
+	}
+	return nil
+}
+
+type StartRunRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Key            string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Source         *WorkflowSource        `protobuf:"bytes,2,opt,name=source,proto3" json:"source,omitempty"`
+	Arguments      map[string][]byte      `protobuf:"bytes,3,rep,name=arguments,proto3" json:"arguments,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // JSON values
+	Infrastructure string                 `protobuf:"bytes,4,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	OnError        string                 `protobuf:"bytes,5,opt,name=on_error,json=onError,proto3" json:"on_error,omitempty"`
+	Limits         *RunLimits             `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *StartRunRequest) Reset() {
+	*x = StartRunRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartRunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartRunRequest) ProtoMessage() {}
+
+func (x *StartRunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartRunRequest.ProtoReflect.Descriptor instead.
+func (*StartRunRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *StartRunRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *StartRunRequest) GetSource() *WorkflowSource {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+func (x *StartRunRequest) GetArguments() map[string][]byte {
+	if x != nil {
+		return x.Arguments
+	}
+	return nil
+}
+
+func (x *StartRunRequest) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *StartRunRequest) GetOnError() string {
+	if x != nil {
+		return x.OnError
+	}
+	return ""
+}
+
+func (x *StartRunRequest) GetLimits() *RunLimits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+type StartRunResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *Run                   `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StartRunResponse) Reset() {
+	*x = StartRunResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StartRunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StartRunResponse) ProtoMessage() {}
+
+func (x *StartRunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StartRunResponse.ProtoReflect.Descriptor instead.
+func (*StartRunResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *StartRunResponse) GetRun() *Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+type GetRunRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRunRequest) Reset() {
+	*x = GetRunRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRunRequest) ProtoMessage() {}
+
+func (x *GetRunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRunRequest.ProtoReflect.Descriptor instead.
+func (*GetRunRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *GetRunRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetRunResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *Run                   `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRunResponse) Reset() {
+	*x = GetRunResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRunResponse) ProtoMessage() {}
+
+func (x *GetRunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRunResponse.ProtoReflect.Descriptor instead.
+func (*GetRunResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *GetRunResponse) GetRun() *Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+type ListRunsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	Owner         string                 `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
+	Limit         int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	After         string                 `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRunsRequest) Reset() {
+	*x = ListRunsRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRunsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRunsRequest) ProtoMessage() {}
+
+func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRunsRequest.ProtoReflect.Descriptor instead.
+func (*ListRunsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *ListRunsRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ListRunsRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ListRunsRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListRunsRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+type ListRunsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Runs          []*Run                 `protobuf:"bytes,1,rep,name=runs,proto3" json:"runs,omitempty"`
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRunsResponse) Reset() {
+	*x = ListRunsResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRunsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRunsResponse) ProtoMessage() {}
+
+func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRunsResponse.ProtoReflect.Descriptor instead.
+func (*ListRunsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *ListRunsResponse) GetRuns() []*Run {
+	if x != nil {
+		return x.Runs
+	}
+	return nil
+}
+
+func (x *ListRunsResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+type WatchRunRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRunRequest) Reset() {
+	*x = WatchRunRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRunRequest) ProtoMessage() {}
+
+func (x *WatchRunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRunRequest.ProtoReflect.Descriptor instead.
+func (*WatchRunRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *WatchRunRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type WatchRunResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *Run                   `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRunResponse) Reset() {
+	*x = WatchRunResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRunResponse) ProtoMessage() {}
+
+func (x *WatchRunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRunResponse.ProtoReflect.Descriptor instead.
+func (*WatchRunResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *WatchRunResponse) GetRun() *Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+// With follow each call comes once more that has changed, until the run's end.
+type RunCallsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Follow        bool                   `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunCallsRequest) Reset() {
+	*x = RunCallsRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunCallsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunCallsRequest) ProtoMessage() {}
+
+func (x *RunCallsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunCallsRequest.ProtoReflect.Descriptor instead.
+func (*RunCallsRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *RunCallsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RunCallsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+type RunCallsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Call          *RunCall               `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunCallsResponse) Reset() {
+	*x = RunCallsResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunCallsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunCallsResponse) ProtoMessage() {}
+
+func (x *RunCallsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunCallsResponse.ProtoReflect.Descriptor instead.
+func (*RunCallsResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *RunCallsResponse) GetCall() *RunCall {
+	if x != nil {
+		return x.Call
+	}
+	return nil
+}
+
+type CancelRunRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelRunRequest) Reset() {
+	*x = CancelRunRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[85]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelRunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelRunRequest) ProtoMessage() {}
+
+func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[85]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelRunRequest.ProtoReflect.Descriptor instead.
+func (*CancelRunRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{85}
+}
+
+func (x *CancelRunRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type CancelRunResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *Run                   `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelRunResponse) Reset() {
+	*x = CancelRunResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[86]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelRunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelRunResponse) ProtoMessage() {}
+
+func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[86]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelRunResponse.ProtoReflect.Descriptor instead.
+func (*CancelRunResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{86}
+}
+
+func (x *CancelRunResponse) GetRun() *Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+// Without a source the run goes on with the program that it has.
+type ResumeRunRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Source        *WorkflowSource        `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeRunRequest) Reset() {
+	*x = ResumeRunRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[87]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeRunRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeRunRequest) ProtoMessage() {}
+
+func (x *ResumeRunRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[87]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeRunRequest.ProtoReflect.Descriptor instead.
+func (*ResumeRunRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{87}
+}
+
+func (x *ResumeRunRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ResumeRunRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ResumeRunRequest) GetSource() *WorkflowSource {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+type ResumeRunResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *Run                   `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeRunResponse) Reset() {
+	*x = ResumeRunResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[88]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeRunResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeRunResponse) ProtoMessage() {}
+
+func (x *ResumeRunResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[88]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeRunResponse.ProtoReflect.Descriptor instead.
+func (*ResumeRunResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{88}
+}
+
+func (x *ResumeRunResponse) GetRun() *Run {
+	if x != nil {
+		return x.Run
 	}
 	return nil
 }
@@ -4500,7 +5975,7 @@ type DataEntry struct {
 
 func (x *DataEntry) Reset() {
 	*x = DataEntry{}
-	mi := &file_berth_v1_berth_proto_msgTypes[67]
+	mi := &file_berth_v1_berth_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4512,7 +5987,7 @@ func (x *DataEntry) String() string {
 func (*DataEntry) ProtoMessage() {}
 
 func (x *DataEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[67]
+	mi := &file_berth_v1_berth_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4525,7 +6000,7 @@ func (x *DataEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataEntry.ProtoReflect.Descriptor instead.
 func (*DataEntry) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{67}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *DataEntry) GetPath() string {
@@ -4595,7 +6070,7 @@ type ListDataRequest struct {
 
 func (x *ListDataRequest) Reset() {
 	*x = ListDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[68]
+	mi := &file_berth_v1_berth_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4607,7 +6082,7 @@ func (x *ListDataRequest) String() string {
 func (*ListDataRequest) ProtoMessage() {}
 
 func (x *ListDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[68]
+	mi := &file_berth_v1_berth_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4620,7 +6095,7 @@ func (x *ListDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDataRequest.ProtoReflect.Descriptor instead.
 func (*ListDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{68}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ListDataRequest) GetInfrastructure() string {
@@ -4653,7 +6128,7 @@ type ListDataResponse struct {
 
 func (x *ListDataResponse) Reset() {
 	*x = ListDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[69]
+	mi := &file_berth_v1_berth_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4665,7 +6140,7 @@ func (x *ListDataResponse) String() string {
 func (*ListDataResponse) ProtoMessage() {}
 
 func (x *ListDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[69]
+	mi := &file_berth_v1_berth_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4678,7 +6153,7 @@ func (x *ListDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDataResponse.ProtoReflect.Descriptor instead.
 func (*ListDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{69}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ListDataResponse) GetEntries() []*DataEntry {
@@ -4699,7 +6174,7 @@ type GetDataRequest struct {
 
 func (x *GetDataRequest) Reset() {
 	*x = GetDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[70]
+	mi := &file_berth_v1_berth_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4711,7 +6186,7 @@ func (x *GetDataRequest) String() string {
 func (*GetDataRequest) ProtoMessage() {}
 
 func (x *GetDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[70]
+	mi := &file_berth_v1_berth_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4724,7 +6199,7 @@ func (x *GetDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDataRequest.ProtoReflect.Descriptor instead.
 func (*GetDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{70}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *GetDataRequest) GetInfrastructure() string {
@@ -4759,7 +6234,7 @@ type GetDataResponse struct {
 
 func (x *GetDataResponse) Reset() {
 	*x = GetDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[71]
+	mi := &file_berth_v1_berth_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4771,7 +6246,7 @@ func (x *GetDataResponse) String() string {
 func (*GetDataResponse) ProtoMessage() {}
 
 func (x *GetDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[71]
+	mi := &file_berth_v1_berth_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4784,7 +6259,7 @@ func (x *GetDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDataResponse.ProtoReflect.Descriptor instead.
 func (*GetDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{71}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *GetDataResponse) GetEntry() *DataEntry {
@@ -4819,7 +6294,7 @@ type DataEnd struct {
 
 func (x *DataEnd) Reset() {
 	*x = DataEnd{}
-	mi := &file_berth_v1_berth_proto_msgTypes[72]
+	mi := &file_berth_v1_berth_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4831,7 +6306,7 @@ func (x *DataEnd) String() string {
 func (*DataEnd) ProtoMessage() {}
 
 func (x *DataEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[72]
+	mi := &file_berth_v1_berth_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4844,7 +6319,7 @@ func (x *DataEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataEnd.ProtoReflect.Descriptor instead.
 func (*DataEnd) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{72}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *DataEnd) GetSize() int64 {
@@ -4879,7 +6354,7 @@ type PutDataRequest struct {
 
 func (x *PutDataRequest) Reset() {
 	*x = PutDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[73]
+	mi := &file_berth_v1_berth_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4891,7 +6366,7 @@ func (x *PutDataRequest) String() string {
 func (*PutDataRequest) ProtoMessage() {}
 
 func (x *PutDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[73]
+	mi := &file_berth_v1_berth_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4904,7 +6379,7 @@ func (x *PutDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDataRequest.ProtoReflect.Descriptor instead.
 func (*PutDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{73}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *PutDataRequest) GetStart() *PutDataStart {
@@ -4941,7 +6416,7 @@ type PutDataStart struct {
 
 func (x *PutDataStart) Reset() {
 	*x = PutDataStart{}
-	mi := &file_berth_v1_berth_proto_msgTypes[74]
+	mi := &file_berth_v1_berth_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4953,7 +6428,7 @@ func (x *PutDataStart) String() string {
 func (*PutDataStart) ProtoMessage() {}
 
 func (x *PutDataStart) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[74]
+	mi := &file_berth_v1_berth_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4966,7 +6441,7 @@ func (x *PutDataStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDataStart.ProtoReflect.Descriptor instead.
 func (*PutDataStart) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{74}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *PutDataStart) GetInfrastructure() string {
@@ -5013,7 +6488,7 @@ type PutDataResponse struct {
 
 func (x *PutDataResponse) Reset() {
 	*x = PutDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[75]
+	mi := &file_berth_v1_berth_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5025,7 +6500,7 @@ func (x *PutDataResponse) String() string {
 func (*PutDataResponse) ProtoMessage() {}
 
 func (x *PutDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[75]
+	mi := &file_berth_v1_berth_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5038,7 +6513,7 @@ func (x *PutDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDataResponse.ProtoReflect.Descriptor instead.
 func (*PutDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{75}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *PutDataResponse) GetEntry() *DataEntry {
@@ -5059,7 +6534,7 @@ type RemoveDataRequest struct {
 
 func (x *RemoveDataRequest) Reset() {
 	*x = RemoveDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[76]
+	mi := &file_berth_v1_berth_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5071,7 +6546,7 @@ func (x *RemoveDataRequest) String() string {
 func (*RemoveDataRequest) ProtoMessage() {}
 
 func (x *RemoveDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[76]
+	mi := &file_berth_v1_berth_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5084,7 +6559,7 @@ func (x *RemoveDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDataRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{76}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *RemoveDataRequest) GetInfrastructure() string {
@@ -5116,7 +6591,7 @@ type RemoveDataResponse struct {
 
 func (x *RemoveDataResponse) Reset() {
 	*x = RemoveDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[77]
+	mi := &file_berth_v1_berth_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5128,7 +6603,7 @@ func (x *RemoveDataResponse) String() string {
 func (*RemoveDataResponse) ProtoMessage() {}
 
 func (x *RemoveDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[77]
+	mi := &file_berth_v1_berth_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5141,7 +6616,7 @@ func (x *RemoveDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDataResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{77}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{99}
 }
 
 var File_berth_v1_berth_proto protoreflect.FileDescriptor
@@ -5289,7 +6764,104 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\vStatesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01B\v\n" +
-	"\t_retry_of\"\xa6\x01\n" +
+	"\t_retry_of\"R\n" +
+	"\n" +
+	"RunPackage\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\"V\n" +
+	"\tRunLimits\x12\x14\n" +
+	"\x05steps\x18\x01 \x01(\x03R\x05steps\x123\n" +
+	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"c\n" +
+	"\x05Frame\x12\x1a\n" +
+	"\bfunction\x18\x01 \x01(\tR\bfunction\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\tR\x04file\x12\x12\n" +
+	"\x04line\x18\x03 \x01(\x05R\x04line\x12\x16\n" +
+	"\x06column\x18\x04 \x01(\x05R\x06column\"\xc6\x01\n" +
+	"\vCallFailure\x12\x12\n" +
+	"\x04call\x18\x01 \x01(\tR\x04call\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04task\x18\x03 \x01(\tR\x04task\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12 \n" +
+	"\texit_code\x18\x05 \x01(\x05H\x00R\bexitCode\x88\x01\x01\x121\n" +
+	"\tdiagnosis\x18\x06 \x01(\v2\x13.berth.v1.DiagnosisR\tdiagnosisB\f\n" +
+	"\n" +
+	"_exit_code\"v\n" +
+	"\bRunError\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12%\n" +
+	"\x05stack\x18\x02 \x03(\v2\x0f.berth.v1.FrameR\x05stack\x12)\n" +
+	"\x04call\x18\x03 \x01(\v2\x15.berth.v1.CallFailureR\x04call\"\x87\a\n" +
+	"\x03Run\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bworkflow\x18\x02 \x01(\tR\bworkflow\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x1b\n" +
+	"\x06reason\x18\x04 \x01(\tH\x00R\x06reason\x88\x01\x01\x12&\n" +
+	"\x0einfrastructure\x18\x05 \x01(\tR\x0einfrastructure\x12:\n" +
+	"\targuments\x18\x06 \x03(\v2\x1c.berth.v1.Run.ArgumentsEntryR\targuments\x12\x19\n" +
+	"\bon_error\x18\a \x01(\tR\aonError\x12+\n" +
+	"\x06limits\x18\b \x01(\v2\x13.berth.v1.RunLimitsR\x06limits\x120\n" +
+	"\bpackages\x18\t \x03(\v2\x14.berth.v1.RunPackageR\bpackages\x12.\n" +
+	"\x05calls\x18\n" +
+	" \x03(\v2\x18.berth.v1.Run.CallsEntryR\x05calls\x12\x16\n" +
+	"\x06result\x18\v \x01(\fR\x06result\x12(\n" +
+	"\x05error\x18\f \x01(\v2\x12.berth.v1.RunErrorR\x05error\x12\x18\n" +
+	"\aresumed\x18\r \x01(\x05R\aresumed\x129\n" +
+	"\n" +
+	"resumed_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tresumedAt\x12\x1f\n" +
+	"\bdiverged\x18\x0f \x01(\tH\x01R\bdiverged\x88\x01\x01\x129\n" +
+	"\n" +
+	"created_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12;\n" +
+	"\vfinished_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"finishedAt\x12=\n" +
+	"\fcancelled_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\vcancelledAt\x12\x14\n" +
+	"\x05owner\x18\x13 \x01(\tR\x05owner\x1a<\n" +
+	"\x0eArgumentsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a8\n" +
+	"\n" +
+	"CallsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01B\t\n" +
+	"\a_reasonB\v\n" +
+	"\t_diverged\"\xa4\x05\n" +
+	"\aRunCall\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x19\n" +
+	"\x05label\x18\x05 \x01(\tH\x00R\x05label\x88\x01\x01\x12\x0e\n" +
+	"\x02at\x18\x06 \x01(\tR\x02at\x12\x14\n" +
+	"\x05state\x18\a \x01(\tR\x05state\x12\x17\n" +
+	"\x04task\x18\b \x01(\tH\x01R\x04task\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"task_state\x18\t \x01(\tH\x02R\ttaskState\x88\x01\x01\x12+\n" +
+	"\x0einfrastructure\x18\n" +
+	" \x01(\tH\x03R\x0einfrastructure\x88\x01\x01\x12\x1b\n" +
+	"\x06reason\x18\v \x01(\tH\x04R\x06reason\x88\x01\x01\x12\x1b\n" +
+	"\x06cached\x18\f \x01(\tH\x05R\x06cached\x88\x01\x01\x125\n" +
+	"\bbegan_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\abeganAt\x125\n" +
+	"\bended_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\aendedAt\x12\x14\n" +
+	"\x05needs\x18\x0f \x03(\tR\x05needs\x12\x16\n" +
+	"\x06result\x18\x10 \x01(\fR\x06result\x12/\n" +
+	"\afailure\x18\x11 \x01(\v2\x15.berth.v1.CallFailureR\afailure\x12\x16\n" +
+	"\x06digest\x18\x12 \x01(\tR\x06digest\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x13 \x01(\x05R\n" +
+	"generation\x12\x18\n" +
+	"\ahandled\x18\x14 \x01(\bR\ahandledB\b\n" +
+	"\x06_labelB\a\n" +
+	"\x05_taskB\r\n" +
+	"\v_task_stateB\x11\n" +
+	"\x0f_infrastructureB\t\n" +
+	"\a_reasonB\t\n" +
+	"\a_cached\"\x99\x01\n" +
+	"\x0eWorkflowSource\x12\x12\n" +
+	"\x04main\x18\x01 \x01(\tR\x04main\x129\n" +
+	"\x05files\x18\x02 \x03(\v2#.berth.v1.WorkflowSource.FilesEntryR\x05files\x1a8\n" +
+	"\n" +
+	"FilesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\xa6\x01\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x17\n" +
 	"\atask_id\x18\x02 \x01(\tR\x06taskId\x12\x18\n" +
@@ -5553,7 +7125,50 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\";\n" +
 	"\x12RetryArrayResponse\x12%\n" +
-	"\x05array\x18\x01 \x01(\v2\x0f.berth.v1.ArrayR\x05array\"\xe4\x01\n" +
+	"\x05array\x18\x01 \x01(\v2\x0f.berth.v1.ArrayR\x05array\"\xcb\x02\n" +
+	"\x0fStartRunRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
+	"\x06source\x18\x02 \x01(\v2\x18.berth.v1.WorkflowSourceR\x06source\x12F\n" +
+	"\targuments\x18\x03 \x03(\v2(.berth.v1.StartRunRequest.ArgumentsEntryR\targuments\x12&\n" +
+	"\x0einfrastructure\x18\x04 \x01(\tR\x0einfrastructure\x12\x19\n" +
+	"\bon_error\x18\x05 \x01(\tR\aonError\x12+\n" +
+	"\x06limits\x18\x06 \x01(\v2\x13.berth.v1.RunLimitsR\x06limits\x1a<\n" +
+	"\x0eArgumentsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"3\n" +
+	"\x10StartRunResponse\x12\x1f\n" +
+	"\x03run\x18\x01 \x01(\v2\r.berth.v1.RunR\x03run\"\x1f\n" +
+	"\rGetRunRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"1\n" +
+	"\x0eGetRunResponse\x12\x1f\n" +
+	"\x03run\x18\x01 \x01(\v2\r.berth.v1.RunR\x03run\"i\n" +
+	"\x0fListRunsRequest\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x14\n" +
+	"\x05owner\x18\x02 \x01(\tR\x05owner\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\tR\x05after\"I\n" +
+	"\x10ListRunsResponse\x12!\n" +
+	"\x04runs\x18\x01 \x03(\v2\r.berth.v1.RunR\x04runs\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"!\n" +
+	"\x0fWatchRunRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"3\n" +
+	"\x10WatchRunResponse\x12\x1f\n" +
+	"\x03run\x18\x01 \x01(\v2\r.berth.v1.RunR\x03run\"9\n" +
+	"\x0fRunCallsRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06follow\x18\x02 \x01(\bR\x06follow\"9\n" +
+	"\x10RunCallsResponse\x12%\n" +
+	"\x04call\x18\x01 \x01(\v2\x11.berth.v1.RunCallR\x04call\"\"\n" +
+	"\x10CancelRunRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"4\n" +
+	"\x11CancelRunResponse\x12\x1f\n" +
+	"\x03run\x18\x01 \x01(\v2\r.berth.v1.RunR\x03run\"f\n" +
+	"\x10ResumeRunRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x120\n" +
+	"\x06source\x18\x03 \x01(\v2\x18.berth.v1.WorkflowSourceR\x06source\"4\n" +
+	"\x11ResumeRunResponse\x12\x1f\n" +
+	"\x03run\x18\x01 \x01(\v2\r.berth.v1.RunR\x03run\"\xe4\x01\n" +
 	"\tDataEntry\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
@@ -5599,7 +7214,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x0einfrastructure\x18\x01 \x01(\tR\x0einfrastructure\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
 	"\trecursive\x18\x03 \x01(\bR\trecursive\"\x14\n" +
-	"\x12RemoveDataResponse2\x89\x11\n" +
+	"\x12RemoveDataResponse2\xf0\x14\n" +
 	"\fBerthService\x127\n" +
 	"\x04Info\x12\x15.berth.v1.InfoRequest\x1a\x16.berth.v1.InfoResponse\"\x00\x12I\n" +
 	"\n" +
@@ -5621,7 +7236,14 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"WatchArray\x12\x1b.berth.v1.WatchArrayRequest\x1a\x1c.berth.v1.WatchArrayResponse\"\x000\x01\x12L\n" +
 	"\vCancelArray\x12\x1c.berth.v1.CancelArrayRequest\x1a\x1d.berth.v1.CancelArrayResponse\"\x00\x12I\n" +
 	"\n" +
-	"RetryArray\x12\x1b.berth.v1.RetryArrayRequest\x1a\x1c.berth.v1.RetryArrayResponse\"\x00\x12I\n" +
+	"RetryArray\x12\x1b.berth.v1.RetryArrayRequest\x1a\x1c.berth.v1.RetryArrayResponse\"\x00\x12C\n" +
+	"\bStartRun\x12\x19.berth.v1.StartRunRequest\x1a\x1a.berth.v1.StartRunResponse\"\x00\x12=\n" +
+	"\x06GetRun\x12\x17.berth.v1.GetRunRequest\x1a\x18.berth.v1.GetRunResponse\"\x00\x12C\n" +
+	"\bListRuns\x12\x19.berth.v1.ListRunsRequest\x1a\x1a.berth.v1.ListRunsResponse\"\x00\x12E\n" +
+	"\bWatchRun\x12\x19.berth.v1.WatchRunRequest\x1a\x1a.berth.v1.WatchRunResponse\"\x000\x01\x12E\n" +
+	"\bRunCalls\x12\x19.berth.v1.RunCallsRequest\x1a\x1a.berth.v1.RunCallsResponse\"\x000\x01\x12F\n" +
+	"\tCancelRun\x12\x1a.berth.v1.CancelRunRequest\x1a\x1b.berth.v1.CancelRunResponse\"\x00\x12F\n" +
+	"\tResumeRun\x12\x1a.berth.v1.ResumeRunRequest\x1a\x1b.berth.v1.ResumeRunResponse\"\x00\x12I\n" +
 	"\n" +
 	"GetPackage\x12\x1b.berth.v1.GetPackageRequest\x1a\x1c.berth.v1.GetPackageResponse\"\x00\x12E\n" +
 	"\bListData\x12\x19.berth.v1.ListDataRequest\x1a\x1a.berth.v1.ListDataResponse\"\x000\x01\x12B\n" +
@@ -5651,7 +7273,7 @@ func file_berth_v1_berth_proto_rawDescGZIP() []byte {
 	return file_berth_v1_berth_proto_rawDescData
 }
 
-var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 83)
+var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 109)
 var file_berth_v1_berth_proto_goTypes = []any{
 	(*EnvVar)(nil),                       // 0: berth.v1.EnvVar
 	(*TaskSpec)(nil),                     // 1: berth.v1.TaskSpec
@@ -5665,211 +7287,279 @@ var file_berth_v1_berth_proto_goTypes = []any{
 	(*Task)(nil),                         // 9: berth.v1.Task
 	(*ArrayItem)(nil),                    // 10: berth.v1.ArrayItem
 	(*Array)(nil),                        // 11: berth.v1.Array
-	(*Event)(nil),                        // 12: berth.v1.Event
-	(*InfoRequest)(nil),                  // 13: berth.v1.InfoRequest
-	(*InfoResponse)(nil),                 // 14: berth.v1.InfoResponse
-	(*SubmitTaskRequest)(nil),            // 15: berth.v1.SubmitTaskRequest
-	(*SubmitTaskResponse)(nil),           // 16: berth.v1.SubmitTaskResponse
-	(*GetTaskRequest)(nil),               // 17: berth.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),              // 18: berth.v1.GetTaskResponse
-	(*ListTasksRequest)(nil),             // 19: berth.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),            // 20: berth.v1.ListTasksResponse
-	(*WatchTaskRequest)(nil),             // 21: berth.v1.WatchTaskRequest
-	(*WatchTaskResponse)(nil),            // 22: berth.v1.WatchTaskResponse
-	(*TaskEventsRequest)(nil),            // 23: berth.v1.TaskEventsRequest
-	(*TaskEventsResponse)(nil),           // 24: berth.v1.TaskEventsResponse
-	(*TaskLogsRequest)(nil),              // 25: berth.v1.TaskLogsRequest
-	(*TaskLogsResponse)(nil),             // 26: berth.v1.TaskLogsResponse
-	(*CancelTaskRequest)(nil),            // 27: berth.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),           // 28: berth.v1.CancelTaskResponse
-	(*Sample)(nil),                       // 29: berth.v1.Sample
-	(*CPUUse)(nil),                       // 30: berth.v1.CPUUse
-	(*MemoryUse)(nil),                    // 31: berth.v1.MemoryUse
-	(*GetTaskMetricsRequest)(nil),        // 32: berth.v1.GetTaskMetricsRequest
-	(*GetTaskMetricsResponse)(nil),       // 33: berth.v1.GetTaskMetricsResponse
-	(*Infrastructure)(nil),               // 34: berth.v1.Infrastructure
-	(*ListInfrastructuresRequest)(nil),   // 35: berth.v1.ListInfrastructuresRequest
-	(*ListInfrastructuresResponse)(nil),  // 36: berth.v1.ListInfrastructuresResponse
-	(*CheckRow)(nil),                     // 37: berth.v1.CheckRow
-	(*CheckInfrastructureRequest)(nil),   // 38: berth.v1.CheckInfrastructureRequest
-	(*CheckInfrastructureResponse)(nil),  // 39: berth.v1.CheckInfrastructureResponse
-	(*AddInfrastructureRequest)(nil),     // 40: berth.v1.AddInfrastructureRequest
-	(*AddInfrastructureResponse)(nil),    // 41: berth.v1.AddInfrastructureResponse
-	(*FormatDFSRequest)(nil),             // 42: berth.v1.FormatDFSRequest
-	(*FormatDFSResponse)(nil),            // 43: berth.v1.FormatDFSResponse
-	(*RemoveInfrastructureRequest)(nil),  // 44: berth.v1.RemoveInfrastructureRequest
-	(*RemoveInfrastructureResponse)(nil), // 45: berth.v1.RemoveInfrastructureResponse
-	(*GetPackageRequest)(nil),            // 46: berth.v1.GetPackageRequest
-	(*GetPackageResponse)(nil),           // 47: berth.v1.GetPackageResponse
-	(*Token)(nil),                        // 48: berth.v1.Token
-	(*CreateTokenRequest)(nil),           // 49: berth.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),          // 50: berth.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),            // 51: berth.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),           // 52: berth.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),           // 53: berth.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),          // 54: berth.v1.RevokeTokenResponse
-	(*SubmitArrayRequest)(nil),           // 55: berth.v1.SubmitArrayRequest
-	(*SubmitArrayResponse)(nil),          // 56: berth.v1.SubmitArrayResponse
-	(*GetArrayRequest)(nil),              // 57: berth.v1.GetArrayRequest
-	(*GetArrayResponse)(nil),             // 58: berth.v1.GetArrayResponse
-	(*ListArraysRequest)(nil),            // 59: berth.v1.ListArraysRequest
-	(*ListArraysResponse)(nil),           // 60: berth.v1.ListArraysResponse
-	(*WatchArrayRequest)(nil),            // 61: berth.v1.WatchArrayRequest
-	(*WatchArrayResponse)(nil),           // 62: berth.v1.WatchArrayResponse
-	(*CancelArrayRequest)(nil),           // 63: berth.v1.CancelArrayRequest
-	(*CancelArrayResponse)(nil),          // 64: berth.v1.CancelArrayResponse
-	(*RetryArrayRequest)(nil),            // 65: berth.v1.RetryArrayRequest
-	(*RetryArrayResponse)(nil),           // 66: berth.v1.RetryArrayResponse
-	(*DataEntry)(nil),                    // 67: berth.v1.DataEntry
-	(*ListDataRequest)(nil),              // 68: berth.v1.ListDataRequest
-	(*ListDataResponse)(nil),             // 69: berth.v1.ListDataResponse
-	(*GetDataRequest)(nil),               // 70: berth.v1.GetDataRequest
-	(*GetDataResponse)(nil),              // 71: berth.v1.GetDataResponse
-	(*DataEnd)(nil),                      // 72: berth.v1.DataEnd
-	(*PutDataRequest)(nil),               // 73: berth.v1.PutDataRequest
-	(*PutDataStart)(nil),                 // 74: berth.v1.PutDataStart
-	(*PutDataResponse)(nil),              // 75: berth.v1.PutDataResponse
-	(*RemoveDataRequest)(nil),            // 76: berth.v1.RemoveDataRequest
-	(*RemoveDataResponse)(nil),           // 77: berth.v1.RemoveDataResponse
-	nil,                                  // 78: berth.v1.TaskSpec.LabelsEntry
-	nil,                                  // 79: berth.v1.TaskSpec.WhereEntry
-	nil,                                  // 80: berth.v1.Call.ArgumentsEntry
-	nil,                                  // 81: berth.v1.Array.StatesEntry
-	nil,                                  // 82: berth.v1.ListTasksRequest.LabelsEntry
-	(*durationpb.Duration)(nil),          // 83: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),        // 84: google.protobuf.Timestamp
+	(*RunPackage)(nil),                   // 12: berth.v1.RunPackage
+	(*RunLimits)(nil),                    // 13: berth.v1.RunLimits
+	(*Frame)(nil),                        // 14: berth.v1.Frame
+	(*CallFailure)(nil),                  // 15: berth.v1.CallFailure
+	(*RunError)(nil),                     // 16: berth.v1.RunError
+	(*Run)(nil),                          // 17: berth.v1.Run
+	(*RunCall)(nil),                      // 18: berth.v1.RunCall
+	(*WorkflowSource)(nil),               // 19: berth.v1.WorkflowSource
+	(*Event)(nil),                        // 20: berth.v1.Event
+	(*InfoRequest)(nil),                  // 21: berth.v1.InfoRequest
+	(*InfoResponse)(nil),                 // 22: berth.v1.InfoResponse
+	(*SubmitTaskRequest)(nil),            // 23: berth.v1.SubmitTaskRequest
+	(*SubmitTaskResponse)(nil),           // 24: berth.v1.SubmitTaskResponse
+	(*GetTaskRequest)(nil),               // 25: berth.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),              // 26: berth.v1.GetTaskResponse
+	(*ListTasksRequest)(nil),             // 27: berth.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),            // 28: berth.v1.ListTasksResponse
+	(*WatchTaskRequest)(nil),             // 29: berth.v1.WatchTaskRequest
+	(*WatchTaskResponse)(nil),            // 30: berth.v1.WatchTaskResponse
+	(*TaskEventsRequest)(nil),            // 31: berth.v1.TaskEventsRequest
+	(*TaskEventsResponse)(nil),           // 32: berth.v1.TaskEventsResponse
+	(*TaskLogsRequest)(nil),              // 33: berth.v1.TaskLogsRequest
+	(*TaskLogsResponse)(nil),             // 34: berth.v1.TaskLogsResponse
+	(*CancelTaskRequest)(nil),            // 35: berth.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),           // 36: berth.v1.CancelTaskResponse
+	(*Sample)(nil),                       // 37: berth.v1.Sample
+	(*CPUUse)(nil),                       // 38: berth.v1.CPUUse
+	(*MemoryUse)(nil),                    // 39: berth.v1.MemoryUse
+	(*GetTaskMetricsRequest)(nil),        // 40: berth.v1.GetTaskMetricsRequest
+	(*GetTaskMetricsResponse)(nil),       // 41: berth.v1.GetTaskMetricsResponse
+	(*Infrastructure)(nil),               // 42: berth.v1.Infrastructure
+	(*ListInfrastructuresRequest)(nil),   // 43: berth.v1.ListInfrastructuresRequest
+	(*ListInfrastructuresResponse)(nil),  // 44: berth.v1.ListInfrastructuresResponse
+	(*CheckRow)(nil),                     // 45: berth.v1.CheckRow
+	(*CheckInfrastructureRequest)(nil),   // 46: berth.v1.CheckInfrastructureRequest
+	(*CheckInfrastructureResponse)(nil),  // 47: berth.v1.CheckInfrastructureResponse
+	(*AddInfrastructureRequest)(nil),     // 48: berth.v1.AddInfrastructureRequest
+	(*AddInfrastructureResponse)(nil),    // 49: berth.v1.AddInfrastructureResponse
+	(*FormatDFSRequest)(nil),             // 50: berth.v1.FormatDFSRequest
+	(*FormatDFSResponse)(nil),            // 51: berth.v1.FormatDFSResponse
+	(*RemoveInfrastructureRequest)(nil),  // 52: berth.v1.RemoveInfrastructureRequest
+	(*RemoveInfrastructureResponse)(nil), // 53: berth.v1.RemoveInfrastructureResponse
+	(*GetPackageRequest)(nil),            // 54: berth.v1.GetPackageRequest
+	(*GetPackageResponse)(nil),           // 55: berth.v1.GetPackageResponse
+	(*Token)(nil),                        // 56: berth.v1.Token
+	(*CreateTokenRequest)(nil),           // 57: berth.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),          // 58: berth.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),            // 59: berth.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),           // 60: berth.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),           // 61: berth.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),          // 62: berth.v1.RevokeTokenResponse
+	(*SubmitArrayRequest)(nil),           // 63: berth.v1.SubmitArrayRequest
+	(*SubmitArrayResponse)(nil),          // 64: berth.v1.SubmitArrayResponse
+	(*GetArrayRequest)(nil),              // 65: berth.v1.GetArrayRequest
+	(*GetArrayResponse)(nil),             // 66: berth.v1.GetArrayResponse
+	(*ListArraysRequest)(nil),            // 67: berth.v1.ListArraysRequest
+	(*ListArraysResponse)(nil),           // 68: berth.v1.ListArraysResponse
+	(*WatchArrayRequest)(nil),            // 69: berth.v1.WatchArrayRequest
+	(*WatchArrayResponse)(nil),           // 70: berth.v1.WatchArrayResponse
+	(*CancelArrayRequest)(nil),           // 71: berth.v1.CancelArrayRequest
+	(*CancelArrayResponse)(nil),          // 72: berth.v1.CancelArrayResponse
+	(*RetryArrayRequest)(nil),            // 73: berth.v1.RetryArrayRequest
+	(*RetryArrayResponse)(nil),           // 74: berth.v1.RetryArrayResponse
+	(*StartRunRequest)(nil),              // 75: berth.v1.StartRunRequest
+	(*StartRunResponse)(nil),             // 76: berth.v1.StartRunResponse
+	(*GetRunRequest)(nil),                // 77: berth.v1.GetRunRequest
+	(*GetRunResponse)(nil),               // 78: berth.v1.GetRunResponse
+	(*ListRunsRequest)(nil),              // 79: berth.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),             // 80: berth.v1.ListRunsResponse
+	(*WatchRunRequest)(nil),              // 81: berth.v1.WatchRunRequest
+	(*WatchRunResponse)(nil),             // 82: berth.v1.WatchRunResponse
+	(*RunCallsRequest)(nil),              // 83: berth.v1.RunCallsRequest
+	(*RunCallsResponse)(nil),             // 84: berth.v1.RunCallsResponse
+	(*CancelRunRequest)(nil),             // 85: berth.v1.CancelRunRequest
+	(*CancelRunResponse)(nil),            // 86: berth.v1.CancelRunResponse
+	(*ResumeRunRequest)(nil),             // 87: berth.v1.ResumeRunRequest
+	(*ResumeRunResponse)(nil),            // 88: berth.v1.ResumeRunResponse
+	(*DataEntry)(nil),                    // 89: berth.v1.DataEntry
+	(*ListDataRequest)(nil),              // 90: berth.v1.ListDataRequest
+	(*ListDataResponse)(nil),             // 91: berth.v1.ListDataResponse
+	(*GetDataRequest)(nil),               // 92: berth.v1.GetDataRequest
+	(*GetDataResponse)(nil),              // 93: berth.v1.GetDataResponse
+	(*DataEnd)(nil),                      // 94: berth.v1.DataEnd
+	(*PutDataRequest)(nil),               // 95: berth.v1.PutDataRequest
+	(*PutDataStart)(nil),                 // 96: berth.v1.PutDataStart
+	(*PutDataResponse)(nil),              // 97: berth.v1.PutDataResponse
+	(*RemoveDataRequest)(nil),            // 98: berth.v1.RemoveDataRequest
+	(*RemoveDataResponse)(nil),           // 99: berth.v1.RemoveDataResponse
+	nil,                                  // 100: berth.v1.TaskSpec.LabelsEntry
+	nil,                                  // 101: berth.v1.TaskSpec.WhereEntry
+	nil,                                  // 102: berth.v1.Call.ArgumentsEntry
+	nil,                                  // 103: berth.v1.Array.StatesEntry
+	nil,                                  // 104: berth.v1.Run.ArgumentsEntry
+	nil,                                  // 105: berth.v1.Run.CallsEntry
+	nil,                                  // 106: berth.v1.WorkflowSource.FilesEntry
+	nil,                                  // 107: berth.v1.ListTasksRequest.LabelsEntry
+	nil,                                  // 108: berth.v1.StartRunRequest.ArgumentsEntry
+	(*durationpb.Duration)(nil),          // 109: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 110: google.protobuf.Timestamp
 }
 var file_berth_v1_berth_proto_depIdxs = []int32{
-	0,  // 0: berth.v1.TaskSpec.env:type_name -> berth.v1.EnvVar
-	83, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
-	78, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
-	2,  // 3: berth.v1.TaskSpec.steps:type_name -> berth.v1.Step
-	3,  // 4: berth.v1.TaskSpec.call:type_name -> berth.v1.Call
-	79, // 5: berth.v1.TaskSpec.where:type_name -> berth.v1.TaskSpec.WhereEntry
-	0,  // 6: berth.v1.Step.env:type_name -> berth.v1.EnvVar
-	83, // 7: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
-	80, // 8: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
-	84, // 9: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
-	84, // 10: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
-	5,  // 11: berth.v1.Diagnosis.evidence:type_name -> berth.v1.Evidence
-	84, // 12: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
-	8,  // 13: berth.v1.Usage.network:type_name -> berth.v1.NetworkUse
-	6,  // 14: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
-	84, // 15: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
-	84, // 16: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
-	84, // 17: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
-	7,  // 18: berth.v1.Task.usage:type_name -> berth.v1.Usage
-	84, // 19: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
-	1,  // 20: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
-	4,  // 21: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
-	10, // 22: berth.v1.Task.array:type_name -> berth.v1.ArrayItem
-	81, // 23: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
-	84, // 24: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
-	84, // 25: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
-	1,  // 26: berth.v1.Array.spec:type_name -> berth.v1.TaskSpec
-	84, // 27: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	1,  // 28: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
-	9,  // 29: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
-	9,  // 30: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
-	82, // 31: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
-	9,  // 32: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
-	9,  // 33: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
-	12, // 34: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
-	84, // 35: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
-	9,  // 36: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
-	84, // 37: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
-	84, // 38: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
-	84, // 39: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
-	83, // 40: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
-	30, // 41: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
-	31, // 42: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
-	29, // 43: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
-	84, // 44: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
-	34, // 45: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
-	83, // 46: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
-	37, // 47: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
-	84, // 48: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	84, // 49: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	84, // 50: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
-	84, // 51: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
-	83, // 52: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	48, // 53: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
-	48, // 54: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
-	1,  // 55: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
-	11, // 56: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
-	11, // 57: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
-	11, // 58: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
-	11, // 59: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
-	11, // 60: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
-	11, // 61: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
-	84, // 62: berth.v1.DataEntry.modified_at:type_name -> google.protobuf.Timestamp
-	67, // 63: berth.v1.ListDataResponse.entries:type_name -> berth.v1.DataEntry
-	67, // 64: berth.v1.GetDataResponse.entry:type_name -> berth.v1.DataEntry
-	72, // 65: berth.v1.GetDataResponse.end:type_name -> berth.v1.DataEnd
-	74, // 66: berth.v1.PutDataRequest.start:type_name -> berth.v1.PutDataStart
-	72, // 67: berth.v1.PutDataRequest.end:type_name -> berth.v1.DataEnd
-	67, // 68: berth.v1.PutDataResponse.entry:type_name -> berth.v1.DataEntry
-	13, // 69: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
-	15, // 70: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
-	17, // 71: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
-	19, // 72: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
-	21, // 73: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
-	23, // 74: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
-	25, // 75: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
-	32, // 76: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
-	27, // 77: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
-	55, // 78: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
-	57, // 79: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
-	59, // 80: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
-	61, // 81: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
-	63, // 82: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
-	65, // 83: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
-	46, // 84: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
-	68, // 85: berth.v1.BerthService.ListData:input_type -> berth.v1.ListDataRequest
-	70, // 86: berth.v1.BerthService.GetData:input_type -> berth.v1.GetDataRequest
-	73, // 87: berth.v1.BerthService.PutData:input_type -> berth.v1.PutDataRequest
-	76, // 88: berth.v1.BerthService.RemoveData:input_type -> berth.v1.RemoveDataRequest
-	35, // 89: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
-	38, // 90: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
-	40, // 91: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
-	42, // 92: berth.v1.BerthService.FormatDFS:input_type -> berth.v1.FormatDFSRequest
-	44, // 93: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
-	49, // 94: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
-	51, // 95: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
-	53, // 96: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
-	14, // 97: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
-	16, // 98: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
-	18, // 99: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
-	20, // 100: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
-	22, // 101: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
-	24, // 102: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
-	26, // 103: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
-	33, // 104: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
-	28, // 105: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
-	56, // 106: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
-	58, // 107: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
-	60, // 108: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
-	62, // 109: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
-	64, // 110: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
-	66, // 111: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
-	47, // 112: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
-	69, // 113: berth.v1.BerthService.ListData:output_type -> berth.v1.ListDataResponse
-	71, // 114: berth.v1.BerthService.GetData:output_type -> berth.v1.GetDataResponse
-	75, // 115: berth.v1.BerthService.PutData:output_type -> berth.v1.PutDataResponse
-	77, // 116: berth.v1.BerthService.RemoveData:output_type -> berth.v1.RemoveDataResponse
-	36, // 117: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
-	39, // 118: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
-	41, // 119: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
-	43, // 120: berth.v1.BerthService.FormatDFS:output_type -> berth.v1.FormatDFSResponse
-	45, // 121: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
-	50, // 122: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
-	52, // 123: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
-	54, // 124: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
-	97, // [97:125] is the sub-list for method output_type
-	69, // [69:97] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	0,   // 0: berth.v1.TaskSpec.env:type_name -> berth.v1.EnvVar
+	109, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
+	100, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
+	2,   // 3: berth.v1.TaskSpec.steps:type_name -> berth.v1.Step
+	3,   // 4: berth.v1.TaskSpec.call:type_name -> berth.v1.Call
+	101, // 5: berth.v1.TaskSpec.where:type_name -> berth.v1.TaskSpec.WhereEntry
+	0,   // 6: berth.v1.Step.env:type_name -> berth.v1.EnvVar
+	109, // 7: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
+	102, // 8: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
+	110, // 9: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
+	110, // 10: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
+	5,   // 11: berth.v1.Diagnosis.evidence:type_name -> berth.v1.Evidence
+	110, // 12: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
+	8,   // 13: berth.v1.Usage.network:type_name -> berth.v1.NetworkUse
+	6,   // 14: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
+	110, // 15: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
+	110, // 16: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
+	110, // 17: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
+	7,   // 18: berth.v1.Task.usage:type_name -> berth.v1.Usage
+	110, // 19: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
+	1,   // 20: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
+	4,   // 21: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
+	10,  // 22: berth.v1.Task.array:type_name -> berth.v1.ArrayItem
+	103, // 23: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
+	110, // 24: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
+	110, // 25: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
+	1,   // 26: berth.v1.Array.spec:type_name -> berth.v1.TaskSpec
+	109, // 27: berth.v1.RunLimits.timeout:type_name -> google.protobuf.Duration
+	6,   // 28: berth.v1.CallFailure.diagnosis:type_name -> berth.v1.Diagnosis
+	14,  // 29: berth.v1.RunError.stack:type_name -> berth.v1.Frame
+	15,  // 30: berth.v1.RunError.call:type_name -> berth.v1.CallFailure
+	104, // 31: berth.v1.Run.arguments:type_name -> berth.v1.Run.ArgumentsEntry
+	13,  // 32: berth.v1.Run.limits:type_name -> berth.v1.RunLimits
+	12,  // 33: berth.v1.Run.packages:type_name -> berth.v1.RunPackage
+	105, // 34: berth.v1.Run.calls:type_name -> berth.v1.Run.CallsEntry
+	16,  // 35: berth.v1.Run.error:type_name -> berth.v1.RunError
+	110, // 36: berth.v1.Run.resumed_at:type_name -> google.protobuf.Timestamp
+	110, // 37: berth.v1.Run.created_at:type_name -> google.protobuf.Timestamp
+	110, // 38: berth.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
+	110, // 39: berth.v1.Run.cancelled_at:type_name -> google.protobuf.Timestamp
+	110, // 40: berth.v1.RunCall.began_at:type_name -> google.protobuf.Timestamp
+	110, // 41: berth.v1.RunCall.ended_at:type_name -> google.protobuf.Timestamp
+	15,  // 42: berth.v1.RunCall.failure:type_name -> berth.v1.CallFailure
+	106, // 43: berth.v1.WorkflowSource.files:type_name -> berth.v1.WorkflowSource.FilesEntry
+	110, // 44: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	1,   // 45: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
+	9,   // 46: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
+	9,   // 47: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
+	107, // 48: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
+	9,   // 49: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
+	9,   // 50: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
+	20,  // 51: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
+	110, // 52: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
+	9,   // 53: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
+	110, // 54: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
+	110, // 55: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
+	110, // 56: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
+	109, // 57: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
+	38,  // 58: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
+	39,  // 59: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
+	37,  // 60: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
+	110, // 61: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
+	42,  // 62: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
+	109, // 63: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
+	45,  // 64: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
+	110, // 65: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	110, // 66: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	110, // 67: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	110, // 68: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	109, // 69: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	56,  // 70: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
+	56,  // 71: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
+	1,   // 72: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
+	11,  // 73: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 74: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 75: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
+	11,  // 76: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 77: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 78: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
+	19,  // 79: berth.v1.StartRunRequest.source:type_name -> berth.v1.WorkflowSource
+	108, // 80: berth.v1.StartRunRequest.arguments:type_name -> berth.v1.StartRunRequest.ArgumentsEntry
+	13,  // 81: berth.v1.StartRunRequest.limits:type_name -> berth.v1.RunLimits
+	17,  // 82: berth.v1.StartRunResponse.run:type_name -> berth.v1.Run
+	17,  // 83: berth.v1.GetRunResponse.run:type_name -> berth.v1.Run
+	17,  // 84: berth.v1.ListRunsResponse.runs:type_name -> berth.v1.Run
+	17,  // 85: berth.v1.WatchRunResponse.run:type_name -> berth.v1.Run
+	18,  // 86: berth.v1.RunCallsResponse.call:type_name -> berth.v1.RunCall
+	17,  // 87: berth.v1.CancelRunResponse.run:type_name -> berth.v1.Run
+	19,  // 88: berth.v1.ResumeRunRequest.source:type_name -> berth.v1.WorkflowSource
+	17,  // 89: berth.v1.ResumeRunResponse.run:type_name -> berth.v1.Run
+	110, // 90: berth.v1.DataEntry.modified_at:type_name -> google.protobuf.Timestamp
+	89,  // 91: berth.v1.ListDataResponse.entries:type_name -> berth.v1.DataEntry
+	89,  // 92: berth.v1.GetDataResponse.entry:type_name -> berth.v1.DataEntry
+	94,  // 93: berth.v1.GetDataResponse.end:type_name -> berth.v1.DataEnd
+	96,  // 94: berth.v1.PutDataRequest.start:type_name -> berth.v1.PutDataStart
+	94,  // 95: berth.v1.PutDataRequest.end:type_name -> berth.v1.DataEnd
+	89,  // 96: berth.v1.PutDataResponse.entry:type_name -> berth.v1.DataEntry
+	21,  // 97: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
+	23,  // 98: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
+	25,  // 99: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
+	27,  // 100: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
+	29,  // 101: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
+	31,  // 102: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
+	33,  // 103: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
+	40,  // 104: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
+	35,  // 105: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
+	63,  // 106: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
+	65,  // 107: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
+	67,  // 108: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
+	69,  // 109: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
+	71,  // 110: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
+	73,  // 111: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
+	75,  // 112: berth.v1.BerthService.StartRun:input_type -> berth.v1.StartRunRequest
+	77,  // 113: berth.v1.BerthService.GetRun:input_type -> berth.v1.GetRunRequest
+	79,  // 114: berth.v1.BerthService.ListRuns:input_type -> berth.v1.ListRunsRequest
+	81,  // 115: berth.v1.BerthService.WatchRun:input_type -> berth.v1.WatchRunRequest
+	83,  // 116: berth.v1.BerthService.RunCalls:input_type -> berth.v1.RunCallsRequest
+	85,  // 117: berth.v1.BerthService.CancelRun:input_type -> berth.v1.CancelRunRequest
+	87,  // 118: berth.v1.BerthService.ResumeRun:input_type -> berth.v1.ResumeRunRequest
+	54,  // 119: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
+	90,  // 120: berth.v1.BerthService.ListData:input_type -> berth.v1.ListDataRequest
+	92,  // 121: berth.v1.BerthService.GetData:input_type -> berth.v1.GetDataRequest
+	95,  // 122: berth.v1.BerthService.PutData:input_type -> berth.v1.PutDataRequest
+	98,  // 123: berth.v1.BerthService.RemoveData:input_type -> berth.v1.RemoveDataRequest
+	43,  // 124: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
+	46,  // 125: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
+	48,  // 126: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
+	50,  // 127: berth.v1.BerthService.FormatDFS:input_type -> berth.v1.FormatDFSRequest
+	52,  // 128: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
+	57,  // 129: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
+	59,  // 130: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
+	61,  // 131: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
+	22,  // 132: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
+	24,  // 133: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
+	26,  // 134: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
+	28,  // 135: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
+	30,  // 136: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
+	32,  // 137: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
+	34,  // 138: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
+	41,  // 139: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
+	36,  // 140: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
+	64,  // 141: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
+	66,  // 142: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
+	68,  // 143: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
+	70,  // 144: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
+	72,  // 145: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
+	74,  // 146: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
+	76,  // 147: berth.v1.BerthService.StartRun:output_type -> berth.v1.StartRunResponse
+	78,  // 148: berth.v1.BerthService.GetRun:output_type -> berth.v1.GetRunResponse
+	80,  // 149: berth.v1.BerthService.ListRuns:output_type -> berth.v1.ListRunsResponse
+	82,  // 150: berth.v1.BerthService.WatchRun:output_type -> berth.v1.WatchRunResponse
+	84,  // 151: berth.v1.BerthService.RunCalls:output_type -> berth.v1.RunCallsResponse
+	86,  // 152: berth.v1.BerthService.CancelRun:output_type -> berth.v1.CancelRunResponse
+	88,  // 153: berth.v1.BerthService.ResumeRun:output_type -> berth.v1.ResumeRunResponse
+	55,  // 154: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
+	91,  // 155: berth.v1.BerthService.ListData:output_type -> berth.v1.ListDataResponse
+	93,  // 156: berth.v1.BerthService.GetData:output_type -> berth.v1.GetDataResponse
+	97,  // 157: berth.v1.BerthService.PutData:output_type -> berth.v1.PutDataResponse
+	99,  // 158: berth.v1.BerthService.RemoveData:output_type -> berth.v1.RemoveDataResponse
+	44,  // 159: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
+	47,  // 160: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
+	49,  // 161: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
+	51,  // 162: berth.v1.BerthService.FormatDFS:output_type -> berth.v1.FormatDFSResponse
+	53,  // 163: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
+	58,  // 164: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
+	60,  // 165: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
+	62,  // 166: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
+	132, // [132:167] is the sub-list for method output_type
+	97,  // [97:132] is the sub-list for method input_type
+	97,  // [97:97] is the sub-list for extension type_name
+	97,  // [97:97] is the sub-list for extension extendee
+	0,   // [0:97] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_berth_proto_init() }
@@ -5881,18 +7571,21 @@ func file_berth_v1_berth_proto_init() {
 	file_berth_v1_berth_proto_msgTypes[7].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[9].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[11].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[30].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[31].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[33].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[34].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[67].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[15].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[17].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[18].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[38].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[39].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[41].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[42].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[89].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_berth_proto_rawDesc), len(file_berth_v1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   83,
+			NumMessages:   109,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -69,6 +69,20 @@ const (
 	BerthServiceCancelArrayProcedure = "/berth.v1.BerthService/CancelArray"
 	// BerthServiceRetryArrayProcedure is the fully-qualified name of the BerthService's RetryArray RPC.
 	BerthServiceRetryArrayProcedure = "/berth.v1.BerthService/RetryArray"
+	// BerthServiceStartRunProcedure is the fully-qualified name of the BerthService's StartRun RPC.
+	BerthServiceStartRunProcedure = "/berth.v1.BerthService/StartRun"
+	// BerthServiceGetRunProcedure is the fully-qualified name of the BerthService's GetRun RPC.
+	BerthServiceGetRunProcedure = "/berth.v1.BerthService/GetRun"
+	// BerthServiceListRunsProcedure is the fully-qualified name of the BerthService's ListRuns RPC.
+	BerthServiceListRunsProcedure = "/berth.v1.BerthService/ListRuns"
+	// BerthServiceWatchRunProcedure is the fully-qualified name of the BerthService's WatchRun RPC.
+	BerthServiceWatchRunProcedure = "/berth.v1.BerthService/WatchRun"
+	// BerthServiceRunCallsProcedure is the fully-qualified name of the BerthService's RunCalls RPC.
+	BerthServiceRunCallsProcedure = "/berth.v1.BerthService/RunCalls"
+	// BerthServiceCancelRunProcedure is the fully-qualified name of the BerthService's CancelRun RPC.
+	BerthServiceCancelRunProcedure = "/berth.v1.BerthService/CancelRun"
+	// BerthServiceResumeRunProcedure is the fully-qualified name of the BerthService's ResumeRun RPC.
+	BerthServiceResumeRunProcedure = "/berth.v1.BerthService/ResumeRun"
 	// BerthServiceGetPackageProcedure is the fully-qualified name of the BerthService's GetPackage RPC.
 	BerthServiceGetPackageProcedure = "/berth.v1.BerthService/GetPackage"
 	// BerthServiceListDataProcedure is the fully-qualified name of the BerthService's ListData RPC.
@@ -122,6 +136,14 @@ type BerthServiceClient interface {
 	WatchArray(context.Context, *connect.Request[berthv1.WatchArrayRequest]) (*connect.ServerStreamForClient[berthv1.WatchArrayResponse], error)
 	CancelArray(context.Context, *connect.Request[berthv1.CancelArrayRequest]) (*connect.Response[berthv1.CancelArrayResponse], error)
 	RetryArray(context.Context, *connect.Request[berthv1.RetryArrayRequest]) (*connect.Response[berthv1.RetryArrayResponse], error)
+	StartRun(context.Context, *connect.Request[berthv1.StartRunRequest]) (*connect.Response[berthv1.StartRunResponse], error)
+	GetRun(context.Context, *connect.Request[berthv1.GetRunRequest]) (*connect.Response[berthv1.GetRunResponse], error)
+	ListRuns(context.Context, *connect.Request[berthv1.ListRunsRequest]) (*connect.Response[berthv1.ListRunsResponse], error)
+	// Ends when the run has ended.
+	WatchRun(context.Context, *connect.Request[berthv1.WatchRunRequest]) (*connect.ServerStreamForClient[berthv1.WatchRunResponse], error)
+	RunCalls(context.Context, *connect.Request[berthv1.RunCallsRequest]) (*connect.ServerStreamForClient[berthv1.RunCallsResponse], error)
+	CancelRun(context.Context, *connect.Request[berthv1.CancelRunRequest]) (*connect.Response[berthv1.CancelRunResponse], error)
+	ResumeRun(context.Context, *connect.Request[berthv1.ResumeRunRequest]) (*connect.Response[berthv1.ResumeRunResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListData(context.Context, *connect.Request[berthv1.ListDataRequest]) (*connect.ServerStreamForClient[berthv1.ListDataResponse], error)
 	GetData(context.Context, *connect.Request[berthv1.GetDataRequest]) (*connect.ServerStreamForClient[berthv1.GetDataResponse], error)
@@ -240,6 +262,48 @@ func NewBerthServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(berthServiceMethods.ByName("RetryArray")),
 			connect.WithClientOptions(opts...),
 		),
+		startRun: connect.NewClient[berthv1.StartRunRequest, berthv1.StartRunResponse](
+			httpClient,
+			baseURL+BerthServiceStartRunProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("StartRun")),
+			connect.WithClientOptions(opts...),
+		),
+		getRun: connect.NewClient[berthv1.GetRunRequest, berthv1.GetRunResponse](
+			httpClient,
+			baseURL+BerthServiceGetRunProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("GetRun")),
+			connect.WithClientOptions(opts...),
+		),
+		listRuns: connect.NewClient[berthv1.ListRunsRequest, berthv1.ListRunsResponse](
+			httpClient,
+			baseURL+BerthServiceListRunsProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("ListRuns")),
+			connect.WithClientOptions(opts...),
+		),
+		watchRun: connect.NewClient[berthv1.WatchRunRequest, berthv1.WatchRunResponse](
+			httpClient,
+			baseURL+BerthServiceWatchRunProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("WatchRun")),
+			connect.WithClientOptions(opts...),
+		),
+		runCalls: connect.NewClient[berthv1.RunCallsRequest, berthv1.RunCallsResponse](
+			httpClient,
+			baseURL+BerthServiceRunCallsProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("RunCalls")),
+			connect.WithClientOptions(opts...),
+		),
+		cancelRun: connect.NewClient[berthv1.CancelRunRequest, berthv1.CancelRunResponse](
+			httpClient,
+			baseURL+BerthServiceCancelRunProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("CancelRun")),
+			connect.WithClientOptions(opts...),
+		),
+		resumeRun: connect.NewClient[berthv1.ResumeRunRequest, berthv1.ResumeRunResponse](
+			httpClient,
+			baseURL+BerthServiceResumeRunProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("ResumeRun")),
+			connect.WithClientOptions(opts...),
+		),
 		getPackage: connect.NewClient[berthv1.GetPackageRequest, berthv1.GetPackageResponse](
 			httpClient,
 			baseURL+BerthServiceGetPackageProcedure,
@@ -338,6 +402,13 @@ type berthServiceClient struct {
 	watchArray           *connect.Client[berthv1.WatchArrayRequest, berthv1.WatchArrayResponse]
 	cancelArray          *connect.Client[berthv1.CancelArrayRequest, berthv1.CancelArrayResponse]
 	retryArray           *connect.Client[berthv1.RetryArrayRequest, berthv1.RetryArrayResponse]
+	startRun             *connect.Client[berthv1.StartRunRequest, berthv1.StartRunResponse]
+	getRun               *connect.Client[berthv1.GetRunRequest, berthv1.GetRunResponse]
+	listRuns             *connect.Client[berthv1.ListRunsRequest, berthv1.ListRunsResponse]
+	watchRun             *connect.Client[berthv1.WatchRunRequest, berthv1.WatchRunResponse]
+	runCalls             *connect.Client[berthv1.RunCallsRequest, berthv1.RunCallsResponse]
+	cancelRun            *connect.Client[berthv1.CancelRunRequest, berthv1.CancelRunResponse]
+	resumeRun            *connect.Client[berthv1.ResumeRunRequest, berthv1.ResumeRunResponse]
 	getPackage           *connect.Client[berthv1.GetPackageRequest, berthv1.GetPackageResponse]
 	listData             *connect.Client[berthv1.ListDataRequest, berthv1.ListDataResponse]
 	getData              *connect.Client[berthv1.GetDataRequest, berthv1.GetDataResponse]
@@ -428,6 +499,41 @@ func (c *berthServiceClient) RetryArray(ctx context.Context, req *connect.Reques
 	return c.retryArray.CallUnary(ctx, req)
 }
 
+// StartRun calls berth.v1.BerthService.StartRun.
+func (c *berthServiceClient) StartRun(ctx context.Context, req *connect.Request[berthv1.StartRunRequest]) (*connect.Response[berthv1.StartRunResponse], error) {
+	return c.startRun.CallUnary(ctx, req)
+}
+
+// GetRun calls berth.v1.BerthService.GetRun.
+func (c *berthServiceClient) GetRun(ctx context.Context, req *connect.Request[berthv1.GetRunRequest]) (*connect.Response[berthv1.GetRunResponse], error) {
+	return c.getRun.CallUnary(ctx, req)
+}
+
+// ListRuns calls berth.v1.BerthService.ListRuns.
+func (c *berthServiceClient) ListRuns(ctx context.Context, req *connect.Request[berthv1.ListRunsRequest]) (*connect.Response[berthv1.ListRunsResponse], error) {
+	return c.listRuns.CallUnary(ctx, req)
+}
+
+// WatchRun calls berth.v1.BerthService.WatchRun.
+func (c *berthServiceClient) WatchRun(ctx context.Context, req *connect.Request[berthv1.WatchRunRequest]) (*connect.ServerStreamForClient[berthv1.WatchRunResponse], error) {
+	return c.watchRun.CallServerStream(ctx, req)
+}
+
+// RunCalls calls berth.v1.BerthService.RunCalls.
+func (c *berthServiceClient) RunCalls(ctx context.Context, req *connect.Request[berthv1.RunCallsRequest]) (*connect.ServerStreamForClient[berthv1.RunCallsResponse], error) {
+	return c.runCalls.CallServerStream(ctx, req)
+}
+
+// CancelRun calls berth.v1.BerthService.CancelRun.
+func (c *berthServiceClient) CancelRun(ctx context.Context, req *connect.Request[berthv1.CancelRunRequest]) (*connect.Response[berthv1.CancelRunResponse], error) {
+	return c.cancelRun.CallUnary(ctx, req)
+}
+
+// ResumeRun calls berth.v1.BerthService.ResumeRun.
+func (c *berthServiceClient) ResumeRun(ctx context.Context, req *connect.Request[berthv1.ResumeRunRequest]) (*connect.Response[berthv1.ResumeRunResponse], error) {
+	return c.resumeRun.CallUnary(ctx, req)
+}
+
 // GetPackage calls berth.v1.BerthService.GetPackage.
 func (c *berthServiceClient) GetPackage(ctx context.Context, req *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error) {
 	return c.getPackage.CallUnary(ctx, req)
@@ -512,6 +618,14 @@ type BerthServiceHandler interface {
 	WatchArray(context.Context, *connect.Request[berthv1.WatchArrayRequest], *connect.ServerStream[berthv1.WatchArrayResponse]) error
 	CancelArray(context.Context, *connect.Request[berthv1.CancelArrayRequest]) (*connect.Response[berthv1.CancelArrayResponse], error)
 	RetryArray(context.Context, *connect.Request[berthv1.RetryArrayRequest]) (*connect.Response[berthv1.RetryArrayResponse], error)
+	StartRun(context.Context, *connect.Request[berthv1.StartRunRequest]) (*connect.Response[berthv1.StartRunResponse], error)
+	GetRun(context.Context, *connect.Request[berthv1.GetRunRequest]) (*connect.Response[berthv1.GetRunResponse], error)
+	ListRuns(context.Context, *connect.Request[berthv1.ListRunsRequest]) (*connect.Response[berthv1.ListRunsResponse], error)
+	// Ends when the run has ended.
+	WatchRun(context.Context, *connect.Request[berthv1.WatchRunRequest], *connect.ServerStream[berthv1.WatchRunResponse]) error
+	RunCalls(context.Context, *connect.Request[berthv1.RunCallsRequest], *connect.ServerStream[berthv1.RunCallsResponse]) error
+	CancelRun(context.Context, *connect.Request[berthv1.CancelRunRequest]) (*connect.Response[berthv1.CancelRunResponse], error)
+	ResumeRun(context.Context, *connect.Request[berthv1.ResumeRunRequest]) (*connect.Response[berthv1.ResumeRunResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListData(context.Context, *connect.Request[berthv1.ListDataRequest], *connect.ServerStream[berthv1.ListDataResponse]) error
 	GetData(context.Context, *connect.Request[berthv1.GetDataRequest], *connect.ServerStream[berthv1.GetDataResponse]) error
@@ -626,6 +740,48 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(berthServiceMethods.ByName("RetryArray")),
 		connect.WithHandlerOptions(opts...),
 	)
+	berthServiceStartRunHandler := connect.NewUnaryHandler(
+		BerthServiceStartRunProcedure,
+		svc.StartRun,
+		connect.WithSchema(berthServiceMethods.ByName("StartRun")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceGetRunHandler := connect.NewUnaryHandler(
+		BerthServiceGetRunProcedure,
+		svc.GetRun,
+		connect.WithSchema(berthServiceMethods.ByName("GetRun")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceListRunsHandler := connect.NewUnaryHandler(
+		BerthServiceListRunsProcedure,
+		svc.ListRuns,
+		connect.WithSchema(berthServiceMethods.ByName("ListRuns")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceWatchRunHandler := connect.NewServerStreamHandler(
+		BerthServiceWatchRunProcedure,
+		svc.WatchRun,
+		connect.WithSchema(berthServiceMethods.ByName("WatchRun")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceRunCallsHandler := connect.NewServerStreamHandler(
+		BerthServiceRunCallsProcedure,
+		svc.RunCalls,
+		connect.WithSchema(berthServiceMethods.ByName("RunCalls")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceCancelRunHandler := connect.NewUnaryHandler(
+		BerthServiceCancelRunProcedure,
+		svc.CancelRun,
+		connect.WithSchema(berthServiceMethods.ByName("CancelRun")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceResumeRunHandler := connect.NewUnaryHandler(
+		BerthServiceResumeRunProcedure,
+		svc.ResumeRun,
+		connect.WithSchema(berthServiceMethods.ByName("ResumeRun")),
+		connect.WithHandlerOptions(opts...),
+	)
 	berthServiceGetPackageHandler := connect.NewUnaryHandler(
 		BerthServiceGetPackageProcedure,
 		svc.GetPackage,
@@ -736,6 +892,20 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 			berthServiceCancelArrayHandler.ServeHTTP(w, r)
 		case BerthServiceRetryArrayProcedure:
 			berthServiceRetryArrayHandler.ServeHTTP(w, r)
+		case BerthServiceStartRunProcedure:
+			berthServiceStartRunHandler.ServeHTTP(w, r)
+		case BerthServiceGetRunProcedure:
+			berthServiceGetRunHandler.ServeHTTP(w, r)
+		case BerthServiceListRunsProcedure:
+			berthServiceListRunsHandler.ServeHTTP(w, r)
+		case BerthServiceWatchRunProcedure:
+			berthServiceWatchRunHandler.ServeHTTP(w, r)
+		case BerthServiceRunCallsProcedure:
+			berthServiceRunCallsHandler.ServeHTTP(w, r)
+		case BerthServiceCancelRunProcedure:
+			berthServiceCancelRunHandler.ServeHTTP(w, r)
+		case BerthServiceResumeRunProcedure:
+			berthServiceResumeRunHandler.ServeHTTP(w, r)
 		case BerthServiceGetPackageProcedure:
 			berthServiceGetPackageHandler.ServeHTTP(w, r)
 		case BerthServiceListDataProcedure:
@@ -829,6 +999,34 @@ func (UnimplementedBerthServiceHandler) CancelArray(context.Context, *connect.Re
 
 func (UnimplementedBerthServiceHandler) RetryArray(context.Context, *connect.Request[berthv1.RetryArrayRequest]) (*connect.Response[berthv1.RetryArrayResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.RetryArray is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) StartRun(context.Context, *connect.Request[berthv1.StartRunRequest]) (*connect.Response[berthv1.StartRunResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.StartRun is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) GetRun(context.Context, *connect.Request[berthv1.GetRunRequest]) (*connect.Response[berthv1.GetRunResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.GetRun is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) ListRuns(context.Context, *connect.Request[berthv1.ListRunsRequest]) (*connect.Response[berthv1.ListRunsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ListRuns is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) WatchRun(context.Context, *connect.Request[berthv1.WatchRunRequest], *connect.ServerStream[berthv1.WatchRunResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.WatchRun is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) RunCalls(context.Context, *connect.Request[berthv1.RunCallsRequest], *connect.ServerStream[berthv1.RunCallsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.RunCalls is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) CancelRun(context.Context, *connect.Request[berthv1.CancelRunRequest]) (*connect.Response[berthv1.CancelRunResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.CancelRun is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) ResumeRun(context.Context, *connect.Request[berthv1.ResumeRunRequest]) (*connect.Response[berthv1.ResumeRunResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ResumeRun is not implemented"))
 }
 
 func (UnimplementedBerthServiceHandler) GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error) {
