@@ -38,7 +38,8 @@ type Run struct {
 	Workflow       string                     `json:"workflow"` // file of the program
 	State          RunState                   `json:"state"`
 	Reason         *string                    `json:"reason"`         // one line: why it did not end well, or what it waits for
-	Infrastructure string                     `json:"infrastructure"` // of calls that name none
+	On             string                     `json:"on"`             // where calls run that name no place; empty: as any task
+	Infrastructure string                     `json:"infrastructure"` // that it belongs to: who reconciles it executes the run
 	Arguments      map[string]json.RawMessage `json:"arguments"`
 	OnError        OnError                    `json:"onError"`
 	Limits         RunLimits                  `json:"limits"`
@@ -175,7 +176,8 @@ type RunSubmission struct {
 	Key            string // idempotency key; one is made when it is empty
 	Source         WorkflowSource
 	Arguments      map[string]json.RawMessage
-	Infrastructure string
+	On             string  // an infrastructure, or labels as [ParseOn] reads them
+	Infrastructure string  // that it belongs to; empty: the default, or one that On may mean
 	OnError        OnError // empty: OnErrorFinish
 	Limits         RunLimits
 }

@@ -31,7 +31,7 @@ call that has ended is made again. The first Ctrl-C cancels the run and waits fo
 its end, the second leaves.`,
 		Example: "  berth workflow run wordcount.star words='to be or not' parts=4\n  berth workflow run --on site-a --detach sweep.star",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("on") && s.Infrastructure == "" {
+			if cmd.Flags().Changed("on") && s.On == "" {
 				return fmt.Errorf("--on is empty; leave it away, or name an infrastructure")
 			}
 			var err error
@@ -53,7 +53,7 @@ its end, the second leaves.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&s.Infrastructure, "on", "", "infrastructure of calls that name none (default: default: of infra.yml, or the only one)")
+	flags.StringVar(&s.On, "on", "", "where calls run that name no place: an infrastructure, or labels KEY=VALUE (default: as of berth run)")
 	flags.StringVar(&onError, "on-error", "finish", "what becomes of other calls when the program fails: finish or cancel")
 	flags.Int64Var(&s.Limits.Steps, "max-steps", 0, "steps that the program itself may take, its tasks apart (default 1000000000)")
 	flags.DurationVar(&s.Limits.Timeout, "timeout", 0, "how long the run may take, waiting included (default 168h)")

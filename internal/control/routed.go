@@ -179,7 +179,7 @@ func (r *routed) WatchArray(ctx context.Context, id string) iter.Seq2[berth.Arra
 }
 
 func (r *routed) StartRun(ctx context.Context, s berth.RunSubmission) (berth.Run, error) {
-	entry, err := r.entryFor(r.caller(ctx), berth.RoleWrite, s.Infrastructure)
+	entry, err := r.homeOf(r.caller(ctx), s)
 	if err != nil {
 		return berth.Run{}, err
 	}

@@ -32,7 +32,7 @@ func (h *Host) runLease(infrastructure string) (berth.Lease, error) {
 
 func (h *Host) StartRun(ctx context.Context, s berth.RunSubmission) (berth.Run, error) {
 	caller := h.caller(ctx)
-	entry, err := h.entryFor(caller, berth.RoleWrite, s.Infrastructure)
+	entry, err := h.homeOf(caller, s)
 	if err != nil {
 		return berth.Run{}, err
 	}
@@ -44,7 +44,7 @@ func (h *Host) StartRun(ctx context.Context, s berth.RunSubmission) (berth.Run, 
 		return run, err
 	}
 	record := &berth.RunRecord{Key: key, Caller: caller, Run: berth.Run{
-		ID: berth.NewRunID(xid.New().String()), State: berth.RunRunning, Infrastructure: entry.Name, Arguments: s.Arguments,
+		ID: berth.NewRunID(xid.New().String()), State: berth.RunRunning, On: s.On, Infrastructure: entry.Name, Arguments: s.Arguments,
 		OnError: s.OnError, Limits: s.Limits, CreatedAt: time.Now().UTC(), Owner: caller.Name,
 	}}
 	if err := h.setProgram(ctx, record, s.Source); err != nil {
@@ -54,6 +54,46 @@ func (h *Host) StartRun(ctx context.Context, s berth.RunSubmission) (berth.Run, 
 		return berth.Run{}, err
 	}
 	return h.beginRun(ctx, entry, record)
+}
+
+// homeOf returns the infrastructure that a run belongs to. Where its calls run is
+// another matter: where several are possible it is the first of them.
+func (h *Host) homeOf(caller berth.Caller, s berth.RunSubmission) (berth.InfrastructureConfig, error) {
+	name, where, err := berth.ParseOn(s.On)
+	if err != nil {
+		return berth.InfrastructureConfig{}, err
+	}
+	if s.Infrastructure != "" {
+		name, where = s.Infrastructure, nil
+	}
+	h.mu.Lock()
+	file := h.file
+	h.mu.Unlock()
+	if name != "" || file == nil || len(where) == 0 && file.Default != "" {
+		return h.entryFor(caller, berth.RoleWrite, name)
+	}
+	if !caller.Role.Includes(berth.RoleWrite) {
+		return berth.InfrastructureConfig{}, needs(caller, berth.RoleWrite, "run workflows")
+	}
+	for _, entry := range visibleEntries(caller, file) {
+		if has(entry.Labels, where) {
+			return entry, nil
+		}
+	}
+	if len(where) > 0 {
+		return berth.InfrastructureConfig{}, berth.Errorf(berth.CodeInvalid, "no infrastructure has the labels %s: see labels: in infra.yml", s.On)
+	}
+	return h.entryFor(caller, berth.RoleWrite, name)
+}
+
+// has reports whether labels are among others.
+func has(labels, wanted map[string]string) bool {
+	for key, value := range wanted {
+		if labels[key] != value {
+			return false
+		}
+	}
+	return true
 }
 
 // checkRun says what is wrong with what a run is to be.

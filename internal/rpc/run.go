@@ -17,7 +17,7 @@ func fromRun(r *berth.Run) *pb.Run {
 	out := &pb.Run{
 		Id: r.ID, Workflow: r.Workflow, State: string(r.State), Reason: r.Reason, Infrastructure: r.Infrastructure, Arguments: fromValues(r.Arguments), OnError: string(r.OnError),
 		Limits: fromLimits(r.Limits), Calls: map[string]int32{}, Result: r.Result, Resumed: int32(r.Resumed), ResumedAt: fromTimePtr(r.ResumedAt), Diverged: r.Diverged,
-		CreatedAt: fromTime(r.CreatedAt), FinishedAt: fromTimePtr(r.FinishedAt), CancelledAt: fromTimePtr(r.CancelledAt), Owner: r.Owner,
+		CreatedAt: fromTime(r.CreatedAt), FinishedAt: fromTimePtr(r.FinishedAt), CancelledAt: fromTimePtr(r.CancelledAt), Owner: r.Owner, On: r.On,
 	}
 	for _, p := range r.Packages {
 		out.Packages = append(out.Packages, &pb.RunPackage{Name: p.Name, Version: p.Version, Digest: p.Digest})
@@ -38,7 +38,7 @@ func toRun(r *pb.Run) berth.Run {
 	out := berth.Run{
 		ID: r.GetId(), Workflow: r.GetWorkflow(), State: berth.RunState(r.GetState()), Reason: r.Reason, Infrastructure: r.GetInfrastructure(), Arguments: toValues(r.GetArguments()), OnError: berth.OnError(r.GetOnError()),
 		Limits: toLimits(r.GetLimits()), Packages: []berth.RunPackage{}, Calls: map[berth.CallState]int{}, Result: toValue(r.GetResult()), Resumed: int(r.GetResumed()), ResumedAt: toTimePtr(r.GetResumedAt()), Diverged: r.Diverged,
-		CreatedAt: toTime(r.GetCreatedAt()), FinishedAt: toTimePtr(r.GetFinishedAt()), CancelledAt: toTimePtr(r.GetCancelledAt()), Owner: r.GetOwner(),
+		CreatedAt: toTime(r.GetCreatedAt()), FinishedAt: toTimePtr(r.GetFinishedAt()), CancelledAt: toTimePtr(r.GetCancelledAt()), Owner: r.GetOwner(), On: r.GetOn(),
 	}
 	for _, p := range r.GetPackages() {
 		out.Packages = append(out.Packages, berth.RunPackage{Name: p.GetName(), Version: p.GetVersion(), Digest: p.GetDigest()})
@@ -155,7 +155,7 @@ func toSource(s *pb.WorkflowSource) *berth.WorkflowSource {
 
 func (s *server) StartRun(ctx context.Context, r *connect.Request[pb.StartRunRequest]) (*connect.Response[pb.StartRunResponse], error) {
 	submission := berth.RunSubmission{
-		Key: r.Msg.GetKey(), Arguments: toValues(r.Msg.GetArguments()), Infrastructure: r.Msg.GetInfrastructure(), OnError: berth.OnError(r.Msg.GetOnError()), Limits: toLimits(r.Msg.GetLimits()),
+		Key: r.Msg.GetKey(), Arguments: toValues(r.Msg.GetArguments()), On: r.Msg.GetOn(), Infrastructure: r.Msg.GetInfrastructure(), OnError: berth.OnError(r.Msg.GetOnError()), Limits: toLimits(r.Msg.GetLimits()),
 	}
 	if source := toSource(r.Msg.GetSource()); source != nil {
 		submission.Source = *source
@@ -199,7 +199,7 @@ func (s *server) ResumeRun(ctx context.Context, r *connect.Request[pb.ResumeRunR
 }
 
 func (c *Client) StartRun(ctx context.Context, s berth.RunSubmission) (berth.Run, error) {
-	request := &pb.StartRunRequest{Key: s.Key, Source: fromSource(&s.Source), Arguments: fromValues(s.Arguments), Infrastructure: s.Infrastructure, OnError: string(s.OnError), Limits: fromLimits(s.Limits)}
+	request := &pb.StartRunRequest{Key: s.Key, Source: fromSource(&s.Source), Arguments: fromValues(s.Arguments), On: s.On, Infrastructure: s.Infrastructure, OnError: string(s.OnError), Limits: fromLimits(s.Limits)}
 	return call(ctx, c.rpc.StartRun, request, func(m *pb.StartRunResponse) berth.Run { return toRun(m.GetRun()) })
 }
 

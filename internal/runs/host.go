@@ -1,6 +1,7 @@
 package runs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -144,14 +145,12 @@ func (h *host) submission(c *workflow.Call, generation int) (berth.Submission, e
 	x := h.x
 	o := &c.Options
 	spec := berth.TaskSpec{
-		Name: o.Name, CPU: o.CPU, Memory: o.Memory, Timeout: o.Timeout, Retries: o.Retries, Infrastructure: x.run.Infrastructure,
+		Name: o.Name, CPU: o.CPU, Memory: o.Memory, Timeout: o.Timeout, Retries: o.Retries,
 		Labels: map[string]string{berth.LabelRun: x.id},
 	}
-	if o.On != "" {
-		var err error
-		if spec.Infrastructure, spec.Where, err = berth.ParseOn(o.On); err != nil {
-			return berth.Submission{}, err
-		}
+	var err error
+	if spec.Infrastructure, spec.Where, err = berth.ParseOn(cmp.Or(o.On, x.run.On)); err != nil {
+		return berth.Submission{}, err
 	}
 	if c.Kind == workflow.KindFunction {
 		spec.Call = &berth.Call{Package: c.Package, Version: c.Version, Digest: c.Image, Function: c.Function, Arguments: c.Arguments, Secrets: c.Secrets}

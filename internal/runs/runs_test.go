@@ -221,7 +221,7 @@ func (m *memory) RunCalls(_ context.Context, id string, after int64, limit int) 
 // put stores a run of a program.
 func (m *memory) put(id, program string, change ...func(*berth.RunRecord)) {
 	r := berth.RunRecord{
-		Run:    berth.Run{ID: id, Workflow: "flow.star", State: berth.RunRunning, Infrastructure: "here", OnError: berth.OnErrorFinish, CreatedAt: time.Now()},
+		Run:    berth.Run{ID: id, Workflow: "flow.star", State: berth.RunRunning, On: "here", Infrastructure: "here", OnError: berth.OnErrorFinish, CreatedAt: time.Now()},
 		Source: berth.WorkflowSource{Main: "flow.star", Files: map[string][]byte{"flow.star": []byte(program)}},
 	}
 	for _, f := range change {

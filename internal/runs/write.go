@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 // write stores what changes, one commit after the other with all that has
@@ -26,6 +27,7 @@ func (x *execution) write(ctx context.Context) {
 				err = x.store.CommitRun(x.Executor.ctx, lease, x.id, changed, calls)
 			}
 			if err == nil {
+				crash.Point("runs.kept")
 				close(stored)
 				break
 			}

@@ -1508,6 +1508,7 @@ type Run struct {
 	FinishedAt     *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
 	CancelledAt    *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=cancelled_at,json=cancelledAt,proto3" json:"cancelled_at,omitempty"`
 	Owner          string                 `protobuf:"bytes,19,opt,name=owner,proto3" json:"owner,omitempty"`
+	On             string                 `protobuf:"bytes,20,opt,name=on,proto3" json:"on,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1671,6 +1672,13 @@ func (x *Run) GetCancelledAt() *timestamppb.Timestamp {
 func (x *Run) GetOwner() string {
 	if x != nil {
 		return x.Owner
+	}
+	return ""
+}
+
+func (x *Run) GetOn() string {
+	if x != nil {
+		return x.On
 	}
 	return ""
 }
@@ -5253,6 +5261,7 @@ type StartRunRequest struct {
 	Infrastructure string                 `protobuf:"bytes,4,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
 	OnError        string                 `protobuf:"bytes,5,opt,name=on_error,json=onError,proto3" json:"on_error,omitempty"`
 	Limits         *RunLimits             `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
+	On             string                 `protobuf:"bytes,7,opt,name=on,proto3" json:"on,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -5327,6 +5336,13 @@ func (x *StartRunRequest) GetLimits() *RunLimits {
 		return x.Limits
 	}
 	return nil
+}
+
+func (x *StartRunRequest) GetOn() string {
+	if x != nil {
+		return x.On
+	}
+	return ""
 }
 
 type StartRunResponse struct {
@@ -6790,7 +6806,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\bRunError\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12%\n" +
 	"\x05stack\x18\x02 \x03(\v2\x0f.berth.v1.FrameR\x05stack\x12)\n" +
-	"\x04call\x18\x03 \x01(\v2\x15.berth.v1.CallFailureR\x04call\"\x87\a\n" +
+	"\x04call\x18\x03 \x01(\v2\x15.berth.v1.CallFailureR\x04call\"\x97\a\n" +
 	"\x03Run\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bworkflow\x18\x02 \x01(\tR\bworkflow\x12\x14\n" +
@@ -6814,7 +6830,8 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\vfinished_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"finishedAt\x12=\n" +
 	"\fcancelled_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\vcancelledAt\x12\x14\n" +
-	"\x05owner\x18\x13 \x01(\tR\x05owner\x1a<\n" +
+	"\x05owner\x18\x13 \x01(\tR\x05owner\x12\x0e\n" +
+	"\x02on\x18\x14 \x01(\tR\x02on\x1a<\n" +
 	"\x0eArgumentsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\x1a8\n" +
@@ -7125,14 +7142,15 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\";\n" +
 	"\x12RetryArrayResponse\x12%\n" +
-	"\x05array\x18\x01 \x01(\v2\x0f.berth.v1.ArrayR\x05array\"\xcb\x02\n" +
+	"\x05array\x18\x01 \x01(\v2\x0f.berth.v1.ArrayR\x05array\"\xdb\x02\n" +
 	"\x0fStartRunRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
 	"\x06source\x18\x02 \x01(\v2\x18.berth.v1.WorkflowSourceR\x06source\x12F\n" +
 	"\targuments\x18\x03 \x03(\v2(.berth.v1.StartRunRequest.ArgumentsEntryR\targuments\x12&\n" +
 	"\x0einfrastructure\x18\x04 \x01(\tR\x0einfrastructure\x12\x19\n" +
 	"\bon_error\x18\x05 \x01(\tR\aonError\x12+\n" +
-	"\x06limits\x18\x06 \x01(\v2\x13.berth.v1.RunLimitsR\x06limits\x1a<\n" +
+	"\x06limits\x18\x06 \x01(\v2\x13.berth.v1.RunLimitsR\x06limits\x12\x0e\n" +
+	"\x02on\x18\a \x01(\tR\x02on\x1a<\n" +
 	"\x0eArgumentsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"3\n" +

@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -37,6 +38,10 @@ func TestCrashAtEachPoint(t *testing.T) {
 }
 
 func crashAt(t *testing.T, point string) {
+	if strings.HasPrefix(point, "runs.") {
+		crashInRun(t, point)
+		return
+	}
 	w := newWorkload(t)
 	p := newPlane(t, newNamespace(t), "", "")
 	p.start(point)
