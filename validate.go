@@ -132,6 +132,9 @@ func (s *TaskSpec) validate() error {
 		}
 	}
 	for key, value := range s.Labels {
+		if key == LabelRun && IsRunID(value) {
+			continue // of a call of that run
+		}
 		if err := ValidateLabel(key, value); err != nil {
 			return err
 		}

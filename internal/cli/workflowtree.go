@@ -69,14 +69,14 @@ func runLine(run *berth.Run) string {
 	if run.ResumedAt != nil {
 		begin = *run.ResumedAt
 	}
-	text := fmt.Sprintf("run %s  %s  %s  %s", run.ID, run.Workflow, run.State, took(end.Sub(begin)))
+	text := fmt.Sprintf("run %s  %s  %s  %s", run.ID, oneLine(run.Workflow), run.State, took(end.Sub(begin)))
 	if run.CancelledAt != nil && !run.State.Terminal() {
 		text += "  being cancelled"
 	}
 	if run.Reason != nil && !run.State.Terminal() {
-		text += "  " + *run.Reason
+		text += "  " + oneLine(*run.Reason)
 	}
-	return oneLine(text)
+	return text
 }
 
 func (p *place) lines(indent string, colours bool) []string {
@@ -128,7 +128,7 @@ func callLine(c *berth.RunCall, colours bool) string {
 	if colours && colour != "" {
 		sign = colour + sign + plainColour
 	}
-	return sign + " " + oneLine(callName(c)+"  "+callStanding(c))
+	return sign + " " + callName(c) + "  " + callStanding(c)
 }
 
 // callName is what a call is called, with its number where there are several.
@@ -140,7 +140,7 @@ func callName(c *berth.RunCall) string {
 	if _, number, ok := cutLast(c.Key, "#"); ok {
 		name += " #" + number
 	}
-	return name
+	return oneLine(name)
 }
 
 // callStanding says how a call stands, where, and since when.
@@ -161,7 +161,7 @@ func callStanding(c *berth.RunCall) string {
 		words = append(words, "cached, of task "+*c.Cached)
 	}
 	if c.Reason != nil {
-		words = append(words, *c.Reason)
+		words = append(words, oneLine(*c.Reason))
 	}
 	return strings.Join(words, "  ")
 }

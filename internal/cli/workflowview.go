@@ -108,11 +108,11 @@ func (v *runView) call(c berth.RunCall) {
 	case c.State.Ended():
 		text = callName(&c) + " " + callStanding(&c)
 	case c.Reason != nil:
-		text = callName(&c) + " waits: " + *c.Reason
+		text = callName(&c) + " waits: " + oneLine(*c.Reason)
 	}
 	if text != "" && v.said[c.Key] != text {
 		v.said[c.Key] = text
-		fmt.Fprintln(v.out, "berth: "+oneLine(text))
+		fmt.Fprintln(v.out, "berth: "+text)
 	}
 }
 

@@ -72,7 +72,9 @@ func (e *Executor) Take(infrastructure string) {
 	e.wg.Go(func() {
 		ids, err := e.store.LiveRuns(e.ctx, infrastructure)
 		for wait := pauses(e.ctx); err != nil; ids, err = e.store.LiveRuns(e.ctx, infrastructure) {
-			e.log.Error("cannot see which runs there are; trying again", "infrastructure", infrastructure, "error", err)
+			if e.ctx.Err() == nil {
+				e.log.Error("cannot see which runs there are; trying again", "infrastructure", infrastructure, "error", err)
+			}
 			if !wait() {
 				return
 			}

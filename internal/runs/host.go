@@ -191,7 +191,14 @@ func (h *host) watch(ctx context.Context, key string, task *berth.Task) error {
 func shows(c *call, task *berth.Task, x *execution) {
 	first := c.Task == nil
 	state, infrastructure := task.State, task.Infrastructure
-	c.Task, c.TaskState, c.Infrastructure, c.Reason = &task.ID, &state, &infrastructure, task.Reason
+	c.Task, c.TaskState, c.Infrastructure, c.Reason = &task.ID, &state, &infrastructure, nil
+	switch d := task.Diagnosis; {
+	case d != nil:
+		reason := string(d.Cause) + ": " + d.Summary
+		c.Reason = &reason
+	case task.Waiting():
+		c.Reason = task.Reason
+	}
 	if first {
 		x.changed(c)
 		return
