@@ -11,7 +11,7 @@ import (
 // The value is one that [CheckValue] took. Where is what an error calls the
 // path's place, such as points[3].source; the first error of fn ends it.
 func MapPaths(where string, t Type, classes map[string]Class, value json.RawMessage, fn func(where string, t Type, path string) (string, error)) (json.RawMessage, error) {
-	if !hasPaths(t, classes) || isNull(value) {
+	if !HasPaths(t, classes) || isNull(value) {
 		return value, nil
 	}
 	var out bytes.Buffer
@@ -22,14 +22,14 @@ func MapPaths(where string, t Type, classes map[string]Class, value json.RawMess
 	return out.Bytes(), nil
 }
 
-// hasPaths reports whether values of a type may hold paths. Classes don't
+// HasPaths reports whether values of a type may hold paths. Classes don't
 // contain themselves.
-func hasPaths(t Type, classes map[string]Class) bool {
+func HasPaths(t Type, classes map[string]Class) bool {
 	if t.Base == TypeFile || t.Base == TypeDirectory {
 		return true
 	}
 	for _, p := range classes[t.Base].Properties {
-		if inner, err := ParseType(p.Type); err == nil && hasPaths(inner, classes) {
+		if inner, err := ParseType(p.Type); err == nil && HasPaths(inner, classes) {
 			return true
 		}
 	}
@@ -44,7 +44,7 @@ type pathMapper struct {
 
 func (m *pathMapper) value(where string, t Type, value json.RawMessage) error {
 	switch {
-	case !hasPaths(t, m.classes):
+	case !HasPaths(t, m.classes):
 		m.out.Write(value)
 		return nil
 	case t.Dimensions > 0:

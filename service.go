@@ -102,6 +102,12 @@ type Service interface {
 	// what the run did. CodeConflict for one that has not ended, or ended well.
 	ResumeRun(ctx context.Context, resumption RunResumption) (Run, error)
 
+	// Cache lists what calls gave that are answered again, newest first.
+	Cache(ctx context.Context, query CacheQuery) (CachePage, error)
+
+	// ClearCache forgets those that Cache would list, and returns how many.
+	ClearCache(ctx context.Context, query CacheQuery) (int, error)
+
 	// Package returns a package as an infrastructure would run it; the newest
 	// version for an empty one, the default infrastructure for no name.
 	// CodeNotFound when it is neither in this Berth's own registry nor in the

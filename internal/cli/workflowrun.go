@@ -265,10 +265,14 @@ func runErrorText(w io.Writer, e *berth.RunError, width int) {
 			fmt.Fprintf(w, "    %s:%d:%d: in %s\n", clean(f.File), f.Line, f.Column, clean(f.Function))
 		}
 	}
-	fmt.Fprintln(w, wrap("Error: "+e.Message, "  ", width))
+	message := e.Message
+	if e.Call != nil && e.Call.Diagnosis != nil { // which says it below
+		message = strings.TrimSuffix(message, ": "+e.Call.Diagnosis.Summary)
+	}
+	fmt.Fprintln(w, wrap("Error: "+message, "  ", width))
 	if c := e.Call; c != nil {
 		if d := c.Diagnosis; d != nil {
-			fmt.Fprintf(w, "  %s\n%s", d.Cause, advice(d, width))
+			fmt.Fprintf(w, "  %s: %s", d.Cause, strings.TrimPrefix(advice(d, width), "  "))
 		}
 		if c.Task != "" {
 			fmt.Fprintf(w, "  More: berth task explain %s; its output: berth task logs %s\n", c.Task, c.Task)

@@ -275,3 +275,15 @@ func (h *Host) ResumeRun(ctx context.Context, r berth.RunResumption) (berth.Run,
 	record.Run.FinishedAt, record.Run.Error, record.Run.Reason, record.Run.Diverged = nil, nil, nil, nil
 	return h.beginRun(ctx, entry, &record)
 }
+
+func (h *Host) Cache(ctx context.Context, q berth.CacheQuery) (berth.CachePage, error) {
+	return h.store.CachedCalls(ctx, q, h.caller(ctx))
+}
+
+func (h *Host) ClearCache(ctx context.Context, q berth.CacheQuery) (int, error) {
+	caller := h.caller(ctx)
+	if !caller.Role.Includes(berth.RoleWrite) {
+		return 0, needs(caller, berth.RoleWrite, "clear the cache")
+	}
+	return h.store.ClearCachedCalls(ctx, q, caller)
+}

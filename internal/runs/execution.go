@@ -26,6 +26,7 @@ type execution struct {
 	mu       sync.Mutex
 	run      berth.Run // its zero value until it was read
 	caller   berth.Caller
+	packages []berth.Package
 	calls    map[string]*call
 	seq      int64
 	version  int64
@@ -119,7 +120,7 @@ func (x *execution) read(ctx context.Context, record *berth.RunRecord) (map[stri
 	history := map[string]workflow.Record{}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.run, x.caller, x.seq = record.Run, record.Caller, 0
+	x.run, x.caller, x.packages, x.seq = record.Run, record.Caller, record.Packages, 0
 	x.run.Reason = nil
 	clear(x.calls)
 	clear(x.dirty)

@@ -20,6 +20,8 @@ type Store interface {
 	CommitRun(ctx context.Context, lease berth.Lease, id string, changed *berth.Run, calls []berth.RunCall) error
 	LiveRuns(ctx context.Context, infrastructure string) ([]string, error)
 	RunCalls(ctx context.Context, run string, after int64, limit int) ([]berth.RunCall, error)
+	CachedCall(ctx context.Context, owner, digest string) (berth.CachedCall, error)
+	PutCachedCall(ctx context.Context, call *berth.CachedCall) error
 }
 
 // Tasks does the calls of runs; it is a berth.Service.

@@ -22,6 +22,7 @@ func (h *host) Do(ctx context.Context, c workflow.Call) (json.RawMessage, *berth
 	var value json.RawMessage
 	var failure *berth.CallFailure
 	var err error
+	hit := false
 	switch c.Kind {
 	case workflow.KindNow:
 		value, err = json.Marshal(time.Now().UTC())
@@ -31,13 +32,17 @@ func (h *host) Do(ctx context.Context, c workflow.Call) (json.RawMessage, *berth
 		}
 		value = json.RawMessage("null")
 	default:
-		value, failure, err = h.task(ctx, &c, begun)
+		if c.Options.Cache {
+			value, failure, hit, err = h.cached(ctx, &c, begun)
+		} else {
+			value, failure, err = h.task(ctx, &c, begun)
+		}
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	end := func() { h.ended(c.Key, value, failure) }
-	if c.Kind == workflow.KindNow {
+	if c.Kind == workflow.KindNow || hit {
 		return value, nil, h.x.kept(ctx, end) // once it was told it is told again
 	}
 	h.x.note(end)

@@ -2,6 +2,7 @@ package runs
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -142,12 +143,30 @@ type memory struct {
 	mu      sync.Mutex
 	records map[string]berth.RunRecord
 	calls   map[string]map[string]berth.RunCall
-	failing int // commits that fail
+	cache   map[string]berth.CachedCall // by owner and digest
+	failing int                         // commits that fail
 	commits int
 }
 
 func newMemory() *memory {
-	return &memory{records: map[string]berth.RunRecord{}, calls: map[string]map[string]berth.RunCall{}}
+	return &memory{records: map[string]berth.RunRecord{}, calls: map[string]map[string]berth.RunCall{}, cache: map[string]berth.CachedCall{}}
+}
+
+func (m *memory) CachedCall(_ context.Context, owner, digest string) (berth.CachedCall, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, ok := m.cache[owner+" "+digest]
+	if !ok {
+		return c, berth.NoSuchCachedCall(digest)
+	}
+	return c, nil
+}
+
+func (m *memory) PutCachedCall(_ context.Context, c *berth.CachedCall) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cache[c.Owner+" "+c.Digest] = *c
+	return nil
 }
 
 func (m *memory) Run(_ context.Context, id string) (berth.Run, error) {
@@ -527,5 +546,53 @@ func TestTheOutputOfAPlainTaskIsBounded(t *testing.T) {
 	run := finished(t, begin(t, m, c), "r-1")
 	if outputs(run) != "[true,true,true,true]" {
 		t.Errorf("%+v %s", run, outputs(run))
+	}
+}
+
+func TestAnEqualCallIsAnsweredByTheCache(t *testing.T) {
+	const digest = "echo@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	m, c := newMemory(), newCluster()
+	c.do[digest] = c.do["echo"]
+	program := "def main(word, env = {}):\n    return run(\"" + digest + "\", [word], env = env, cache = True)[\"output\"].strip()\n"
+	start := func(id, owner, word, env string) berth.Run {
+		m.put(id, program, func(r *berth.RunRecord) {
+			r.Caller.Name = owner
+			r.Run.Arguments = map[string]json.RawMessage{"word": json.RawMessage(word), "env": json.RawMessage(env)}
+		})
+		run := finished(t, begin(t, m, c), id)
+		if run.State != berth.RunSucceeded {
+			t.Fatalf("%+v %v", run, run.Error)
+		}
+		return run
+	}
+	for i, tt := range []struct {
+		owner, word, env string
+		hit              bool
+	}{
+		{"ada", `"a"`, "{}", false},
+		{"ada", `"a"`, "{}", true},
+		{"ada", `"b"`, "{}", false},
+		{"ada", `"a"`, `{"X": "1"}`, false},
+		{"bob", `"a"`, "{}", false},
+		{"bob", `"a"`, "{}", true},
+	} {
+		before := len(c.done())
+		id := fmt.Sprintf("r-%d", i)
+		run := start(id, tt.owner, tt.word, tt.env)
+		if outputs(run) != tt.word {
+			t.Errorf("%d: %s", i, outputs(run))
+		}
+		call := m.calls[id]["main:run#1"]
+		if hit := call.Cached != nil; hit != tt.hit || hit != (len(c.done()) == before) || hit && call.Task != nil {
+			t.Errorf("%d: answered by the cache %t, want %t: %+v", i, hit, tt.hit, call)
+		}
+	}
+}
+
+func TestWhatMayChangeIsNotCached(t *testing.T) {
+	m, c := newMemory(), newCluster()
+	m.put("r-1", "def main():\n    return try_call(run, \"echo\", [\"a\"], cache = True).error\n")
+	if run := finished(t, begin(t, m, c), "r-1"); !strings.Contains(outputs(run), "name it by its digest") || len(c.done()) != 0 {
+		t.Errorf("%s, %v", outputs(run), c.done())
 	}
 }

@@ -201,3 +201,47 @@ func TestARunIsStoredUnderItsLeaseAlone(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatCallsGaveIsFoundByOwnerAndDigest(t *testing.T) {
+	onBoth(t, func(t *testing.T, open func() *Store) {
+		s := open()
+		for i, c := range []berth.CachedCall{
+			{Owner: "ada", Digest: "d1", Package: "text", Result: []byte("1")},
+			{Owner: "ada", Digest: "d2", Result: []byte("2")},
+			{Owner: "bob", Digest: "d1", Package: "text", Result: []byte("3")},
+			{Owner: "ada", Digest: "d1", Package: "text", Result: []byte("4")}, // known already
+		} {
+			c.ID, c.CreatedAt = fmt.Sprintf("c%d", i), time.Unix(int64(i), 0).UTC()
+			if err := s.PutCachedCall(t.Context(), &c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for key, want := range map[[2]string]string{{"ada", "d1"}: "1", {"ada", "d2"}: "2", {"bob", "d1"}: "3"} {
+			if c, err := s.CachedCall(t.Context(), key[0], key[1]); err != nil || string(c.Result) != want {
+				t.Errorf("%v: %s, %v", key, c.Result, err)
+			}
+		}
+		if _, err := s.CachedCall(t.Context(), "bob", "d2"); berth.CodeOf(err) != berth.CodeNotFound {
+			t.Errorf("another's: %v", err)
+		}
+		ada, admin := berth.Caller{Name: "ada", Role: berth.RoleWrite}, berth.Caller{Name: "root", Role: berth.RoleAdmin}
+		page, err := s.CachedCalls(t.Context(), berth.CacheQuery{Limit: 1}, ada)
+		if err != nil || len(page.Calls) != 1 || page.Calls[0].ID != "c1" || page.Next != "c1" {
+			t.Errorf("%+v, %v", page, err)
+		}
+		for _, tt := range []struct {
+			query  berth.CacheQuery
+			caller berth.Caller
+			want   int
+		}{
+			{berth.CacheQuery{Owner: "bob"}, ada, 0},
+			{berth.CacheQuery{Before: time.Unix(1, 0)}, ada, 1},
+			{berth.CacheQuery{Package: "text"}, admin, 1},
+			{berth.CacheQuery{}, admin, 1},
+		} {
+			if n, err := s.ClearCachedCalls(t.Context(), tt.query, tt.caller); err != nil || n != tt.want {
+				t.Errorf("%+v of %s: %d, %v", tt.query, tt.caller.Name, n, err)
+			}
+		}
+	})
+}

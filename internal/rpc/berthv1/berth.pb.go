@@ -1879,6 +1879,130 @@ func (x *RunCall) GetHandled() bool {
 	return false
 }
 
+type CachedCall struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	Owner         string                 `protobuf:"bytes,3,opt,name=owner,proto3" json:"owner,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Image         string                 `protobuf:"bytes,5,opt,name=image,proto3" json:"image,omitempty"`
+	Package       string                 `protobuf:"bytes,6,opt,name=package,proto3" json:"package,omitempty"`
+	Version       string                 `protobuf:"bytes,7,opt,name=version,proto3" json:"version,omitempty"`
+	Task          string                 `protobuf:"bytes,8,opt,name=task,proto3" json:"task,omitempty"`
+	Run           string                 `protobuf:"bytes,9,opt,name=run,proto3" json:"run,omitempty"`
+	Result        []byte                 `protobuf:"bytes,10,opt,name=result,proto3" json:"result,omitempty"` // JSON
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CachedCall) Reset() {
+	*x = CachedCall{}
+	mi := &file_berth_v1_berth_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CachedCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CachedCall) ProtoMessage() {}
+
+func (x *CachedCall) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CachedCall.ProtoReflect.Descriptor instead.
+func (*CachedCall) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CachedCall) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CachedCall) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *CachedCall) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *CachedCall) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CachedCall) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *CachedCall) GetPackage() string {
+	if x != nil {
+		return x.Package
+	}
+	return ""
+}
+
+func (x *CachedCall) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *CachedCall) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *CachedCall) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+func (x *CachedCall) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *CachedCall) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
 // The files of a program by their paths.
 type WorkflowSource struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1890,7 +2014,7 @@ type WorkflowSource struct {
 
 func (x *WorkflowSource) Reset() {
 	*x = WorkflowSource{}
-	mi := &file_berth_v1_berth_proto_msgTypes[19]
+	mi := &file_berth_v1_berth_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1902,7 +2026,7 @@ func (x *WorkflowSource) String() string {
 func (*WorkflowSource) ProtoMessage() {}
 
 func (x *WorkflowSource) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[19]
+	mi := &file_berth_v1_berth_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1915,7 +2039,7 @@ func (x *WorkflowSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkflowSource.ProtoReflect.Descriptor instead.
 func (*WorkflowSource) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{19}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *WorkflowSource) GetMain() string {
@@ -1946,7 +2070,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berth_v1_berth_proto_msgTypes[20]
+	mi := &file_berth_v1_berth_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2082,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[20]
+	mi := &file_berth_v1_berth_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2095,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{20}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -2024,7 +2148,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	mi := &file_berth_v1_berth_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2160,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	mi := &file_berth_v1_berth_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2173,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{21}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{22}
 }
 
 type InfoResponse struct {
@@ -2064,7 +2188,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	mi := &file_berth_v1_berth_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2200,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	mi := &file_berth_v1_berth_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2213,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{22}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -2133,7 +2257,7 @@ type SubmitTaskRequest struct {
 
 func (x *SubmitTaskRequest) Reset() {
 	*x = SubmitTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	mi := &file_berth_v1_berth_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2145,7 +2269,7 @@ func (x *SubmitTaskRequest) String() string {
 func (*SubmitTaskRequest) ProtoMessage() {}
 
 func (x *SubmitTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	mi := &file_berth_v1_berth_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2158,7 +2282,7 @@ func (x *SubmitTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskRequest.ProtoReflect.Descriptor instead.
 func (*SubmitTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{23}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SubmitTaskRequest) GetKey() string {
@@ -2191,7 +2315,7 @@ type SubmitTaskResponse struct {
 
 func (x *SubmitTaskResponse) Reset() {
 	*x = SubmitTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	mi := &file_berth_v1_berth_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2203,7 +2327,7 @@ func (x *SubmitTaskResponse) String() string {
 func (*SubmitTaskResponse) ProtoMessage() {}
 
 func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	mi := &file_berth_v1_berth_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2216,7 +2340,7 @@ func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskResponse.ProtoReflect.Descriptor instead.
 func (*SubmitTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{24}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SubmitTaskResponse) GetTask() *Task {
@@ -2235,7 +2359,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2247,7 +2371,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2260,7 +2384,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{25}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetTaskRequest) GetId() string {
@@ -2279,7 +2403,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2291,7 +2415,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2304,7 +2428,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetTaskResponse) GetTask() *Task {
@@ -2330,7 +2454,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2342,7 +2466,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2355,7 +2479,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListTasksRequest) GetStates() []string {
@@ -2424,7 +2548,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2436,7 +2560,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2449,7 +2573,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -2475,7 +2599,7 @@ type WatchTaskRequest struct {
 
 func (x *WatchTaskRequest) Reset() {
 	*x = WatchTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2487,7 +2611,7 @@ func (x *WatchTaskRequest) String() string {
 func (*WatchTaskRequest) ProtoMessage() {}
 
 func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2500,7 +2624,7 @@ func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskRequest.ProtoReflect.Descriptor instead.
 func (*WatchTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WatchTaskRequest) GetId() string {
@@ -2519,7 +2643,7 @@ type WatchTaskResponse struct {
 
 func (x *WatchTaskResponse) Reset() {
 	*x = WatchTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2531,7 +2655,7 @@ func (x *WatchTaskResponse) String() string {
 func (*WatchTaskResponse) ProtoMessage() {}
 
 func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2544,7 +2668,7 @@ func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskResponse.ProtoReflect.Descriptor instead.
 func (*WatchTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchTaskResponse) GetTask() *Task {
@@ -2565,7 +2689,7 @@ type TaskEventsRequest struct {
 
 func (x *TaskEventsRequest) Reset() {
 	*x = TaskEventsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +2701,7 @@ func (x *TaskEventsRequest) String() string {
 func (*TaskEventsRequest) ProtoMessage() {}
 
 func (x *TaskEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +2714,7 @@ func (x *TaskEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEventsRequest.ProtoReflect.Descriptor instead.
 func (*TaskEventsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TaskEventsRequest) GetId() string {
@@ -2623,7 +2747,7 @@ type TaskEventsResponse struct {
 
 func (x *TaskEventsResponse) Reset() {
 	*x = TaskEventsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +2759,7 @@ func (x *TaskEventsResponse) String() string {
 func (*TaskEventsResponse) ProtoMessage() {}
 
 func (x *TaskEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +2772,7 @@ func (x *TaskEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEventsResponse.ProtoReflect.Descriptor instead.
 func (*TaskEventsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TaskEventsResponse) GetEvent() *Event {
@@ -2676,7 +2800,7 @@ type TaskLogsRequest struct {
 
 func (x *TaskLogsRequest) Reset() {
 	*x = TaskLogsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2688,7 +2812,7 @@ func (x *TaskLogsRequest) String() string {
 func (*TaskLogsRequest) ProtoMessage() {}
 
 func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2701,7 +2825,7 @@ func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsRequest.ProtoReflect.Descriptor instead.
 func (*TaskLogsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TaskLogsRequest) GetId() string {
@@ -2787,7 +2911,7 @@ type TaskLogsResponse struct {
 
 func (x *TaskLogsResponse) Reset() {
 	*x = TaskLogsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2799,7 +2923,7 @@ func (x *TaskLogsResponse) String() string {
 func (*TaskLogsResponse) ProtoMessage() {}
 
 func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2812,7 +2936,7 @@ func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsResponse.ProtoReflect.Descriptor instead.
 func (*TaskLogsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TaskLogsResponse) GetAttempt() int32 {
@@ -2859,7 +2983,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2871,7 +2995,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2884,7 +3008,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CancelTaskRequest) GetId() string {
@@ -2903,7 +3027,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2915,7 +3039,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2928,7 +3052,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CancelTaskResponse) GetTask() *Task {
@@ -2949,7 +3073,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2961,7 +3085,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2974,7 +3098,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Sample) GetAt() *timestamppb.Timestamp {
@@ -3012,7 +3136,7 @@ type CPUUse struct {
 
 func (x *CPUUse) Reset() {
 	*x = CPUUse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3024,7 +3148,7 @@ func (x *CPUUse) String() string {
 func (*CPUUse) ProtoMessage() {}
 
 func (x *CPUUse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3037,7 +3161,7 @@ func (x *CPUUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CPUUse.ProtoReflect.Descriptor instead.
 func (*CPUUse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CPUUse) GetSeconds() float64 {
@@ -3095,7 +3219,7 @@ type MemoryUse struct {
 
 func (x *MemoryUse) Reset() {
 	*x = MemoryUse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3107,7 +3231,7 @@ func (x *MemoryUse) String() string {
 func (*MemoryUse) ProtoMessage() {}
 
 func (x *MemoryUse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3120,7 +3244,7 @@ func (x *MemoryUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryUse.ProtoReflect.Descriptor instead.
 func (*MemoryUse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *MemoryUse) GetMeanBytes() int64 {
@@ -3168,7 +3292,7 @@ type GetTaskMetricsRequest struct {
 
 func (x *GetTaskMetricsRequest) Reset() {
 	*x = GetTaskMetricsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3180,7 +3304,7 @@ func (x *GetTaskMetricsRequest) String() string {
 func (*GetTaskMetricsRequest) ProtoMessage() {}
 
 func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3193,7 +3317,7 @@ func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GetTaskMetricsRequest) GetId() string {
@@ -3230,7 +3354,7 @@ type GetTaskMetricsResponse struct {
 
 func (x *GetTaskMetricsResponse) Reset() {
 	*x = GetTaskMetricsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3242,7 +3366,7 @@ func (x *GetTaskMetricsResponse) String() string {
 func (*GetTaskMetricsResponse) ProtoMessage() {}
 
 func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3255,7 +3379,7 @@ func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskMetricsResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetTaskMetricsResponse) GetTaskId() string {
@@ -3363,7 +3487,7 @@ type Infrastructure struct {
 
 func (x *Infrastructure) Reset() {
 	*x = Infrastructure{}
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3375,7 +3499,7 @@ func (x *Infrastructure) String() string {
 func (*Infrastructure) ProtoMessage() {}
 
 func (x *Infrastructure) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3388,7 +3512,7 @@ func (x *Infrastructure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Infrastructure.ProtoReflect.Descriptor instead.
 func (*Infrastructure) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Infrastructure) GetName() string {
@@ -3483,7 +3607,7 @@ type ListInfrastructuresRequest struct {
 
 func (x *ListInfrastructuresRequest) Reset() {
 	*x = ListInfrastructuresRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3495,7 +3619,7 @@ func (x *ListInfrastructuresRequest) String() string {
 func (*ListInfrastructuresRequest) ProtoMessage() {}
 
 func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3508,7 +3632,7 @@ func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresRequest.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 type ListInfrastructuresResponse struct {
@@ -3520,7 +3644,7 @@ type ListInfrastructuresResponse struct {
 
 func (x *ListInfrastructuresResponse) Reset() {
 	*x = ListInfrastructuresResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3532,7 +3656,7 @@ func (x *ListInfrastructuresResponse) String() string {
 func (*ListInfrastructuresResponse) ProtoMessage() {}
 
 func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3545,7 +3669,7 @@ func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresResponse.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListInfrastructuresResponse) GetInfrastructures() []*Infrastructure {
@@ -3568,7 +3692,7 @@ type CheckRow struct {
 
 func (x *CheckRow) Reset() {
 	*x = CheckRow{}
-	mi := &file_berth_v1_berth_proto_msgTypes[45]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3580,7 +3704,7 @@ func (x *CheckRow) String() string {
 func (*CheckRow) ProtoMessage() {}
 
 func (x *CheckRow) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[45]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3593,7 +3717,7 @@ func (x *CheckRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRow.ProtoReflect.Descriptor instead.
 func (*CheckRow) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CheckRow) GetWhat() string {
@@ -3640,7 +3764,7 @@ type CheckInfrastructureRequest struct {
 
 func (x *CheckInfrastructureRequest) Reset() {
 	*x = CheckInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[46]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3776,7 @@ func (x *CheckInfrastructureRequest) String() string {
 func (*CheckInfrastructureRequest) ProtoMessage() {}
 
 func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[46]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3789,7 @@ func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CheckInfrastructureRequest) GetName() string {
@@ -3690,7 +3814,7 @@ type CheckInfrastructureResponse struct {
 
 func (x *CheckInfrastructureResponse) Reset() {
 	*x = CheckInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[47]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3702,7 +3826,7 @@ func (x *CheckInfrastructureResponse) String() string {
 func (*CheckInfrastructureResponse) ProtoMessage() {}
 
 func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[47]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3715,7 +3839,7 @@ func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CheckInfrastructureResponse) GetName() string {
@@ -3782,7 +3906,7 @@ type AddInfrastructureRequest struct {
 
 func (x *AddInfrastructureRequest) Reset() {
 	*x = AddInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[48]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3794,7 +3918,7 @@ func (x *AddInfrastructureRequest) String() string {
 func (*AddInfrastructureRequest) ProtoMessage() {}
 
 func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[48]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3807,7 +3931,7 @@ func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AddInfrastructureRequest) GetName() string {
@@ -3867,7 +3991,7 @@ type AddInfrastructureResponse struct {
 
 func (x *AddInfrastructureResponse) Reset() {
 	*x = AddInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[49]
+	mi := &file_berth_v1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3879,7 +4003,7 @@ func (x *AddInfrastructureResponse) String() string {
 func (*AddInfrastructureResponse) ProtoMessage() {}
 
 func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[49]
+	mi := &file_berth_v1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3892,7 +4016,7 @@ func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 type FormatDFSRequest struct {
@@ -3911,7 +4035,7 @@ type FormatDFSRequest struct {
 
 func (x *FormatDFSRequest) Reset() {
 	*x = FormatDFSRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[50]
+	mi := &file_berth_v1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3923,7 +4047,7 @@ func (x *FormatDFSRequest) String() string {
 func (*FormatDFSRequest) ProtoMessage() {}
 
 func (x *FormatDFSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[50]
+	mi := &file_berth_v1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3936,7 +4060,7 @@ func (x *FormatDFSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatDFSRequest.ProtoReflect.Descriptor instead.
 func (*FormatDFSRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *FormatDFSRequest) GetInfrastructure() string {
@@ -4008,7 +4132,7 @@ type FormatDFSResponse struct {
 
 func (x *FormatDFSResponse) Reset() {
 	*x = FormatDFSResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[51]
+	mi := &file_berth_v1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4020,7 +4144,7 @@ func (x *FormatDFSResponse) String() string {
 func (*FormatDFSResponse) ProtoMessage() {}
 
 func (x *FormatDFSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[51]
+	mi := &file_berth_v1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4033,7 +4157,7 @@ func (x *FormatDFSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatDFSResponse.ProtoReflect.Descriptor instead.
 func (*FormatDFSResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *FormatDFSResponse) GetInfrastructure() string {
@@ -4081,7 +4205,7 @@ type RemoveInfrastructureRequest struct {
 
 func (x *RemoveInfrastructureRequest) Reset() {
 	*x = RemoveInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[52]
+	mi := &file_berth_v1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4093,7 +4217,7 @@ func (x *RemoveInfrastructureRequest) String() string {
 func (*RemoveInfrastructureRequest) ProtoMessage() {}
 
 func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[52]
+	mi := &file_berth_v1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4106,7 +4230,7 @@ func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RemoveInfrastructureRequest) GetName() string {
@@ -4131,7 +4255,7 @@ type RemoveInfrastructureResponse struct {
 
 func (x *RemoveInfrastructureResponse) Reset() {
 	*x = RemoveInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[53]
+	mi := &file_berth_v1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4143,7 +4267,7 @@ func (x *RemoveInfrastructureResponse) String() string {
 func (*RemoveInfrastructureResponse) ProtoMessage() {}
 
 func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[53]
+	mi := &file_berth_v1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4156,7 +4280,7 @@ func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{53}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 type GetPackageRequest struct {
@@ -4170,7 +4294,7 @@ type GetPackageRequest struct {
 
 func (x *GetPackageRequest) Reset() {
 	*x = GetPackageRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[54]
+	mi := &file_berth_v1_berth_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4182,7 +4306,7 @@ func (x *GetPackageRequest) String() string {
 func (*GetPackageRequest) ProtoMessage() {}
 
 func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[54]
+	mi := &file_berth_v1_berth_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4195,7 +4319,7 @@ func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageRequest.ProtoReflect.Descriptor instead.
 func (*GetPackageRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{54}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GetPackageRequest) GetInfrastructure() string {
@@ -4228,7 +4352,7 @@ type GetPackageResponse struct {
 
 func (x *GetPackageResponse) Reset() {
 	*x = GetPackageResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[55]
+	mi := &file_berth_v1_berth_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4240,7 +4364,7 @@ func (x *GetPackageResponse) String() string {
 func (*GetPackageResponse) ProtoMessage() {}
 
 func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[55]
+	mi := &file_berth_v1_berth_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4253,7 +4377,7 @@ func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageResponse.ProtoReflect.Descriptor instead.
 func (*GetPackageResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{55}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *GetPackageResponse) GetPackage() []byte {
@@ -4279,7 +4403,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_berth_v1_berth_proto_msgTypes[56]
+	mi := &file_berth_v1_berth_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4291,7 +4415,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[56]
+	mi := &file_berth_v1_berth_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4304,7 +4428,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{56}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Token) GetId() string {
@@ -4376,7 +4500,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[57]
+	mi := &file_berth_v1_berth_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4388,7 +4512,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[57]
+	mi := &file_berth_v1_berth_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4401,7 +4525,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{57}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CreateTokenRequest) GetKey() string {
@@ -4449,7 +4573,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[58]
+	mi := &file_berth_v1_berth_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4461,7 +4585,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[58]
+	mi := &file_berth_v1_berth_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4474,7 +4598,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{58}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -4499,7 +4623,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[59]
+	mi := &file_berth_v1_berth_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4511,7 +4635,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[59]
+	mi := &file_berth_v1_berth_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4524,7 +4648,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{59}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{60}
 }
 
 type ListTokensResponse struct {
@@ -4536,7 +4660,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[60]
+	mi := &file_berth_v1_berth_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4548,7 +4672,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[60]
+	mi := &file_berth_v1_berth_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4561,7 +4685,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{60}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -4580,7 +4704,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[61]
+	mi := &file_berth_v1_berth_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4592,7 +4716,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[61]
+	mi := &file_berth_v1_berth_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4605,7 +4729,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{61}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RevokeTokenRequest) GetIdOrName() string {
@@ -4623,7 +4747,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[62]
+	mi := &file_berth_v1_berth_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4635,7 +4759,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[62]
+	mi := &file_berth_v1_berth_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4648,7 +4772,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{62}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{63}
 }
 
 // All tasks of an array are stored, or none. indices are ascending.
@@ -4665,7 +4789,7 @@ type SubmitArrayRequest struct {
 
 func (x *SubmitArrayRequest) Reset() {
 	*x = SubmitArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[63]
+	mi := &file_berth_v1_berth_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4677,7 +4801,7 @@ func (x *SubmitArrayRequest) String() string {
 func (*SubmitArrayRequest) ProtoMessage() {}
 
 func (x *SubmitArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[63]
+	mi := &file_berth_v1_berth_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4690,7 +4814,7 @@ func (x *SubmitArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitArrayRequest.ProtoReflect.Descriptor instead.
 func (*SubmitArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{63}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SubmitArrayRequest) GetKey() string {
@@ -4737,7 +4861,7 @@ type SubmitArrayResponse struct {
 
 func (x *SubmitArrayResponse) Reset() {
 	*x = SubmitArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[64]
+	mi := &file_berth_v1_berth_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4749,7 +4873,7 @@ func (x *SubmitArrayResponse) String() string {
 func (*SubmitArrayResponse) ProtoMessage() {}
 
 func (x *SubmitArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[64]
+	mi := &file_berth_v1_berth_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4762,7 +4886,7 @@ func (x *SubmitArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitArrayResponse.ProtoReflect.Descriptor instead.
 func (*SubmitArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{64}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *SubmitArrayResponse) GetArray() *Array {
@@ -4781,7 +4905,7 @@ type GetArrayRequest struct {
 
 func (x *GetArrayRequest) Reset() {
 	*x = GetArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[65]
+	mi := &file_berth_v1_berth_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4793,7 +4917,7 @@ func (x *GetArrayRequest) String() string {
 func (*GetArrayRequest) ProtoMessage() {}
 
 func (x *GetArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[65]
+	mi := &file_berth_v1_berth_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4806,7 +4930,7 @@ func (x *GetArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArrayRequest.ProtoReflect.Descriptor instead.
 func (*GetArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{65}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetArrayRequest) GetId() string {
@@ -4825,7 +4949,7 @@ type GetArrayResponse struct {
 
 func (x *GetArrayResponse) Reset() {
 	*x = GetArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[66]
+	mi := &file_berth_v1_berth_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4837,7 +4961,7 @@ func (x *GetArrayResponse) String() string {
 func (*GetArrayResponse) ProtoMessage() {}
 
 func (x *GetArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[66]
+	mi := &file_berth_v1_berth_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4850,7 +4974,7 @@ func (x *GetArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArrayResponse.ProtoReflect.Descriptor instead.
 func (*GetArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{66}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetArrayResponse) GetArray() *Array {
@@ -4872,7 +4996,7 @@ type ListArraysRequest struct {
 
 func (x *ListArraysRequest) Reset() {
 	*x = ListArraysRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[67]
+	mi := &file_berth_v1_berth_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4884,7 +5008,7 @@ func (x *ListArraysRequest) String() string {
 func (*ListArraysRequest) ProtoMessage() {}
 
 func (x *ListArraysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[67]
+	mi := &file_berth_v1_berth_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4897,7 +5021,7 @@ func (x *ListArraysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListArraysRequest.ProtoReflect.Descriptor instead.
 func (*ListArraysRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{67}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListArraysRequest) GetInfrastructure() string {
@@ -4938,7 +5062,7 @@ type ListArraysResponse struct {
 
 func (x *ListArraysResponse) Reset() {
 	*x = ListArraysResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[68]
+	mi := &file_berth_v1_berth_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4950,7 +5074,7 @@ func (x *ListArraysResponse) String() string {
 func (*ListArraysResponse) ProtoMessage() {}
 
 func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[68]
+	mi := &file_berth_v1_berth_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4963,7 +5087,7 @@ func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListArraysResponse.ProtoReflect.Descriptor instead.
 func (*ListArraysResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{68}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListArraysResponse) GetArrays() []*Array {
@@ -4989,7 +5113,7 @@ type WatchArrayRequest struct {
 
 func (x *WatchArrayRequest) Reset() {
 	*x = WatchArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[69]
+	mi := &file_berth_v1_berth_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5001,7 +5125,7 @@ func (x *WatchArrayRequest) String() string {
 func (*WatchArrayRequest) ProtoMessage() {}
 
 func (x *WatchArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[69]
+	mi := &file_berth_v1_berth_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5014,7 +5138,7 @@ func (x *WatchArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchArrayRequest.ProtoReflect.Descriptor instead.
 func (*WatchArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{69}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *WatchArrayRequest) GetId() string {
@@ -5033,7 +5157,7 @@ type WatchArrayResponse struct {
 
 func (x *WatchArrayResponse) Reset() {
 	*x = WatchArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[70]
+	mi := &file_berth_v1_berth_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5045,7 +5169,7 @@ func (x *WatchArrayResponse) String() string {
 func (*WatchArrayResponse) ProtoMessage() {}
 
 func (x *WatchArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[70]
+	mi := &file_berth_v1_berth_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5058,7 +5182,7 @@ func (x *WatchArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchArrayResponse.ProtoReflect.Descriptor instead.
 func (*WatchArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{70}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *WatchArrayResponse) GetArray() *Array {
@@ -5077,7 +5201,7 @@ type CancelArrayRequest struct {
 
 func (x *CancelArrayRequest) Reset() {
 	*x = CancelArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[71]
+	mi := &file_berth_v1_berth_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5089,7 +5213,7 @@ func (x *CancelArrayRequest) String() string {
 func (*CancelArrayRequest) ProtoMessage() {}
 
 func (x *CancelArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[71]
+	mi := &file_berth_v1_berth_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5102,7 +5226,7 @@ func (x *CancelArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelArrayRequest.ProtoReflect.Descriptor instead.
 func (*CancelArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{71}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *CancelArrayRequest) GetId() string {
@@ -5121,7 +5245,7 @@ type CancelArrayResponse struct {
 
 func (x *CancelArrayResponse) Reset() {
 	*x = CancelArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[72]
+	mi := &file_berth_v1_berth_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5133,7 +5257,7 @@ func (x *CancelArrayResponse) String() string {
 func (*CancelArrayResponse) ProtoMessage() {}
 
 func (x *CancelArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[72]
+	mi := &file_berth_v1_berth_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5146,7 +5270,7 @@ func (x *CancelArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelArrayResponse.ProtoReflect.Descriptor instead.
 func (*CancelArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{72}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CancelArrayResponse) GetArray() *Array {
@@ -5167,7 +5291,7 @@ type RetryArrayRequest struct {
 
 func (x *RetryArrayRequest) Reset() {
 	*x = RetryArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[73]
+	mi := &file_berth_v1_berth_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5179,7 +5303,7 @@ func (x *RetryArrayRequest) String() string {
 func (*RetryArrayRequest) ProtoMessage() {}
 
 func (x *RetryArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[73]
+	mi := &file_berth_v1_berth_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5192,7 +5316,7 @@ func (x *RetryArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryArrayRequest.ProtoReflect.Descriptor instead.
 func (*RetryArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{73}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *RetryArrayRequest) GetId() string {
@@ -5218,7 +5342,7 @@ type RetryArrayResponse struct {
 
 func (x *RetryArrayResponse) Reset() {
 	*x = RetryArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[74]
+	mi := &file_berth_v1_berth_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5230,7 +5354,7 @@ func (x *RetryArrayResponse) String() string {
 func (*RetryArrayResponse) ProtoMessage() {}
 
 func (x *RetryArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[74]
+	mi := &file_berth_v1_berth_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5243,7 +5367,7 @@ func (x *RetryArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryArrayResponse.ProtoReflect.Descriptor instead.
 func (*RetryArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{74}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RetryArrayResponse) GetArray() *Array {
@@ -5268,7 +5392,7 @@ type StartRunRequest struct {
 
 func (x *StartRunRequest) Reset() {
 	*x = StartRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[75]
+	mi := &file_berth_v1_berth_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5280,7 +5404,7 @@ func (x *StartRunRequest) String() string {
 func (*StartRunRequest) ProtoMessage() {}
 
 func (x *StartRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[75]
+	mi := &file_berth_v1_berth_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5293,7 +5417,7 @@ func (x *StartRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRunRequest.ProtoReflect.Descriptor instead.
 func (*StartRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{75}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *StartRunRequest) GetKey() string {
@@ -5354,7 +5478,7 @@ type StartRunResponse struct {
 
 func (x *StartRunResponse) Reset() {
 	*x = StartRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[76]
+	mi := &file_berth_v1_berth_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5366,7 +5490,7 @@ func (x *StartRunResponse) String() string {
 func (*StartRunResponse) ProtoMessage() {}
 
 func (x *StartRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[76]
+	mi := &file_berth_v1_berth_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5379,7 +5503,7 @@ func (x *StartRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRunResponse.ProtoReflect.Descriptor instead.
 func (*StartRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{76}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *StartRunResponse) GetRun() *Run {
@@ -5398,7 +5522,7 @@ type GetRunRequest struct {
 
 func (x *GetRunRequest) Reset() {
 	*x = GetRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[77]
+	mi := &file_berth_v1_berth_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5410,7 +5534,7 @@ func (x *GetRunRequest) String() string {
 func (*GetRunRequest) ProtoMessage() {}
 
 func (x *GetRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[77]
+	mi := &file_berth_v1_berth_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5423,7 +5547,7 @@ func (x *GetRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRunRequest.ProtoReflect.Descriptor instead.
 func (*GetRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{77}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *GetRunRequest) GetId() string {
@@ -5442,7 +5566,7 @@ type GetRunResponse struct {
 
 func (x *GetRunResponse) Reset() {
 	*x = GetRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[78]
+	mi := &file_berth_v1_berth_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5454,7 +5578,7 @@ func (x *GetRunResponse) String() string {
 func (*GetRunResponse) ProtoMessage() {}
 
 func (x *GetRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[78]
+	mi := &file_berth_v1_berth_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5467,7 +5591,7 @@ func (x *GetRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRunResponse.ProtoReflect.Descriptor instead.
 func (*GetRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{78}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *GetRunResponse) GetRun() *Run {
@@ -5489,7 +5613,7 @@ type ListRunsRequest struct {
 
 func (x *ListRunsRequest) Reset() {
 	*x = ListRunsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[79]
+	mi := &file_berth_v1_berth_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5501,7 +5625,7 @@ func (x *ListRunsRequest) String() string {
 func (*ListRunsRequest) ProtoMessage() {}
 
 func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[79]
+	mi := &file_berth_v1_berth_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5514,7 +5638,7 @@ func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunsRequest.ProtoReflect.Descriptor instead.
 func (*ListRunsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{79}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListRunsRequest) GetState() string {
@@ -5555,7 +5679,7 @@ type ListRunsResponse struct {
 
 func (x *ListRunsResponse) Reset() {
 	*x = ListRunsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[80]
+	mi := &file_berth_v1_berth_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5567,7 +5691,7 @@ func (x *ListRunsResponse) String() string {
 func (*ListRunsResponse) ProtoMessage() {}
 
 func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[80]
+	mi := &file_berth_v1_berth_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5580,7 +5704,7 @@ func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunsResponse.ProtoReflect.Descriptor instead.
 func (*ListRunsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{80}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ListRunsResponse) GetRuns() []*Run {
@@ -5606,7 +5730,7 @@ type WatchRunRequest struct {
 
 func (x *WatchRunRequest) Reset() {
 	*x = WatchRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[81]
+	mi := &file_berth_v1_berth_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5618,7 +5742,7 @@ func (x *WatchRunRequest) String() string {
 func (*WatchRunRequest) ProtoMessage() {}
 
 func (x *WatchRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[81]
+	mi := &file_berth_v1_berth_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5631,7 +5755,7 @@ func (x *WatchRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRunRequest.ProtoReflect.Descriptor instead.
 func (*WatchRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{81}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *WatchRunRequest) GetId() string {
@@ -5650,7 +5774,7 @@ type WatchRunResponse struct {
 
 func (x *WatchRunResponse) Reset() {
 	*x = WatchRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[82]
+	mi := &file_berth_v1_berth_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5662,7 +5786,7 @@ func (x *WatchRunResponse) String() string {
 func (*WatchRunResponse) ProtoMessage() {}
 
 func (x *WatchRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[82]
+	mi := &file_berth_v1_berth_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5675,7 +5799,7 @@ func (x *WatchRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRunResponse.ProtoReflect.Descriptor instead.
 func (*WatchRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{82}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *WatchRunResponse) GetRun() *Run {
@@ -5696,7 +5820,7 @@ type RunCallsRequest struct {
 
 func (x *RunCallsRequest) Reset() {
 	*x = RunCallsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[83]
+	mi := &file_berth_v1_berth_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5708,7 +5832,7 @@ func (x *RunCallsRequest) String() string {
 func (*RunCallsRequest) ProtoMessage() {}
 
 func (x *RunCallsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[83]
+	mi := &file_berth_v1_berth_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5721,7 +5845,7 @@ func (x *RunCallsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunCallsRequest.ProtoReflect.Descriptor instead.
 func (*RunCallsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{83}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *RunCallsRequest) GetId() string {
@@ -5747,7 +5871,7 @@ type RunCallsResponse struct {
 
 func (x *RunCallsResponse) Reset() {
 	*x = RunCallsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[84]
+	mi := &file_berth_v1_berth_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5759,7 +5883,7 @@ func (x *RunCallsResponse) String() string {
 func (*RunCallsResponse) ProtoMessage() {}
 
 func (x *RunCallsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[84]
+	mi := &file_berth_v1_berth_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5772,7 +5896,7 @@ func (x *RunCallsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunCallsResponse.ProtoReflect.Descriptor instead.
 func (*RunCallsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{84}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *RunCallsResponse) GetCall() *RunCall {
@@ -5791,7 +5915,7 @@ type CancelRunRequest struct {
 
 func (x *CancelRunRequest) Reset() {
 	*x = CancelRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[85]
+	mi := &file_berth_v1_berth_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5803,7 +5927,7 @@ func (x *CancelRunRequest) String() string {
 func (*CancelRunRequest) ProtoMessage() {}
 
 func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[85]
+	mi := &file_berth_v1_berth_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5816,7 +5940,7 @@ func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunRequest.ProtoReflect.Descriptor instead.
 func (*CancelRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{85}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *CancelRunRequest) GetId() string {
@@ -5835,7 +5959,7 @@ type CancelRunResponse struct {
 
 func (x *CancelRunResponse) Reset() {
 	*x = CancelRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[86]
+	mi := &file_berth_v1_berth_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5847,7 +5971,7 @@ func (x *CancelRunResponse) String() string {
 func (*CancelRunResponse) ProtoMessage() {}
 
 func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[86]
+	mi := &file_berth_v1_berth_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5860,7 +5984,7 @@ func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunResponse.ProtoReflect.Descriptor instead.
 func (*CancelRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{86}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *CancelRunResponse) GetRun() *Run {
@@ -5882,7 +6006,7 @@ type ResumeRunRequest struct {
 
 func (x *ResumeRunRequest) Reset() {
 	*x = ResumeRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[87]
+	mi := &file_berth_v1_berth_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5894,7 +6018,7 @@ func (x *ResumeRunRequest) String() string {
 func (*ResumeRunRequest) ProtoMessage() {}
 
 func (x *ResumeRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[87]
+	mi := &file_berth_v1_berth_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5907,7 +6031,7 @@ func (x *ResumeRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRunRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{87}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ResumeRunRequest) GetKey() string {
@@ -5940,7 +6064,7 @@ type ResumeRunResponse struct {
 
 func (x *ResumeRunResponse) Reset() {
 	*x = ResumeRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[88]
+	mi := &file_berth_v1_berth_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5952,7 +6076,7 @@ func (x *ResumeRunResponse) String() string {
 func (*ResumeRunResponse) ProtoMessage() {}
 
 func (x *ResumeRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[88]
+	mi := &file_berth_v1_berth_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5965,7 +6089,7 @@ func (x *ResumeRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRunResponse.ProtoReflect.Descriptor instead.
 func (*ResumeRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{88}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ResumeRunResponse) GetRun() *Run {
@@ -5973,6 +6097,238 @@ func (x *ResumeRunResponse) GetRun() *Run {
 		return x.Run
 	}
 	return nil
+}
+
+type ListCacheRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Package       string                 `protobuf:"bytes,2,opt,name=package,proto3" json:"package,omitempty"`
+	Before        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
+	Limit         int32                  `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	After         string                 `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCacheRequest) Reset() {
+	*x = ListCacheRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[90]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCacheRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCacheRequest) ProtoMessage() {}
+
+func (x *ListCacheRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[90]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCacheRequest.ProtoReflect.Descriptor instead.
+func (*ListCacheRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{90}
+}
+
+func (x *ListCacheRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ListCacheRequest) GetPackage() string {
+	if x != nil {
+		return x.Package
+	}
+	return ""
+}
+
+func (x *ListCacheRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *ListCacheRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListCacheRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+type ListCacheResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Calls         []*CachedCall          `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCacheResponse) Reset() {
+	*x = ListCacheResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[91]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCacheResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCacheResponse) ProtoMessage() {}
+
+func (x *ListCacheResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[91]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCacheResponse.ProtoReflect.Descriptor instead.
+func (*ListCacheResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{91}
+}
+
+func (x *ListCacheResponse) GetCalls() []*CachedCall {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+func (x *ListCacheResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+type ClearCacheRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Owner         string                 `protobuf:"bytes,1,opt,name=owner,proto3" json:"owner,omitempty"`
+	Package       string                 `protobuf:"bytes,2,opt,name=package,proto3" json:"package,omitempty"`
+	Before        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearCacheRequest) Reset() {
+	*x = ClearCacheRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[92]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearCacheRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearCacheRequest) ProtoMessage() {}
+
+func (x *ClearCacheRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[92]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearCacheRequest.ProtoReflect.Descriptor instead.
+func (*ClearCacheRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{92}
+}
+
+func (x *ClearCacheRequest) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *ClearCacheRequest) GetPackage() string {
+	if x != nil {
+		return x.Package
+	}
+	return ""
+}
+
+func (x *ClearCacheRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+type ClearCacheResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cleared       int32                  `protobuf:"varint,1,opt,name=cleared,proto3" json:"cleared,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClearCacheResponse) Reset() {
+	*x = ClearCacheResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClearCacheResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClearCacheResponse) ProtoMessage() {}
+
+func (x *ClearCacheResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClearCacheResponse.ProtoReflect.Descriptor instead.
+func (*ClearCacheResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{93}
+}
+
+func (x *ClearCacheResponse) GetCleared() int32 {
+	if x != nil {
+		return x.Cleared
+	}
+	return 0
 }
 
 type DataEntry struct {
@@ -5991,7 +6347,7 @@ type DataEntry struct {
 
 func (x *DataEntry) Reset() {
 	*x = DataEntry{}
-	mi := &file_berth_v1_berth_proto_msgTypes[89]
+	mi := &file_berth_v1_berth_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6003,7 +6359,7 @@ func (x *DataEntry) String() string {
 func (*DataEntry) ProtoMessage() {}
 
 func (x *DataEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[89]
+	mi := &file_berth_v1_berth_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6016,7 +6372,7 @@ func (x *DataEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataEntry.ProtoReflect.Descriptor instead.
 func (*DataEntry) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{89}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *DataEntry) GetPath() string {
@@ -6086,7 +6442,7 @@ type ListDataRequest struct {
 
 func (x *ListDataRequest) Reset() {
 	*x = ListDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[90]
+	mi := &file_berth_v1_berth_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6098,7 +6454,7 @@ func (x *ListDataRequest) String() string {
 func (*ListDataRequest) ProtoMessage() {}
 
 func (x *ListDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[90]
+	mi := &file_berth_v1_berth_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6111,7 +6467,7 @@ func (x *ListDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDataRequest.ProtoReflect.Descriptor instead.
 func (*ListDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{90}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ListDataRequest) GetInfrastructure() string {
@@ -6144,7 +6500,7 @@ type ListDataResponse struct {
 
 func (x *ListDataResponse) Reset() {
 	*x = ListDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[91]
+	mi := &file_berth_v1_berth_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6156,7 +6512,7 @@ func (x *ListDataResponse) String() string {
 func (*ListDataResponse) ProtoMessage() {}
 
 func (x *ListDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[91]
+	mi := &file_berth_v1_berth_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6169,7 +6525,7 @@ func (x *ListDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDataResponse.ProtoReflect.Descriptor instead.
 func (*ListDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{91}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ListDataResponse) GetEntries() []*DataEntry {
@@ -6190,7 +6546,7 @@ type GetDataRequest struct {
 
 func (x *GetDataRequest) Reset() {
 	*x = GetDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[92]
+	mi := &file_berth_v1_berth_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6202,7 +6558,7 @@ func (x *GetDataRequest) String() string {
 func (*GetDataRequest) ProtoMessage() {}
 
 func (x *GetDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[92]
+	mi := &file_berth_v1_berth_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6215,7 +6571,7 @@ func (x *GetDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDataRequest.ProtoReflect.Descriptor instead.
 func (*GetDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{92}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *GetDataRequest) GetInfrastructure() string {
@@ -6250,7 +6606,7 @@ type GetDataResponse struct {
 
 func (x *GetDataResponse) Reset() {
 	*x = GetDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[93]
+	mi := &file_berth_v1_berth_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6262,7 +6618,7 @@ func (x *GetDataResponse) String() string {
 func (*GetDataResponse) ProtoMessage() {}
 
 func (x *GetDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[93]
+	mi := &file_berth_v1_berth_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6275,7 +6631,7 @@ func (x *GetDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDataResponse.ProtoReflect.Descriptor instead.
 func (*GetDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{93}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *GetDataResponse) GetEntry() *DataEntry {
@@ -6310,7 +6666,7 @@ type DataEnd struct {
 
 func (x *DataEnd) Reset() {
 	*x = DataEnd{}
-	mi := &file_berth_v1_berth_proto_msgTypes[94]
+	mi := &file_berth_v1_berth_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6322,7 +6678,7 @@ func (x *DataEnd) String() string {
 func (*DataEnd) ProtoMessage() {}
 
 func (x *DataEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[94]
+	mi := &file_berth_v1_berth_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6335,7 +6691,7 @@ func (x *DataEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataEnd.ProtoReflect.Descriptor instead.
 func (*DataEnd) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{94}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *DataEnd) GetSize() int64 {
@@ -6370,7 +6726,7 @@ type PutDataRequest struct {
 
 func (x *PutDataRequest) Reset() {
 	*x = PutDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[95]
+	mi := &file_berth_v1_berth_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6382,7 +6738,7 @@ func (x *PutDataRequest) String() string {
 func (*PutDataRequest) ProtoMessage() {}
 
 func (x *PutDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[95]
+	mi := &file_berth_v1_berth_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6395,7 +6751,7 @@ func (x *PutDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDataRequest.ProtoReflect.Descriptor instead.
 func (*PutDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{95}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *PutDataRequest) GetStart() *PutDataStart {
@@ -6432,7 +6788,7 @@ type PutDataStart struct {
 
 func (x *PutDataStart) Reset() {
 	*x = PutDataStart{}
-	mi := &file_berth_v1_berth_proto_msgTypes[96]
+	mi := &file_berth_v1_berth_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6444,7 +6800,7 @@ func (x *PutDataStart) String() string {
 func (*PutDataStart) ProtoMessage() {}
 
 func (x *PutDataStart) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[96]
+	mi := &file_berth_v1_berth_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6457,7 +6813,7 @@ func (x *PutDataStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDataStart.ProtoReflect.Descriptor instead.
 func (*PutDataStart) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{96}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *PutDataStart) GetInfrastructure() string {
@@ -6504,7 +6860,7 @@ type PutDataResponse struct {
 
 func (x *PutDataResponse) Reset() {
 	*x = PutDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[97]
+	mi := &file_berth_v1_berth_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6516,7 +6872,7 @@ func (x *PutDataResponse) String() string {
 func (*PutDataResponse) ProtoMessage() {}
 
 func (x *PutDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[97]
+	mi := &file_berth_v1_berth_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6529,7 +6885,7 @@ func (x *PutDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDataResponse.ProtoReflect.Descriptor instead.
 func (*PutDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{97}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *PutDataResponse) GetEntry() *DataEntry {
@@ -6550,7 +6906,7 @@ type RemoveDataRequest struct {
 
 func (x *RemoveDataRequest) Reset() {
 	*x = RemoveDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[98]
+	mi := &file_berth_v1_berth_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6562,7 +6918,7 @@ func (x *RemoveDataRequest) String() string {
 func (*RemoveDataRequest) ProtoMessage() {}
 
 func (x *RemoveDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[98]
+	mi := &file_berth_v1_berth_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6575,7 +6931,7 @@ func (x *RemoveDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDataRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{98}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *RemoveDataRequest) GetInfrastructure() string {
@@ -6607,7 +6963,7 @@ type RemoveDataResponse struct {
 
 func (x *RemoveDataResponse) Reset() {
 	*x = RemoveDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[99]
+	mi := &file_berth_v1_berth_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6619,7 +6975,7 @@ func (x *RemoveDataResponse) String() string {
 func (*RemoveDataResponse) ProtoMessage() {}
 
 func (x *RemoveDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[99]
+	mi := &file_berth_v1_berth_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6632,7 +6988,7 @@ func (x *RemoveDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDataResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{99}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{104}
 }
 
 var File_berth_v1_berth_proto protoreflect.FileDescriptor
@@ -6871,7 +7227,22 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\v_task_stateB\x11\n" +
 	"\x0f_infrastructureB\t\n" +
 	"\a_reasonB\t\n" +
-	"\a_cached\"\x99\x01\n" +
+	"\a_cached\"\xa1\x02\n" +
+	"\n" +
+	"CachedCall\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x14\n" +
+	"\x05owner\x18\x03 \x01(\tR\x05owner\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x14\n" +
+	"\x05image\x18\x05 \x01(\tR\x05image\x12\x18\n" +
+	"\apackage\x18\x06 \x01(\tR\apackage\x12\x18\n" +
+	"\aversion\x18\a \x01(\tR\aversion\x12\x12\n" +
+	"\x04task\x18\b \x01(\tR\x04task\x12\x10\n" +
+	"\x03run\x18\t \x01(\tR\x03run\x12\x16\n" +
+	"\x06result\x18\n" +
+	" \x01(\fR\x06result\x129\n" +
+	"\n" +
+	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\x99\x01\n" +
 	"\x0eWorkflowSource\x12\x12\n" +
 	"\x04main\x18\x01 \x01(\tR\x04main\x129\n" +
 	"\x05files\x18\x02 \x03(\v2#.berth.v1.WorkflowSource.FilesEntryR\x05files\x1a8\n" +
@@ -7186,7 +7557,22 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x120\n" +
 	"\x06source\x18\x03 \x01(\v2\x18.berth.v1.WorkflowSourceR\x06source\"4\n" +
 	"\x11ResumeRunResponse\x12\x1f\n" +
-	"\x03run\x18\x01 \x01(\v2\r.berth.v1.RunR\x03run\"\xe4\x01\n" +
+	"\x03run\x18\x01 \x01(\v2\r.berth.v1.RunR\x03run\"\xa2\x01\n" +
+	"\x10ListCacheRequest\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x18\n" +
+	"\apackage\x18\x02 \x01(\tR\apackage\x122\n" +
+	"\x06before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x05R\x05limit\x12\x14\n" +
+	"\x05after\x18\x05 \x01(\tR\x05after\"S\n" +
+	"\x11ListCacheResponse\x12*\n" +
+	"\x05calls\x18\x01 \x03(\v2\x14.berth.v1.CachedCallR\x05calls\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"w\n" +
+	"\x11ClearCacheRequest\x12\x14\n" +
+	"\x05owner\x18\x01 \x01(\tR\x05owner\x12\x18\n" +
+	"\apackage\x18\x02 \x01(\tR\apackage\x122\n" +
+	"\x06before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\".\n" +
+	"\x12ClearCacheResponse\x12\x18\n" +
+	"\acleared\x18\x01 \x01(\x05R\acleared\"\xe4\x01\n" +
 	"\tDataEntry\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
@@ -7232,7 +7618,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x0einfrastructure\x18\x01 \x01(\tR\x0einfrastructure\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
 	"\trecursive\x18\x03 \x01(\bR\trecursive\"\x14\n" +
-	"\x12RemoveDataResponse2\xf0\x14\n" +
+	"\x12RemoveDataResponse2\x83\x16\n" +
 	"\fBerthService\x127\n" +
 	"\x04Info\x12\x15.berth.v1.InfoRequest\x1a\x16.berth.v1.InfoResponse\"\x00\x12I\n" +
 	"\n" +
@@ -7261,7 +7647,10 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\bWatchRun\x12\x19.berth.v1.WatchRunRequest\x1a\x1a.berth.v1.WatchRunResponse\"\x000\x01\x12E\n" +
 	"\bRunCalls\x12\x19.berth.v1.RunCallsRequest\x1a\x1a.berth.v1.RunCallsResponse\"\x000\x01\x12F\n" +
 	"\tCancelRun\x12\x1a.berth.v1.CancelRunRequest\x1a\x1b.berth.v1.CancelRunResponse\"\x00\x12F\n" +
-	"\tResumeRun\x12\x1a.berth.v1.ResumeRunRequest\x1a\x1b.berth.v1.ResumeRunResponse\"\x00\x12I\n" +
+	"\tResumeRun\x12\x1a.berth.v1.ResumeRunRequest\x1a\x1b.berth.v1.ResumeRunResponse\"\x00\x12F\n" +
+	"\tListCache\x12\x1a.berth.v1.ListCacheRequest\x1a\x1b.berth.v1.ListCacheResponse\"\x00\x12I\n" +
+	"\n" +
+	"ClearCache\x12\x1b.berth.v1.ClearCacheRequest\x1a\x1c.berth.v1.ClearCacheResponse\"\x00\x12I\n" +
 	"\n" +
 	"GetPackage\x12\x1b.berth.v1.GetPackageRequest\x1a\x1c.berth.v1.GetPackageResponse\"\x00\x12E\n" +
 	"\bListData\x12\x19.berth.v1.ListDataRequest\x1a\x1a.berth.v1.ListDataResponse\"\x000\x01\x12B\n" +
@@ -7291,7 +7680,7 @@ func file_berth_v1_berth_proto_rawDescGZIP() []byte {
 	return file_berth_v1_berth_proto_rawDescData
 }
 
-var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 109)
+var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 114)
 var file_berth_v1_berth_proto_goTypes = []any{
 	(*EnvVar)(nil),                       // 0: berth.v1.EnvVar
 	(*TaskSpec)(nil),                     // 1: berth.v1.TaskSpec
@@ -7312,272 +7701,285 @@ var file_berth_v1_berth_proto_goTypes = []any{
 	(*RunError)(nil),                     // 16: berth.v1.RunError
 	(*Run)(nil),                          // 17: berth.v1.Run
 	(*RunCall)(nil),                      // 18: berth.v1.RunCall
-	(*WorkflowSource)(nil),               // 19: berth.v1.WorkflowSource
-	(*Event)(nil),                        // 20: berth.v1.Event
-	(*InfoRequest)(nil),                  // 21: berth.v1.InfoRequest
-	(*InfoResponse)(nil),                 // 22: berth.v1.InfoResponse
-	(*SubmitTaskRequest)(nil),            // 23: berth.v1.SubmitTaskRequest
-	(*SubmitTaskResponse)(nil),           // 24: berth.v1.SubmitTaskResponse
-	(*GetTaskRequest)(nil),               // 25: berth.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),              // 26: berth.v1.GetTaskResponse
-	(*ListTasksRequest)(nil),             // 27: berth.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),            // 28: berth.v1.ListTasksResponse
-	(*WatchTaskRequest)(nil),             // 29: berth.v1.WatchTaskRequest
-	(*WatchTaskResponse)(nil),            // 30: berth.v1.WatchTaskResponse
-	(*TaskEventsRequest)(nil),            // 31: berth.v1.TaskEventsRequest
-	(*TaskEventsResponse)(nil),           // 32: berth.v1.TaskEventsResponse
-	(*TaskLogsRequest)(nil),              // 33: berth.v1.TaskLogsRequest
-	(*TaskLogsResponse)(nil),             // 34: berth.v1.TaskLogsResponse
-	(*CancelTaskRequest)(nil),            // 35: berth.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),           // 36: berth.v1.CancelTaskResponse
-	(*Sample)(nil),                       // 37: berth.v1.Sample
-	(*CPUUse)(nil),                       // 38: berth.v1.CPUUse
-	(*MemoryUse)(nil),                    // 39: berth.v1.MemoryUse
-	(*GetTaskMetricsRequest)(nil),        // 40: berth.v1.GetTaskMetricsRequest
-	(*GetTaskMetricsResponse)(nil),       // 41: berth.v1.GetTaskMetricsResponse
-	(*Infrastructure)(nil),               // 42: berth.v1.Infrastructure
-	(*ListInfrastructuresRequest)(nil),   // 43: berth.v1.ListInfrastructuresRequest
-	(*ListInfrastructuresResponse)(nil),  // 44: berth.v1.ListInfrastructuresResponse
-	(*CheckRow)(nil),                     // 45: berth.v1.CheckRow
-	(*CheckInfrastructureRequest)(nil),   // 46: berth.v1.CheckInfrastructureRequest
-	(*CheckInfrastructureResponse)(nil),  // 47: berth.v1.CheckInfrastructureResponse
-	(*AddInfrastructureRequest)(nil),     // 48: berth.v1.AddInfrastructureRequest
-	(*AddInfrastructureResponse)(nil),    // 49: berth.v1.AddInfrastructureResponse
-	(*FormatDFSRequest)(nil),             // 50: berth.v1.FormatDFSRequest
-	(*FormatDFSResponse)(nil),            // 51: berth.v1.FormatDFSResponse
-	(*RemoveInfrastructureRequest)(nil),  // 52: berth.v1.RemoveInfrastructureRequest
-	(*RemoveInfrastructureResponse)(nil), // 53: berth.v1.RemoveInfrastructureResponse
-	(*GetPackageRequest)(nil),            // 54: berth.v1.GetPackageRequest
-	(*GetPackageResponse)(nil),           // 55: berth.v1.GetPackageResponse
-	(*Token)(nil),                        // 56: berth.v1.Token
-	(*CreateTokenRequest)(nil),           // 57: berth.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),          // 58: berth.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),            // 59: berth.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),           // 60: berth.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),           // 61: berth.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),          // 62: berth.v1.RevokeTokenResponse
-	(*SubmitArrayRequest)(nil),           // 63: berth.v1.SubmitArrayRequest
-	(*SubmitArrayResponse)(nil),          // 64: berth.v1.SubmitArrayResponse
-	(*GetArrayRequest)(nil),              // 65: berth.v1.GetArrayRequest
-	(*GetArrayResponse)(nil),             // 66: berth.v1.GetArrayResponse
-	(*ListArraysRequest)(nil),            // 67: berth.v1.ListArraysRequest
-	(*ListArraysResponse)(nil),           // 68: berth.v1.ListArraysResponse
-	(*WatchArrayRequest)(nil),            // 69: berth.v1.WatchArrayRequest
-	(*WatchArrayResponse)(nil),           // 70: berth.v1.WatchArrayResponse
-	(*CancelArrayRequest)(nil),           // 71: berth.v1.CancelArrayRequest
-	(*CancelArrayResponse)(nil),          // 72: berth.v1.CancelArrayResponse
-	(*RetryArrayRequest)(nil),            // 73: berth.v1.RetryArrayRequest
-	(*RetryArrayResponse)(nil),           // 74: berth.v1.RetryArrayResponse
-	(*StartRunRequest)(nil),              // 75: berth.v1.StartRunRequest
-	(*StartRunResponse)(nil),             // 76: berth.v1.StartRunResponse
-	(*GetRunRequest)(nil),                // 77: berth.v1.GetRunRequest
-	(*GetRunResponse)(nil),               // 78: berth.v1.GetRunResponse
-	(*ListRunsRequest)(nil),              // 79: berth.v1.ListRunsRequest
-	(*ListRunsResponse)(nil),             // 80: berth.v1.ListRunsResponse
-	(*WatchRunRequest)(nil),              // 81: berth.v1.WatchRunRequest
-	(*WatchRunResponse)(nil),             // 82: berth.v1.WatchRunResponse
-	(*RunCallsRequest)(nil),              // 83: berth.v1.RunCallsRequest
-	(*RunCallsResponse)(nil),             // 84: berth.v1.RunCallsResponse
-	(*CancelRunRequest)(nil),             // 85: berth.v1.CancelRunRequest
-	(*CancelRunResponse)(nil),            // 86: berth.v1.CancelRunResponse
-	(*ResumeRunRequest)(nil),             // 87: berth.v1.ResumeRunRequest
-	(*ResumeRunResponse)(nil),            // 88: berth.v1.ResumeRunResponse
-	(*DataEntry)(nil),                    // 89: berth.v1.DataEntry
-	(*ListDataRequest)(nil),              // 90: berth.v1.ListDataRequest
-	(*ListDataResponse)(nil),             // 91: berth.v1.ListDataResponse
-	(*GetDataRequest)(nil),               // 92: berth.v1.GetDataRequest
-	(*GetDataResponse)(nil),              // 93: berth.v1.GetDataResponse
-	(*DataEnd)(nil),                      // 94: berth.v1.DataEnd
-	(*PutDataRequest)(nil),               // 95: berth.v1.PutDataRequest
-	(*PutDataStart)(nil),                 // 96: berth.v1.PutDataStart
-	(*PutDataResponse)(nil),              // 97: berth.v1.PutDataResponse
-	(*RemoveDataRequest)(nil),            // 98: berth.v1.RemoveDataRequest
-	(*RemoveDataResponse)(nil),           // 99: berth.v1.RemoveDataResponse
-	nil,                                  // 100: berth.v1.TaskSpec.LabelsEntry
-	nil,                                  // 101: berth.v1.TaskSpec.WhereEntry
-	nil,                                  // 102: berth.v1.Call.ArgumentsEntry
-	nil,                                  // 103: berth.v1.Array.StatesEntry
-	nil,                                  // 104: berth.v1.Run.ArgumentsEntry
-	nil,                                  // 105: berth.v1.Run.CallsEntry
-	nil,                                  // 106: berth.v1.WorkflowSource.FilesEntry
-	nil,                                  // 107: berth.v1.ListTasksRequest.LabelsEntry
-	nil,                                  // 108: berth.v1.StartRunRequest.ArgumentsEntry
-	(*durationpb.Duration)(nil),          // 109: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),        // 110: google.protobuf.Timestamp
+	(*CachedCall)(nil),                   // 19: berth.v1.CachedCall
+	(*WorkflowSource)(nil),               // 20: berth.v1.WorkflowSource
+	(*Event)(nil),                        // 21: berth.v1.Event
+	(*InfoRequest)(nil),                  // 22: berth.v1.InfoRequest
+	(*InfoResponse)(nil),                 // 23: berth.v1.InfoResponse
+	(*SubmitTaskRequest)(nil),            // 24: berth.v1.SubmitTaskRequest
+	(*SubmitTaskResponse)(nil),           // 25: berth.v1.SubmitTaskResponse
+	(*GetTaskRequest)(nil),               // 26: berth.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),              // 27: berth.v1.GetTaskResponse
+	(*ListTasksRequest)(nil),             // 28: berth.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),            // 29: berth.v1.ListTasksResponse
+	(*WatchTaskRequest)(nil),             // 30: berth.v1.WatchTaskRequest
+	(*WatchTaskResponse)(nil),            // 31: berth.v1.WatchTaskResponse
+	(*TaskEventsRequest)(nil),            // 32: berth.v1.TaskEventsRequest
+	(*TaskEventsResponse)(nil),           // 33: berth.v1.TaskEventsResponse
+	(*TaskLogsRequest)(nil),              // 34: berth.v1.TaskLogsRequest
+	(*TaskLogsResponse)(nil),             // 35: berth.v1.TaskLogsResponse
+	(*CancelTaskRequest)(nil),            // 36: berth.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),           // 37: berth.v1.CancelTaskResponse
+	(*Sample)(nil),                       // 38: berth.v1.Sample
+	(*CPUUse)(nil),                       // 39: berth.v1.CPUUse
+	(*MemoryUse)(nil),                    // 40: berth.v1.MemoryUse
+	(*GetTaskMetricsRequest)(nil),        // 41: berth.v1.GetTaskMetricsRequest
+	(*GetTaskMetricsResponse)(nil),       // 42: berth.v1.GetTaskMetricsResponse
+	(*Infrastructure)(nil),               // 43: berth.v1.Infrastructure
+	(*ListInfrastructuresRequest)(nil),   // 44: berth.v1.ListInfrastructuresRequest
+	(*ListInfrastructuresResponse)(nil),  // 45: berth.v1.ListInfrastructuresResponse
+	(*CheckRow)(nil),                     // 46: berth.v1.CheckRow
+	(*CheckInfrastructureRequest)(nil),   // 47: berth.v1.CheckInfrastructureRequest
+	(*CheckInfrastructureResponse)(nil),  // 48: berth.v1.CheckInfrastructureResponse
+	(*AddInfrastructureRequest)(nil),     // 49: berth.v1.AddInfrastructureRequest
+	(*AddInfrastructureResponse)(nil),    // 50: berth.v1.AddInfrastructureResponse
+	(*FormatDFSRequest)(nil),             // 51: berth.v1.FormatDFSRequest
+	(*FormatDFSResponse)(nil),            // 52: berth.v1.FormatDFSResponse
+	(*RemoveInfrastructureRequest)(nil),  // 53: berth.v1.RemoveInfrastructureRequest
+	(*RemoveInfrastructureResponse)(nil), // 54: berth.v1.RemoveInfrastructureResponse
+	(*GetPackageRequest)(nil),            // 55: berth.v1.GetPackageRequest
+	(*GetPackageResponse)(nil),           // 56: berth.v1.GetPackageResponse
+	(*Token)(nil),                        // 57: berth.v1.Token
+	(*CreateTokenRequest)(nil),           // 58: berth.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),          // 59: berth.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),            // 60: berth.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),           // 61: berth.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),           // 62: berth.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),          // 63: berth.v1.RevokeTokenResponse
+	(*SubmitArrayRequest)(nil),           // 64: berth.v1.SubmitArrayRequest
+	(*SubmitArrayResponse)(nil),          // 65: berth.v1.SubmitArrayResponse
+	(*GetArrayRequest)(nil),              // 66: berth.v1.GetArrayRequest
+	(*GetArrayResponse)(nil),             // 67: berth.v1.GetArrayResponse
+	(*ListArraysRequest)(nil),            // 68: berth.v1.ListArraysRequest
+	(*ListArraysResponse)(nil),           // 69: berth.v1.ListArraysResponse
+	(*WatchArrayRequest)(nil),            // 70: berth.v1.WatchArrayRequest
+	(*WatchArrayResponse)(nil),           // 71: berth.v1.WatchArrayResponse
+	(*CancelArrayRequest)(nil),           // 72: berth.v1.CancelArrayRequest
+	(*CancelArrayResponse)(nil),          // 73: berth.v1.CancelArrayResponse
+	(*RetryArrayRequest)(nil),            // 74: berth.v1.RetryArrayRequest
+	(*RetryArrayResponse)(nil),           // 75: berth.v1.RetryArrayResponse
+	(*StartRunRequest)(nil),              // 76: berth.v1.StartRunRequest
+	(*StartRunResponse)(nil),             // 77: berth.v1.StartRunResponse
+	(*GetRunRequest)(nil),                // 78: berth.v1.GetRunRequest
+	(*GetRunResponse)(nil),               // 79: berth.v1.GetRunResponse
+	(*ListRunsRequest)(nil),              // 80: berth.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),             // 81: berth.v1.ListRunsResponse
+	(*WatchRunRequest)(nil),              // 82: berth.v1.WatchRunRequest
+	(*WatchRunResponse)(nil),             // 83: berth.v1.WatchRunResponse
+	(*RunCallsRequest)(nil),              // 84: berth.v1.RunCallsRequest
+	(*RunCallsResponse)(nil),             // 85: berth.v1.RunCallsResponse
+	(*CancelRunRequest)(nil),             // 86: berth.v1.CancelRunRequest
+	(*CancelRunResponse)(nil),            // 87: berth.v1.CancelRunResponse
+	(*ResumeRunRequest)(nil),             // 88: berth.v1.ResumeRunRequest
+	(*ResumeRunResponse)(nil),            // 89: berth.v1.ResumeRunResponse
+	(*ListCacheRequest)(nil),             // 90: berth.v1.ListCacheRequest
+	(*ListCacheResponse)(nil),            // 91: berth.v1.ListCacheResponse
+	(*ClearCacheRequest)(nil),            // 92: berth.v1.ClearCacheRequest
+	(*ClearCacheResponse)(nil),           // 93: berth.v1.ClearCacheResponse
+	(*DataEntry)(nil),                    // 94: berth.v1.DataEntry
+	(*ListDataRequest)(nil),              // 95: berth.v1.ListDataRequest
+	(*ListDataResponse)(nil),             // 96: berth.v1.ListDataResponse
+	(*GetDataRequest)(nil),               // 97: berth.v1.GetDataRequest
+	(*GetDataResponse)(nil),              // 98: berth.v1.GetDataResponse
+	(*DataEnd)(nil),                      // 99: berth.v1.DataEnd
+	(*PutDataRequest)(nil),               // 100: berth.v1.PutDataRequest
+	(*PutDataStart)(nil),                 // 101: berth.v1.PutDataStart
+	(*PutDataResponse)(nil),              // 102: berth.v1.PutDataResponse
+	(*RemoveDataRequest)(nil),            // 103: berth.v1.RemoveDataRequest
+	(*RemoveDataResponse)(nil),           // 104: berth.v1.RemoveDataResponse
+	nil,                                  // 105: berth.v1.TaskSpec.LabelsEntry
+	nil,                                  // 106: berth.v1.TaskSpec.WhereEntry
+	nil,                                  // 107: berth.v1.Call.ArgumentsEntry
+	nil,                                  // 108: berth.v1.Array.StatesEntry
+	nil,                                  // 109: berth.v1.Run.ArgumentsEntry
+	nil,                                  // 110: berth.v1.Run.CallsEntry
+	nil,                                  // 111: berth.v1.WorkflowSource.FilesEntry
+	nil,                                  // 112: berth.v1.ListTasksRequest.LabelsEntry
+	nil,                                  // 113: berth.v1.StartRunRequest.ArgumentsEntry
+	(*durationpb.Duration)(nil),          // 114: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 115: google.protobuf.Timestamp
 }
 var file_berth_v1_berth_proto_depIdxs = []int32{
 	0,   // 0: berth.v1.TaskSpec.env:type_name -> berth.v1.EnvVar
-	109, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
-	100, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
+	114, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
+	105, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
 	2,   // 3: berth.v1.TaskSpec.steps:type_name -> berth.v1.Step
 	3,   // 4: berth.v1.TaskSpec.call:type_name -> berth.v1.Call
-	101, // 5: berth.v1.TaskSpec.where:type_name -> berth.v1.TaskSpec.WhereEntry
+	106, // 5: berth.v1.TaskSpec.where:type_name -> berth.v1.TaskSpec.WhereEntry
 	0,   // 6: berth.v1.Step.env:type_name -> berth.v1.EnvVar
-	109, // 7: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
-	102, // 8: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
-	110, // 9: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
-	110, // 10: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
+	114, // 7: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
+	107, // 8: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
+	115, // 9: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
+	115, // 10: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
 	5,   // 11: berth.v1.Diagnosis.evidence:type_name -> berth.v1.Evidence
-	110, // 12: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
+	115, // 12: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
 	8,   // 13: berth.v1.Usage.network:type_name -> berth.v1.NetworkUse
 	6,   // 14: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
-	110, // 15: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
-	110, // 16: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
-	110, // 17: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
+	115, // 15: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
+	115, // 16: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
+	115, // 17: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
 	7,   // 18: berth.v1.Task.usage:type_name -> berth.v1.Usage
-	110, // 19: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
+	115, // 19: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
 	1,   // 20: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
 	4,   // 21: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
 	10,  // 22: berth.v1.Task.array:type_name -> berth.v1.ArrayItem
-	103, // 23: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
-	110, // 24: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
-	110, // 25: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
+	108, // 23: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
+	115, // 24: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
+	115, // 25: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
 	1,   // 26: berth.v1.Array.spec:type_name -> berth.v1.TaskSpec
-	109, // 27: berth.v1.RunLimits.timeout:type_name -> google.protobuf.Duration
+	114, // 27: berth.v1.RunLimits.timeout:type_name -> google.protobuf.Duration
 	6,   // 28: berth.v1.CallFailure.diagnosis:type_name -> berth.v1.Diagnosis
 	14,  // 29: berth.v1.RunError.stack:type_name -> berth.v1.Frame
 	15,  // 30: berth.v1.RunError.call:type_name -> berth.v1.CallFailure
-	104, // 31: berth.v1.Run.arguments:type_name -> berth.v1.Run.ArgumentsEntry
+	109, // 31: berth.v1.Run.arguments:type_name -> berth.v1.Run.ArgumentsEntry
 	13,  // 32: berth.v1.Run.limits:type_name -> berth.v1.RunLimits
 	12,  // 33: berth.v1.Run.packages:type_name -> berth.v1.RunPackage
-	105, // 34: berth.v1.Run.calls:type_name -> berth.v1.Run.CallsEntry
+	110, // 34: berth.v1.Run.calls:type_name -> berth.v1.Run.CallsEntry
 	16,  // 35: berth.v1.Run.error:type_name -> berth.v1.RunError
-	110, // 36: berth.v1.Run.resumed_at:type_name -> google.protobuf.Timestamp
-	110, // 37: berth.v1.Run.created_at:type_name -> google.protobuf.Timestamp
-	110, // 38: berth.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
-	110, // 39: berth.v1.Run.cancelled_at:type_name -> google.protobuf.Timestamp
-	110, // 40: berth.v1.RunCall.began_at:type_name -> google.protobuf.Timestamp
-	110, // 41: berth.v1.RunCall.ended_at:type_name -> google.protobuf.Timestamp
+	115, // 36: berth.v1.Run.resumed_at:type_name -> google.protobuf.Timestamp
+	115, // 37: berth.v1.Run.created_at:type_name -> google.protobuf.Timestamp
+	115, // 38: berth.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
+	115, // 39: berth.v1.Run.cancelled_at:type_name -> google.protobuf.Timestamp
+	115, // 40: berth.v1.RunCall.began_at:type_name -> google.protobuf.Timestamp
+	115, // 41: berth.v1.RunCall.ended_at:type_name -> google.protobuf.Timestamp
 	15,  // 42: berth.v1.RunCall.failure:type_name -> berth.v1.CallFailure
-	106, // 43: berth.v1.WorkflowSource.files:type_name -> berth.v1.WorkflowSource.FilesEntry
-	110, // 44: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	1,   // 45: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
-	9,   // 46: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
-	9,   // 47: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
-	107, // 48: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
-	9,   // 49: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
-	9,   // 50: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
-	20,  // 51: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
-	110, // 52: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
-	9,   // 53: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
-	110, // 54: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
-	110, // 55: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
-	110, // 56: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
-	109, // 57: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
-	38,  // 58: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
-	39,  // 59: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
-	37,  // 60: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
-	110, // 61: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
-	42,  // 62: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
-	109, // 63: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
-	45,  // 64: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
-	110, // 65: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	110, // 66: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	110, // 67: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
-	110, // 68: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
-	109, // 69: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	56,  // 70: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
-	56,  // 71: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
-	1,   // 72: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
-	11,  // 73: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
-	11,  // 74: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
-	11,  // 75: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
-	11,  // 76: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
-	11,  // 77: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
-	11,  // 78: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
-	19,  // 79: berth.v1.StartRunRequest.source:type_name -> berth.v1.WorkflowSource
-	108, // 80: berth.v1.StartRunRequest.arguments:type_name -> berth.v1.StartRunRequest.ArgumentsEntry
-	13,  // 81: berth.v1.StartRunRequest.limits:type_name -> berth.v1.RunLimits
-	17,  // 82: berth.v1.StartRunResponse.run:type_name -> berth.v1.Run
-	17,  // 83: berth.v1.GetRunResponse.run:type_name -> berth.v1.Run
-	17,  // 84: berth.v1.ListRunsResponse.runs:type_name -> berth.v1.Run
-	17,  // 85: berth.v1.WatchRunResponse.run:type_name -> berth.v1.Run
-	18,  // 86: berth.v1.RunCallsResponse.call:type_name -> berth.v1.RunCall
-	17,  // 87: berth.v1.CancelRunResponse.run:type_name -> berth.v1.Run
-	19,  // 88: berth.v1.ResumeRunRequest.source:type_name -> berth.v1.WorkflowSource
-	17,  // 89: berth.v1.ResumeRunResponse.run:type_name -> berth.v1.Run
-	110, // 90: berth.v1.DataEntry.modified_at:type_name -> google.protobuf.Timestamp
-	89,  // 91: berth.v1.ListDataResponse.entries:type_name -> berth.v1.DataEntry
-	89,  // 92: berth.v1.GetDataResponse.entry:type_name -> berth.v1.DataEntry
-	94,  // 93: berth.v1.GetDataResponse.end:type_name -> berth.v1.DataEnd
-	96,  // 94: berth.v1.PutDataRequest.start:type_name -> berth.v1.PutDataStart
-	94,  // 95: berth.v1.PutDataRequest.end:type_name -> berth.v1.DataEnd
-	89,  // 96: berth.v1.PutDataResponse.entry:type_name -> berth.v1.DataEntry
-	21,  // 97: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
-	23,  // 98: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
-	25,  // 99: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
-	27,  // 100: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
-	29,  // 101: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
-	31,  // 102: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
-	33,  // 103: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
-	40,  // 104: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
-	35,  // 105: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
-	63,  // 106: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
-	65,  // 107: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
-	67,  // 108: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
-	69,  // 109: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
-	71,  // 110: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
-	73,  // 111: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
-	75,  // 112: berth.v1.BerthService.StartRun:input_type -> berth.v1.StartRunRequest
-	77,  // 113: berth.v1.BerthService.GetRun:input_type -> berth.v1.GetRunRequest
-	79,  // 114: berth.v1.BerthService.ListRuns:input_type -> berth.v1.ListRunsRequest
-	81,  // 115: berth.v1.BerthService.WatchRun:input_type -> berth.v1.WatchRunRequest
-	83,  // 116: berth.v1.BerthService.RunCalls:input_type -> berth.v1.RunCallsRequest
-	85,  // 117: berth.v1.BerthService.CancelRun:input_type -> berth.v1.CancelRunRequest
-	87,  // 118: berth.v1.BerthService.ResumeRun:input_type -> berth.v1.ResumeRunRequest
-	54,  // 119: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
-	90,  // 120: berth.v1.BerthService.ListData:input_type -> berth.v1.ListDataRequest
-	92,  // 121: berth.v1.BerthService.GetData:input_type -> berth.v1.GetDataRequest
-	95,  // 122: berth.v1.BerthService.PutData:input_type -> berth.v1.PutDataRequest
-	98,  // 123: berth.v1.BerthService.RemoveData:input_type -> berth.v1.RemoveDataRequest
-	43,  // 124: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
-	46,  // 125: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
-	48,  // 126: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
-	50,  // 127: berth.v1.BerthService.FormatDFS:input_type -> berth.v1.FormatDFSRequest
-	52,  // 128: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
-	57,  // 129: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
-	59,  // 130: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
-	61,  // 131: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
-	22,  // 132: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
-	24,  // 133: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
-	26,  // 134: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
-	28,  // 135: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
-	30,  // 136: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
-	32,  // 137: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
-	34,  // 138: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
-	41,  // 139: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
-	36,  // 140: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
-	64,  // 141: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
-	66,  // 142: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
-	68,  // 143: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
-	70,  // 144: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
-	72,  // 145: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
-	74,  // 146: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
-	76,  // 147: berth.v1.BerthService.StartRun:output_type -> berth.v1.StartRunResponse
-	78,  // 148: berth.v1.BerthService.GetRun:output_type -> berth.v1.GetRunResponse
-	80,  // 149: berth.v1.BerthService.ListRuns:output_type -> berth.v1.ListRunsResponse
-	82,  // 150: berth.v1.BerthService.WatchRun:output_type -> berth.v1.WatchRunResponse
-	84,  // 151: berth.v1.BerthService.RunCalls:output_type -> berth.v1.RunCallsResponse
-	86,  // 152: berth.v1.BerthService.CancelRun:output_type -> berth.v1.CancelRunResponse
-	88,  // 153: berth.v1.BerthService.ResumeRun:output_type -> berth.v1.ResumeRunResponse
-	55,  // 154: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
-	91,  // 155: berth.v1.BerthService.ListData:output_type -> berth.v1.ListDataResponse
-	93,  // 156: berth.v1.BerthService.GetData:output_type -> berth.v1.GetDataResponse
-	97,  // 157: berth.v1.BerthService.PutData:output_type -> berth.v1.PutDataResponse
-	99,  // 158: berth.v1.BerthService.RemoveData:output_type -> berth.v1.RemoveDataResponse
-	44,  // 159: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
-	47,  // 160: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
-	49,  // 161: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
-	51,  // 162: berth.v1.BerthService.FormatDFS:output_type -> berth.v1.FormatDFSResponse
-	53,  // 163: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
-	58,  // 164: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
-	60,  // 165: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
-	62,  // 166: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
-	132, // [132:167] is the sub-list for method output_type
-	97,  // [97:132] is the sub-list for method input_type
-	97,  // [97:97] is the sub-list for extension type_name
-	97,  // [97:97] is the sub-list for extension extendee
-	0,   // [0:97] is the sub-list for field type_name
+	115, // 43: berth.v1.CachedCall.created_at:type_name -> google.protobuf.Timestamp
+	111, // 44: berth.v1.WorkflowSource.files:type_name -> berth.v1.WorkflowSource.FilesEntry
+	115, // 45: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	1,   // 46: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
+	9,   // 47: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
+	9,   // 48: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
+	112, // 49: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
+	9,   // 50: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
+	9,   // 51: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
+	21,  // 52: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
+	115, // 53: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
+	9,   // 54: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
+	115, // 55: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
+	115, // 56: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
+	115, // 57: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
+	114, // 58: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
+	39,  // 59: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
+	40,  // 60: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
+	38,  // 61: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
+	115, // 62: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
+	43,  // 63: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
+	114, // 64: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
+	46,  // 65: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
+	115, // 66: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	115, // 67: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	115, // 68: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	115, // 69: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	114, // 70: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	57,  // 71: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
+	57,  // 72: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
+	1,   // 73: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
+	11,  // 74: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 75: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 76: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
+	11,  // 77: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 78: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 79: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
+	20,  // 80: berth.v1.StartRunRequest.source:type_name -> berth.v1.WorkflowSource
+	113, // 81: berth.v1.StartRunRequest.arguments:type_name -> berth.v1.StartRunRequest.ArgumentsEntry
+	13,  // 82: berth.v1.StartRunRequest.limits:type_name -> berth.v1.RunLimits
+	17,  // 83: berth.v1.StartRunResponse.run:type_name -> berth.v1.Run
+	17,  // 84: berth.v1.GetRunResponse.run:type_name -> berth.v1.Run
+	17,  // 85: berth.v1.ListRunsResponse.runs:type_name -> berth.v1.Run
+	17,  // 86: berth.v1.WatchRunResponse.run:type_name -> berth.v1.Run
+	18,  // 87: berth.v1.RunCallsResponse.call:type_name -> berth.v1.RunCall
+	17,  // 88: berth.v1.CancelRunResponse.run:type_name -> berth.v1.Run
+	20,  // 89: berth.v1.ResumeRunRequest.source:type_name -> berth.v1.WorkflowSource
+	17,  // 90: berth.v1.ResumeRunResponse.run:type_name -> berth.v1.Run
+	115, // 91: berth.v1.ListCacheRequest.before:type_name -> google.protobuf.Timestamp
+	19,  // 92: berth.v1.ListCacheResponse.calls:type_name -> berth.v1.CachedCall
+	115, // 93: berth.v1.ClearCacheRequest.before:type_name -> google.protobuf.Timestamp
+	115, // 94: berth.v1.DataEntry.modified_at:type_name -> google.protobuf.Timestamp
+	94,  // 95: berth.v1.ListDataResponse.entries:type_name -> berth.v1.DataEntry
+	94,  // 96: berth.v1.GetDataResponse.entry:type_name -> berth.v1.DataEntry
+	99,  // 97: berth.v1.GetDataResponse.end:type_name -> berth.v1.DataEnd
+	101, // 98: berth.v1.PutDataRequest.start:type_name -> berth.v1.PutDataStart
+	99,  // 99: berth.v1.PutDataRequest.end:type_name -> berth.v1.DataEnd
+	94,  // 100: berth.v1.PutDataResponse.entry:type_name -> berth.v1.DataEntry
+	22,  // 101: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
+	24,  // 102: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
+	26,  // 103: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
+	28,  // 104: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
+	30,  // 105: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
+	32,  // 106: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
+	34,  // 107: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
+	41,  // 108: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
+	36,  // 109: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
+	64,  // 110: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
+	66,  // 111: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
+	68,  // 112: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
+	70,  // 113: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
+	72,  // 114: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
+	74,  // 115: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
+	76,  // 116: berth.v1.BerthService.StartRun:input_type -> berth.v1.StartRunRequest
+	78,  // 117: berth.v1.BerthService.GetRun:input_type -> berth.v1.GetRunRequest
+	80,  // 118: berth.v1.BerthService.ListRuns:input_type -> berth.v1.ListRunsRequest
+	82,  // 119: berth.v1.BerthService.WatchRun:input_type -> berth.v1.WatchRunRequest
+	84,  // 120: berth.v1.BerthService.RunCalls:input_type -> berth.v1.RunCallsRequest
+	86,  // 121: berth.v1.BerthService.CancelRun:input_type -> berth.v1.CancelRunRequest
+	88,  // 122: berth.v1.BerthService.ResumeRun:input_type -> berth.v1.ResumeRunRequest
+	90,  // 123: berth.v1.BerthService.ListCache:input_type -> berth.v1.ListCacheRequest
+	92,  // 124: berth.v1.BerthService.ClearCache:input_type -> berth.v1.ClearCacheRequest
+	55,  // 125: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
+	95,  // 126: berth.v1.BerthService.ListData:input_type -> berth.v1.ListDataRequest
+	97,  // 127: berth.v1.BerthService.GetData:input_type -> berth.v1.GetDataRequest
+	100, // 128: berth.v1.BerthService.PutData:input_type -> berth.v1.PutDataRequest
+	103, // 129: berth.v1.BerthService.RemoveData:input_type -> berth.v1.RemoveDataRequest
+	44,  // 130: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
+	47,  // 131: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
+	49,  // 132: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
+	51,  // 133: berth.v1.BerthService.FormatDFS:input_type -> berth.v1.FormatDFSRequest
+	53,  // 134: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
+	58,  // 135: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
+	60,  // 136: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
+	62,  // 137: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
+	23,  // 138: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
+	25,  // 139: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
+	27,  // 140: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
+	29,  // 141: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
+	31,  // 142: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
+	33,  // 143: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
+	35,  // 144: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
+	42,  // 145: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
+	37,  // 146: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
+	65,  // 147: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
+	67,  // 148: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
+	69,  // 149: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
+	71,  // 150: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
+	73,  // 151: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
+	75,  // 152: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
+	77,  // 153: berth.v1.BerthService.StartRun:output_type -> berth.v1.StartRunResponse
+	79,  // 154: berth.v1.BerthService.GetRun:output_type -> berth.v1.GetRunResponse
+	81,  // 155: berth.v1.BerthService.ListRuns:output_type -> berth.v1.ListRunsResponse
+	83,  // 156: berth.v1.BerthService.WatchRun:output_type -> berth.v1.WatchRunResponse
+	85,  // 157: berth.v1.BerthService.RunCalls:output_type -> berth.v1.RunCallsResponse
+	87,  // 158: berth.v1.BerthService.CancelRun:output_type -> berth.v1.CancelRunResponse
+	89,  // 159: berth.v1.BerthService.ResumeRun:output_type -> berth.v1.ResumeRunResponse
+	91,  // 160: berth.v1.BerthService.ListCache:output_type -> berth.v1.ListCacheResponse
+	93,  // 161: berth.v1.BerthService.ClearCache:output_type -> berth.v1.ClearCacheResponse
+	56,  // 162: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
+	96,  // 163: berth.v1.BerthService.ListData:output_type -> berth.v1.ListDataResponse
+	98,  // 164: berth.v1.BerthService.GetData:output_type -> berth.v1.GetDataResponse
+	102, // 165: berth.v1.BerthService.PutData:output_type -> berth.v1.PutDataResponse
+	104, // 166: berth.v1.BerthService.RemoveData:output_type -> berth.v1.RemoveDataResponse
+	45,  // 167: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
+	48,  // 168: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
+	50,  // 169: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
+	52,  // 170: berth.v1.BerthService.FormatDFS:output_type -> berth.v1.FormatDFSResponse
+	54,  // 171: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
+	59,  // 172: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
+	61,  // 173: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
+	63,  // 174: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
+	138, // [138:175] is the sub-list for method output_type
+	101, // [101:138] is the sub-list for method input_type
+	101, // [101:101] is the sub-list for extension type_name
+	101, // [101:101] is the sub-list for extension extendee
+	0,   // [0:101] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_berth_proto_init() }
@@ -7592,18 +7994,18 @@ func file_berth_v1_berth_proto_init() {
 	file_berth_v1_berth_proto_msgTypes[15].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[17].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[18].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[38].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[39].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[41].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[40].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[42].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[89].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[43].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[94].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_berth_proto_rawDesc), len(file_berth_v1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   109,
+			NumMessages:   114,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,19 @@ CREATE TABLE run_calls (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX run_calls_seq ON run_calls (run, seq);
 
+-- What calls gave that are to be answered again. created_at is in nanoseconds
+-- since 1970, UTC; body is the JSON of a berth.CachedCall.
+CREATE TABLE cached_calls (
+    id         TEXT PRIMARY KEY,
+    owner      TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    package    TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    body       BLOB NOT NULL,
+    UNIQUE (owner, digest)
+) STRICT;
+
 -- +goose Down
+DROP TABLE cached_calls;
 DROP TABLE run_calls;
 DROP TABLE runs;

@@ -83,6 +83,10 @@ const (
 	BerthServiceCancelRunProcedure = "/berth.v1.BerthService/CancelRun"
 	// BerthServiceResumeRunProcedure is the fully-qualified name of the BerthService's ResumeRun RPC.
 	BerthServiceResumeRunProcedure = "/berth.v1.BerthService/ResumeRun"
+	// BerthServiceListCacheProcedure is the fully-qualified name of the BerthService's ListCache RPC.
+	BerthServiceListCacheProcedure = "/berth.v1.BerthService/ListCache"
+	// BerthServiceClearCacheProcedure is the fully-qualified name of the BerthService's ClearCache RPC.
+	BerthServiceClearCacheProcedure = "/berth.v1.BerthService/ClearCache"
 	// BerthServiceGetPackageProcedure is the fully-qualified name of the BerthService's GetPackage RPC.
 	BerthServiceGetPackageProcedure = "/berth.v1.BerthService/GetPackage"
 	// BerthServiceListDataProcedure is the fully-qualified name of the BerthService's ListData RPC.
@@ -144,6 +148,8 @@ type BerthServiceClient interface {
 	RunCalls(context.Context, *connect.Request[berthv1.RunCallsRequest]) (*connect.ServerStreamForClient[berthv1.RunCallsResponse], error)
 	CancelRun(context.Context, *connect.Request[berthv1.CancelRunRequest]) (*connect.Response[berthv1.CancelRunResponse], error)
 	ResumeRun(context.Context, *connect.Request[berthv1.ResumeRunRequest]) (*connect.Response[berthv1.ResumeRunResponse], error)
+	ListCache(context.Context, *connect.Request[berthv1.ListCacheRequest]) (*connect.Response[berthv1.ListCacheResponse], error)
+	ClearCache(context.Context, *connect.Request[berthv1.ClearCacheRequest]) (*connect.Response[berthv1.ClearCacheResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListData(context.Context, *connect.Request[berthv1.ListDataRequest]) (*connect.ServerStreamForClient[berthv1.ListDataResponse], error)
 	GetData(context.Context, *connect.Request[berthv1.GetDataRequest]) (*connect.ServerStreamForClient[berthv1.GetDataResponse], error)
@@ -304,6 +310,18 @@ func NewBerthServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(berthServiceMethods.ByName("ResumeRun")),
 			connect.WithClientOptions(opts...),
 		),
+		listCache: connect.NewClient[berthv1.ListCacheRequest, berthv1.ListCacheResponse](
+			httpClient,
+			baseURL+BerthServiceListCacheProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("ListCache")),
+			connect.WithClientOptions(opts...),
+		),
+		clearCache: connect.NewClient[berthv1.ClearCacheRequest, berthv1.ClearCacheResponse](
+			httpClient,
+			baseURL+BerthServiceClearCacheProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("ClearCache")),
+			connect.WithClientOptions(opts...),
+		),
 		getPackage: connect.NewClient[berthv1.GetPackageRequest, berthv1.GetPackageResponse](
 			httpClient,
 			baseURL+BerthServiceGetPackageProcedure,
@@ -409,6 +427,8 @@ type berthServiceClient struct {
 	runCalls             *connect.Client[berthv1.RunCallsRequest, berthv1.RunCallsResponse]
 	cancelRun            *connect.Client[berthv1.CancelRunRequest, berthv1.CancelRunResponse]
 	resumeRun            *connect.Client[berthv1.ResumeRunRequest, berthv1.ResumeRunResponse]
+	listCache            *connect.Client[berthv1.ListCacheRequest, berthv1.ListCacheResponse]
+	clearCache           *connect.Client[berthv1.ClearCacheRequest, berthv1.ClearCacheResponse]
 	getPackage           *connect.Client[berthv1.GetPackageRequest, berthv1.GetPackageResponse]
 	listData             *connect.Client[berthv1.ListDataRequest, berthv1.ListDataResponse]
 	getData              *connect.Client[berthv1.GetDataRequest, berthv1.GetDataResponse]
@@ -534,6 +554,16 @@ func (c *berthServiceClient) ResumeRun(ctx context.Context, req *connect.Request
 	return c.resumeRun.CallUnary(ctx, req)
 }
 
+// ListCache calls berth.v1.BerthService.ListCache.
+func (c *berthServiceClient) ListCache(ctx context.Context, req *connect.Request[berthv1.ListCacheRequest]) (*connect.Response[berthv1.ListCacheResponse], error) {
+	return c.listCache.CallUnary(ctx, req)
+}
+
+// ClearCache calls berth.v1.BerthService.ClearCache.
+func (c *berthServiceClient) ClearCache(ctx context.Context, req *connect.Request[berthv1.ClearCacheRequest]) (*connect.Response[berthv1.ClearCacheResponse], error) {
+	return c.clearCache.CallUnary(ctx, req)
+}
+
 // GetPackage calls berth.v1.BerthService.GetPackage.
 func (c *berthServiceClient) GetPackage(ctx context.Context, req *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error) {
 	return c.getPackage.CallUnary(ctx, req)
@@ -626,6 +656,8 @@ type BerthServiceHandler interface {
 	RunCalls(context.Context, *connect.Request[berthv1.RunCallsRequest], *connect.ServerStream[berthv1.RunCallsResponse]) error
 	CancelRun(context.Context, *connect.Request[berthv1.CancelRunRequest]) (*connect.Response[berthv1.CancelRunResponse], error)
 	ResumeRun(context.Context, *connect.Request[berthv1.ResumeRunRequest]) (*connect.Response[berthv1.ResumeRunResponse], error)
+	ListCache(context.Context, *connect.Request[berthv1.ListCacheRequest]) (*connect.Response[berthv1.ListCacheResponse], error)
+	ClearCache(context.Context, *connect.Request[berthv1.ClearCacheRequest]) (*connect.Response[berthv1.ClearCacheResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListData(context.Context, *connect.Request[berthv1.ListDataRequest], *connect.ServerStream[berthv1.ListDataResponse]) error
 	GetData(context.Context, *connect.Request[berthv1.GetDataRequest], *connect.ServerStream[berthv1.GetDataResponse]) error
@@ -782,6 +814,18 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(berthServiceMethods.ByName("ResumeRun")),
 		connect.WithHandlerOptions(opts...),
 	)
+	berthServiceListCacheHandler := connect.NewUnaryHandler(
+		BerthServiceListCacheProcedure,
+		svc.ListCache,
+		connect.WithSchema(berthServiceMethods.ByName("ListCache")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceClearCacheHandler := connect.NewUnaryHandler(
+		BerthServiceClearCacheProcedure,
+		svc.ClearCache,
+		connect.WithSchema(berthServiceMethods.ByName("ClearCache")),
+		connect.WithHandlerOptions(opts...),
+	)
 	berthServiceGetPackageHandler := connect.NewUnaryHandler(
 		BerthServiceGetPackageProcedure,
 		svc.GetPackage,
@@ -906,6 +950,10 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 			berthServiceCancelRunHandler.ServeHTTP(w, r)
 		case BerthServiceResumeRunProcedure:
 			berthServiceResumeRunHandler.ServeHTTP(w, r)
+		case BerthServiceListCacheProcedure:
+			berthServiceListCacheHandler.ServeHTTP(w, r)
+		case BerthServiceClearCacheProcedure:
+			berthServiceClearCacheHandler.ServeHTTP(w, r)
 		case BerthServiceGetPackageProcedure:
 			berthServiceGetPackageHandler.ServeHTTP(w, r)
 		case BerthServiceListDataProcedure:
@@ -1027,6 +1075,14 @@ func (UnimplementedBerthServiceHandler) CancelRun(context.Context, *connect.Requ
 
 func (UnimplementedBerthServiceHandler) ResumeRun(context.Context, *connect.Request[berthv1.ResumeRunRequest]) (*connect.Response[berthv1.ResumeRunResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ResumeRun is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) ListCache(context.Context, *connect.Request[berthv1.ListCacheRequest]) (*connect.Response[berthv1.ListCacheResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ListCache is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) ClearCache(context.Context, *connect.Request[berthv1.ClearCacheRequest]) (*connect.Response[berthv1.ClearCacheResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ClearCache is not implemented"))
 }
 
 func (UnimplementedBerthServiceHandler) GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error) {

@@ -23,6 +23,17 @@ CREATE TABLE run_calls (
 );
 CREATE INDEX run_calls_seq ON run_calls (run, seq);
 
+CREATE TABLE cached_calls (
+    id         TEXT COLLATE "C" PRIMARY KEY,
+    owner      TEXT COLLATE "C" NOT NULL,
+    digest     TEXT COLLATE "C" NOT NULL,
+    package    TEXT COLLATE "C" NOT NULL,
+    created_at BIGINT NOT NULL,
+    body       BYTEA NOT NULL,
+    UNIQUE (owner, digest)
+);
+
 -- +goose Down
+DROP TABLE cached_calls;
 DROP TABLE run_calls;
 DROP TABLE runs;
