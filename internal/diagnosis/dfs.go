@@ -118,19 +118,45 @@ func dfsGone(f *podFacts) *hit {
 }
 
 // dfsSilent finds a mount that no longer answers a program that runs: the
-// sidecar was ready, and is not. That it became ready may be seen only after
-// the program's start.
+// sidecar was ready, and is not; or it never was, as it has not answered the
+// first time that it was asked, which may be after the program's start.
 func dfsSilent(f *podFacts) *hit {
 	c, s := f.dfs()
 	if s == nil || !f.running() || s.Ready || s.State.Running == nil || f.pod.DeletionTimestamp != nil {
 		return nil
 	}
 	ready := f.condition(corev1.PodReady)
-	if ready == nil || ready.Status == corev1.ConditionTrue || !ready.LastTransitionTime.After(f.startedAt()) {
+	if ready == nil || ready.Status == corev1.ConditionTrue {
 		return nil
 	}
-	e := berth.Evidence{Source: "container status running of sidecar " + DFSContainer, Text: "not ready since " + ready.LastTransitionTime.UTC().Format(time.RFC3339) + ": a name that is in no cache was asked for there, without an answer"}
+	since := ready.LastTransitionTime.Time
+	if !since.After(f.startedAt()) {
+		if since = f.dfsUnanswered(); !since.After(f.startedAt()) {
+			return nil
+		}
+	}
+	e := berth.Evidence{Source: "container status running of sidecar " + DFSContainer, Text: "not ready since " + since.UTC().Format(time.RFC3339) + ": a name that is in no cache was asked for there, without an answer"}
 	return f.withEvents(saw(e, "path", f.dfsPath(c), "where", dfsAddress(c)))
+}
+
+// DFSSilence is what the probe of the sidecar says where the mount doesn't answer.
+const DFSSilence = "the shared filesystem does not answer"
+
+// dfsUnanswered is when a probe of the mount failed last, by the events; zero: none did.
+func (f *podFacts) dfsUnanswered() time.Time {
+	for _, e := range f.events {
+		if e.reason == "Unhealthy" && strings.Contains(e.message, DFSSilence) {
+			return e.at
+		}
+	}
+	return time.Time{}
+}
+
+// DFSAnswered reports whether nothing is waited for of the sidecar that mounts
+// the shared filesystem: there is none, or it is ready.
+func DFSAnswered(pod *corev1.Pod) bool {
+	s := InitStatus(pod, DFSContainer)
+	return s == nil || s.Ready || s.State.Running == nil
 }
 
 // dfsTroubled reports whether the shared filesystem of a program that runs is

@@ -93,7 +93,7 @@ exit 0`
 const answersScript = `said=$(timeout -s KILL 8 ls "$1/.berth-probe-$$" 2>&1)
 case $said in
 *"No such file"*) ;;
-*) echo "the shared filesystem does not answer: ${said:-nothing within 8 s}"; exit 1 ;;
+*) echo "` + diagnosis.DFSSilence + `: ${said:-nothing within 8 s}"; exit 1 ;;
 esac`
 
 // addDFS gives a pod the filesystem that the tasks of its infrastructure share:

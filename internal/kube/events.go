@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/berth-run/berth/internal/diagnosis"
 )
 
 const (
@@ -67,12 +69,21 @@ func newPodEvents(d *Driver) *podEvents {
 	return &podEvents{driver: d, pods: map[types.UID]*pendingPod{}, events: map[types.UID][]corev1.Event{}, seen: true, needed: make(chan struct{}), unneeded: &sync.Once{}}
 }
 
+// unsettled reports whether a pod's events are worth knowing: it has not
+// started, or its shared filesystem has not answered, or does not any more.
+func unsettled(pod *corev1.Pod) bool {
+	if pod.DeletionTimestamp != nil {
+		return false
+	}
+	return pod.Status.Phase == corev1.PodPending || pod.Status.Phase == corev1.PodRunning && !diagnosis.DFSAnswered(pod)
+}
+
 // see takes note of a pod as it is now.
 func (p *podEvents) see(pod *corev1.Pod) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	uid, known := pod.UID, p.pods[pod.UID]
-	if pod.Status.Phase != corev1.PodPending || pod.DeletionTimestamp != nil {
+	if !unsettled(pod) {
 		if known != nil {
 			known.timer.Stop()
 		}
@@ -123,11 +134,13 @@ func (p *podEvents) hush(uid types.UID) {
 	}
 }
 
-// quiet reports whether nothing has happened to a pod for a while.
+// quiet reports whether nothing has happened to a pod that has not started for
+// a while.
 func (p *podEvents) quiet(uid types.UID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.pods[uid] != nil && p.pods[uid].quiet
+	pod := p.pods[uid]
+	return pod != nil && pod.quiet && pod.last.Status.Phase == corev1.PodPending
 }
 
 // stalled takes note that a pod has not started within stallAfter.

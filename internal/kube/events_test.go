@@ -8,6 +8,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/berth-run/berth/internal/diagnosis"
 )
 
 // The clock here is the test's own.
@@ -87,5 +89,30 @@ func TestEventsAreWatchedOnceSomethingIsSaidOfAPodThatStalls(t *testing.T) {
 				p.forget()
 			})
 		})
+	}
+}
+
+// A program may run before its shared filesystem answered for the first time:
+// that it doesn't is told by an event.
+func TestEventsAreKeptOfAProgramWhoseSharedFilesystemHasNotAnswered(t *testing.T) {
+	p := newPodEvents(nil)
+	see := func(ready bool) {
+		p.see(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "uid-1"}, Status: corev1.PodStatus{Phase: corev1.PodRunning, InitContainerStatuses: []corev1.ContainerStatus{
+			{Name: diagnosis.DFSContainer, Ready: ready, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+		}}})
+	}
+	looks := 0
+	take := func() {
+		p.take(&corev1.Event{ObjectMeta: metav1.ObjectMeta{UID: "event-1"}, InvolvedObject: corev1.ObjectReference{UID: "uid-1"}, Reason: "Unhealthy"}, func(*corev1.Pod) { looks++ })
+	}
+	see(false)
+	take()
+	if events, _ := p.of("uid-1"); len(events) != 1 || looks != 1 || p.quiet("uid-1") {
+		t.Errorf("%d events, looked at %d times", len(events), looks)
+	}
+	see(true)
+	take()
+	if events, _ := p.of("uid-1"); len(events) != 0 || looks != 1 {
+		t.Errorf("once it answers: %d events, looked at %d times", len(events), looks)
 	}
 }
