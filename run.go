@@ -122,7 +122,8 @@ type RunCall struct {
 	Task           *string         `json:"task"`
 	TaskState      *TaskState      `json:"taskState"`
 	Infrastructure *string         `json:"infrastructure"`
-	Reason         *string         `json:"reason"` // of its task
+	Reason         *string         `json:"reason"` // why it failed, or what its task waits for
+	Cause          *Cause          `json:"cause"`  // of its task's diagnosis
 	Cached         *string         `json:"cached"` // the task of an earlier run that answers
 	BeganAt        time.Time       `json:"beganAt"`
 	EndedAt        *time.Time      `json:"endedAt"`

@@ -269,7 +269,7 @@ func runErrorText(w io.Writer, e *berth.RunError, width int) {
 	if e.Call != nil && e.Call.Diagnosis != nil { // which says it below
 		message = strings.TrimSuffix(message, ": "+e.Call.Diagnosis.Summary)
 	}
-	fmt.Fprintln(w, wrap("Error: "+message, "  ", width))
+	fmt.Fprintln(w, wrap("Error: "+strings.TrimSpace(message), "  ", width))
 	if c := e.Call; c != nil {
 		if d := c.Diagnosis; d != nil {
 			fmt.Fprintf(w, "  %s: %s", d.Cause, strings.TrimPrefix(advice(d, width), "  "))

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -45,6 +46,7 @@ func runTree(run *berth.Run, calls []berth.RunCall, colours bool) []string {
 	}
 	var open []string
 	for _, p := range places {
+		slices.SortFunc(p.calls, func(a, b berth.RunCall) int { return numberOf(&a) - numberOf(&b) })
 		path := strings.Split(p.path, "/")
 		shared := 0
 		for shared < len(open) && shared < len(path) && open[shared] == path[shared] {
@@ -91,7 +93,7 @@ func (p *place) lines(indent string, colours bool) []string {
 	var told []berth.RunCall // that need somebody's eye
 	for _, c := range p.calls {
 		counts[c.State]++
-		if c.State == berth.CallFailed || c.State == berth.CallRunning && c.Reason != nil {
+		if c.State == berth.CallFailed || c.State == berth.CallRunning && c.Cause != nil {
 			told = append(told, c)
 		}
 	}
@@ -120,7 +122,7 @@ func callLine(c *berth.RunCall, colours bool) string {
 		sign, colour = "✗", red
 	case c.State == berth.CallCancelled:
 		sign, colour = "⊘", dim
-	case c.Reason != nil:
+	case c.Cause != nil:
 		sign, colour = "●", yellow
 	case c.TaskState != nil && *c.TaskState != berth.StateRunning:
 		sign, colour = "○", dim
@@ -133,14 +135,11 @@ func callLine(c *berth.RunCall, colours bool) string {
 
 // callName is what a call is called, with its number where there are several.
 func callName(c *berth.RunCall) string {
-	name := c.Name
 	if c.Label != nil {
-		name = *c.Label
+		return oneLine(*c.Label)
 	}
-	if _, number, ok := cutLast(c.Key, "#"); ok {
-		name += " #" + number
-	}
-	return oneLine(name)
+	_, number, _ := cutLast(c.Key, "#")
+	return oneLine(c.Name + " #" + number)
 }
 
 // callStanding says how a call stands, where, and since when.
@@ -160,10 +159,20 @@ func callStanding(c *berth.RunCall) string {
 	if c.Cached != nil {
 		words = append(words, "cached, of task "+*c.Cached)
 	}
+	if c.Cause != nil && !c.State.Ended() {
+		words = append(words, string(*c.Cause)+":")
+	}
 	if c.Reason != nil {
 		words = append(words, oneLine(*c.Reason))
 	}
 	return strings.Join(words, "  ")
+}
+
+// numberOf is how often what is called was called from that place by then.
+func numberOf(c *berth.RunCall) int {
+	_, number, _ := cutLast(c.Key, "#")
+	n, _ := strconv.Atoi(number)
+	return n
 }
 
 // cutLast cuts a text around the last separator in it.

@@ -107,8 +107,8 @@ func (v *runView) call(c berth.RunCall) {
 	switch {
 	case c.State.Ended():
 		text = callName(&c) + " " + callStanding(&c)
-	case c.Reason != nil:
-		text = callName(&c) + " waits: " + oneLine(*c.Reason)
+	case c.Cause != nil && c.Reason != nil:
+		text = callName(&c) + " waits: " + string(*c.Cause) + ": " + oneLine(*c.Reason)
 	}
 	if text != "" && v.said[c.Key] != text {
 		v.said[c.Key] = text

@@ -64,6 +64,10 @@ func fromRunCall(c *berth.RunCall) *pb.RunCall {
 		state := string(*c.TaskState)
 		out.TaskState = &state
 	}
+	if c.Cause != nil {
+		cause := string(*c.Cause)
+		out.Cause = &cause
+	}
 	return out
 }
 
@@ -75,6 +79,10 @@ func toRunCall(c *pb.RunCall) berth.RunCall {
 	if c.TaskState != nil {
 		state := berth.TaskState(c.GetTaskState())
 		out.TaskState = &state
+	}
+	if c.Cause != nil {
+		cause := berth.Cause(c.GetCause())
+		out.Cause = &cause
 	}
 	return out
 }

@@ -196,11 +196,11 @@ func (h *host) watch(ctx context.Context, key string, task *berth.Task) error {
 func shows(c *call, task *berth.Task, x *execution) {
 	first := c.Task == nil
 	state, infrastructure := task.State, task.Infrastructure
-	c.Task, c.TaskState, c.Infrastructure, c.Reason = &task.ID, &state, &infrastructure, nil
+	c.Task, c.TaskState, c.Infrastructure, c.Reason, c.Cause = &task.ID, &state, &infrastructure, nil, nil
 	switch d := task.Diagnosis; {
 	case d != nil:
-		reason := string(d.Cause) + ": " + d.Summary
-		c.Reason = &reason
+		reason, cause := d.Summary, d.Cause
+		c.Reason, c.Cause = &reason, &cause
 	case task.Waiting():
 		c.Reason = task.Reason
 	}

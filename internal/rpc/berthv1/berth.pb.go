@@ -1705,6 +1705,7 @@ type RunCall struct {
 	Digest         string                 `protobuf:"bytes,18,opt,name=digest,proto3" json:"digest,omitempty"`
 	Generation     int32                  `protobuf:"varint,19,opt,name=generation,proto3" json:"generation,omitempty"`
 	Handled        bool                   `protobuf:"varint,20,opt,name=handled,proto3" json:"handled,omitempty"`
+	Cause          *string                `protobuf:"bytes,21,opt,name=cause,proto3,oneof" json:"cause,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1877,6 +1878,13 @@ func (x *RunCall) GetHandled() bool {
 		return x.Handled
 	}
 	return false
+}
+
+func (x *RunCall) GetCause() string {
+	if x != nil && x.Cause != nil {
+		return *x.Cause
+	}
+	return ""
 }
 
 type CachedCall struct {
@@ -7196,7 +7204,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01B\t\n" +
 	"\a_reasonB\v\n" +
-	"\t_diverged\"\xa4\x05\n" +
+	"\t_diverged\"\xc9\x05\n" +
 	"\aRunCall\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x12\n" +
@@ -7221,13 +7229,15 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x13 \x01(\x05R\n" +
 	"generation\x12\x18\n" +
-	"\ahandled\x18\x14 \x01(\bR\ahandledB\b\n" +
+	"\ahandled\x18\x14 \x01(\bR\ahandled\x12\x19\n" +
+	"\x05cause\x18\x15 \x01(\tH\x06R\x05cause\x88\x01\x01B\b\n" +
 	"\x06_labelB\a\n" +
 	"\x05_taskB\r\n" +
 	"\v_task_stateB\x11\n" +
 	"\x0f_infrastructureB\t\n" +
 	"\a_reasonB\t\n" +
-	"\a_cached\"\xa1\x02\n" +
+	"\a_cachedB\b\n" +
+	"\x06_cause\"\xa1\x02\n" +
 	"\n" +
 	"CachedCall\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
