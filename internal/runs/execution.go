@@ -32,7 +32,6 @@ type execution struct {
 	version  int64
 	dirty    map[*call]bool // not stored as it is
 	edited   bool           // the run itself isn't
-	storing  bool           // a write is under way
 	stored   chan struct{}  // closed once what is dirty by now is stored
 	wake     chan struct{}
 	watchers chan struct{} // closed at the next change

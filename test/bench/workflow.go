@@ -112,7 +112,7 @@ func workflowRun(ctx context.Context, kubeconfig, namespace, program string, cal
 		run = now
 	}
 	if run.State != berth.RunSucceeded || run.Calls[berth.CallSucceeded] != calls {
-		return 0, fmt.Errorf("the run %s: %v, %v", run.State, run.Error, run.Calls)
+		return 0, fmt.Errorf("the run %s: %w, %v", run.State, run.Error, run.Calls)
 	}
 	for {
 		list, err := c.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: berth.LabelManagedBy + "=" + berth.LabelManagedByValue, Limit: 1})
