@@ -164,7 +164,9 @@ def main(word):
 		t.Errorf("exit %d\n%s\n%s", r.code, r.stdout, r.stderr)
 	}
 	again := s.workflowRun(failed.ID)
-	if !slices.ContainsFunc(again.AllCalls, func(c berth.RunCall) bool { return c.Key == "main/part:run#1" && *c.Task == *failed.AllCalls[0].Task && c.Generation == 0 }) {
+	if !slices.ContainsFunc(again.AllCalls, func(c berth.RunCall) bool {
+		return c.Key == "main/part:run#1" && *c.Task == *failed.AllCalls[0].Task && c.Generation == 0
+	}) {
 		t.Errorf("the first call was made again: %+v", again.AllCalls)
 	}
 	if r := s.berth("workflow", "resume", failed.ID); r.code != berth.ExitNone || !strings.Contains(r.stderr, "has succeeded: there is nothing to resume") {
