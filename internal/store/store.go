@@ -164,9 +164,9 @@ func (s *Store) Live(ctx context.Context, infrastructure string) ([]*berth.Life,
 }
 
 // LiveInfrastructures names the infrastructures that have tasks which aren't
-// settled, or runs which have not ended.
+// settled, or runs which have not ended, or schedules.
 func (s *Store) LiveInfrastructures(ctx context.Context) ([]string, error) {
-	return s.texts(ctx, "SELECT infrastructure FROM tasks WHERE live = 1 UNION SELECT infrastructure FROM tasks WHERE live = 2 UNION SELECT infrastructure FROM runs WHERE state = 'running'") // by an index each
+	return s.texts(ctx, "SELECT infrastructure FROM tasks WHERE live = 1 UNION SELECT infrastructure FROM tasks WHERE live = 2 UNION SELECT infrastructure FROM runs WHERE state = 'running' UNION SELECT infrastructure FROM schedules WHERE paused = 0") // by an index each
 }
 
 // Tasks lists the tasks that a caller may see, newest first.
