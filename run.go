@@ -174,13 +174,13 @@ type WorkflowSource struct {
 
 // RunSubmission asks for a run.
 type RunSubmission struct {
-	Key            string // idempotency key; one is made when it is empty
-	Source         WorkflowSource
-	Arguments      map[string]json.RawMessage
-	On             string  // an infrastructure, or labels as [ParseOn] reads them
-	Infrastructure string  // that it belongs to; empty: the default, or one that On may mean
-	OnError        OnError // empty: OnErrorFinish
-	Limits         RunLimits
+	Key            string                     `json:"key,omitempty"` // idempotency key; one is made when it is empty
+	Source         WorkflowSource             `json:"source"`
+	Arguments      map[string]json.RawMessage `json:"arguments"`
+	On             string                     `json:"on"`             // an infrastructure, or labels as [ParseOn] reads them
+	Infrastructure string                     `json:"infrastructure"` // that it belongs to; empty: the default, or one that On may mean
+	OnError        OnError                    `json:"onError"`        // empty: OnErrorFinish
+	Limits         RunLimits                  `json:"limits"`
 }
 
 // RunResumption asks for a run to go on after it ended in another way than well.

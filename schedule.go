@@ -2,6 +2,7 @@ package berth
 
 import (
 	"fmt"
+	"reflect"
 	"time"
 )
 
@@ -81,6 +82,11 @@ func (s *Schedule) Validate() error {
 		return s.Task.Validate()
 	}
 	return nil
+}
+
+// Same reports whether two schedules were asked for in the same way.
+func (s *Schedule) Same(other *Schedule) bool {
+	return s.Cron == other.Cron && s.Timezone == other.Timezone && s.Overlap == other.Overlap && s.CatchUp == other.CatchUp && reflect.DeepEqual(s.Task, other.Task) && reflect.DeepEqual(s.Run, other.Run)
 }
 
 // Key is the idempotency key of what a schedule starts at a time.

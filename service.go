@@ -108,6 +108,20 @@ type Service interface {
 	// ClearCache forgets those that Cache would list, and returns how many.
 	ClearCache(ctx context.Context, query CacheQuery) (int, error)
 
+	// CreateSchedule stores what is to be started again and again, having looked
+	// whether it could be now. CodeConflict when the caller has one of that name.
+	CreateSchedule(ctx context.Context, schedule Schedule) (Schedule, error)
+
+	// Schedules lists the schedules that the caller may see, by name.
+	Schedules(ctx context.Context) ([]Schedule, error)
+
+	// PauseSchedule has a schedule pause, or go on: with the next time at which
+	// it is due, whatever passed meanwhile. An admin names another's OWNER/NAME.
+	PauseSchedule(ctx context.Context, name string, paused bool) (Schedule, error)
+
+	// DeleteSchedule deletes a schedule; what it started goes on.
+	DeleteSchedule(ctx context.Context, name string) error
+
 	// Package returns a package as an infrastructure would run it; the newest
 	// version for an empty one, the default infrastructure for no name.
 	// CodeNotFound when it is neither in this Berth's own registry nor in the

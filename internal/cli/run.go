@@ -54,17 +54,22 @@ its end, the second leaves.` + arrayHelp,
 			})
 		},
 	}
+	a.runFlags(cmd, &f)
+	array.register(cmd)
+	return cmd
+}
+
+// runFlags are those that say what a container runs, and where.
+func (a *app) runFlags(cmd *cobra.Command, f *runFlags) {
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
-	a.resourceFlags(cmd, &f)
+	a.resourceFlags(cmd, f)
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "environment variable K=V, or K to take it from here")
 	flags.StringVar(&f.pull, "pull", "", "when to pull the image: missing, always, never (default missing; always for :latest)")
 	flags.StringVarP(&f.user, "user", "u", "", "UID or UID:GID to run as")
 	flags.StringVar(&f.entrypoint, "entrypoint", "", "command to run in place of the image's ENTRYPOINT")
-	array.register(cmd)
 	flags.StringVarP(&f.file, "file", "f", "", "task.yaml that describes the task; flags override it")
 	_ = cmd.RegisterFlagCompletionFunc("pull", cobra.FixedCompletions([]string{"missing", "always", "never"}, cobra.ShellCompDirectiveNoFileComp))
-	return cmd
 }
 
 // spec puts a task together from the file, the flags and the arguments.

@@ -16,8 +16,7 @@ import (
 )
 
 func (a *app) workflowRunCommand() *cobra.Command {
-	var s berth.RunSubmission
-	var onError string
+	var f workflowFlags
 	var detach bool
 	cmd := &cobra.Command{
 		Use: "run [flags] FILE [NAME=VALUE | NAME:=JSON ...]", Short: "Run a workflow, and print its result", Args: atLeast(1, "the file of a workflow"),
@@ -31,18 +30,10 @@ call that has ended is made again. The first Ctrl-C cancels the run and waits fo
 its end, the second leaves.`,
 		Example: "  berth workflow run wordcount.star words='to be or not' parts=4\n  berth workflow run --on site-a --detach sweep.star",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("on") && s.On == "" {
-				return fmt.Errorf("--on is empty; leave it away, or name an infrastructure")
-			}
-			var err error
-			if s.Arguments, err = readRunArguments(args[1:]); err != nil {
-				return err
-			}
-			source, err := workflowSource(args[0])
+			s, err := f.submission(cmd, args)
 			if err != nil {
 				return err
 			}
-			s.Source, s.OnError = *source, berth.OnError(onError)
 			return a.with(cmd, func(ctx context.Context, service berth.Service) error {
 				run, err := service.StartRun(ctx, s)
 				if err != nil {
@@ -52,16 +43,43 @@ its end, the second leaves.`,
 			})
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&s.On, "on", "", "where calls run that name no place: an infrastructure, or labels KEY=VALUE (default: as of berth run)")
-	flags.StringVar(&onError, "on-error", "finish", "what becomes of other calls when the program fails: finish or cancel")
-	flags.Int64Var(&s.Limits.Steps, "max-steps", 0, "steps that the program itself may take, its tasks apart (default 1000000000)")
-	flags.DurationVar(&s.Limits.Timeout, "timeout", 0, "how long the run may take, waiting included (default 168h)")
-	flags.BoolVarP(&detach, "detach", "d", false, "print the run's id and return")
-	_ = cmd.RegisterFlagCompletionFunc("on", a.completeInfrastructures)
-	_ = cmd.RegisterFlagCompletionFunc("on-error", cobra.FixedCompletions([]string{"finish", "cancel"}, cobra.ShellCompDirectiveNoFileComp))
+	a.workflowFlags(cmd, &f)
+	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "print the run's id and return")
 	a.outputFlag(cmd)
 	return cmd
+}
+
+// workflowFlags are those of a run.
+type workflowFlags struct {
+	on, onError string
+	limits      berth.RunLimits
+}
+
+func (a *app) workflowFlags(cmd *cobra.Command, f *workflowFlags) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.on, "on", "", "where calls run that name no place: an infrastructure, or labels KEY=VALUE (default: as of berth run)")
+	flags.StringVar(&f.onError, "on-error", "finish", "what becomes of other calls when the program fails: finish or cancel")
+	flags.Int64Var(&f.limits.Steps, "max-steps", 0, "steps that the program itself may take, its tasks apart (default 1000000000)")
+	flags.DurationVar(&f.limits.Timeout, "timeout", 0, "how long the run may take, waiting included (default 168h)")
+	_ = cmd.RegisterFlagCompletionFunc("on", a.completeInfrastructures)
+	_ = cmd.RegisterFlagCompletionFunc("on-error", cobra.FixedCompletions([]string{"finish", "cancel"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// submission is a run of the file and with the arguments that were typed.
+func (f *workflowFlags) submission(cmd *cobra.Command, args []string) (berth.RunSubmission, error) {
+	s := berth.RunSubmission{On: f.on, OnError: berth.OnError(f.onError), Limits: f.limits}
+	if cmd.Flags().Changed("on") && f.on == "" {
+		return s, fmt.Errorf("--on is empty; leave it away, or name an infrastructure")
+	}
+	var err error
+	if s.Arguments, err = readRunArguments(args[1:]); err != nil {
+		return s, err
+	}
+	source, err := workflowSource(args[0])
+	if err == nil {
+		s.Source = *source
+	}
+	return s, err
 }
 
 func (a *app) workflowResumeCommand() *cobra.Command {

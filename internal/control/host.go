@@ -21,6 +21,7 @@ import (
 	"github.com/berth-run/berth/internal/engine"
 	"github.com/berth-run/berth/internal/logs"
 	"github.com/berth-run/berth/internal/runs"
+	"github.com/berth-run/berth/internal/schedules"
 	"github.com/berth-run/berth/internal/store"
 )
 
@@ -42,17 +43,18 @@ type Config struct {
 // Host is the Service on a data directory. There is one at a time: it holds
 // the directory's lock.
 type Host struct {
-	config   Config
-	store    *store.Store
-	storage  *storage
-	logs     *logs.Store
-	engine   *engine.Engine
-	fleet    *fleet // the servers that share the store; nil: this one has it for itself
-	runs     *runs.Executor
-	agents   *agents
-	packages *packages
-	owner    string
-	cancel   context.CancelFunc
+	config    Config
+	store     *store.Store
+	storage   *storage
+	logs      *logs.Store
+	engine    *engine.Engine
+	fleet     *fleet // the servers that share the store; nil: this one has it for itself
+	runs      *runs.Executor
+	schedules *schedules.Scheduler
+	agents    *agents
+	packages  *packages
+	owner     string
+	cancel    context.CancelFunc
 
 	data     data
 	sessions sessions
@@ -95,7 +97,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 		h.fleet = newFleet(h)
 	}
 	h.engine = engine.New(h.engineStore(), logKeeper{logStore, &h.logBytes}, texts{}, h.agents, c.Log)
-	h.runs = h.newExecutor()
+	h.runs, h.schedules = h.newExecutor(), h.newScheduler()
 	h.file, h.fileErr = config.Load(c.InfraPath)
 	if h.file != nil {
 		for _, warning := range h.file.Warnings {
@@ -138,6 +140,7 @@ func systemUser() string {
 func (h *Host) Close() error {
 	h.cancel()
 	h.sweeping.Wait()
+	h.schedules.Close()
 	h.runs.Close()
 	if h.fleet != nil {
 		h.fleet.leave()

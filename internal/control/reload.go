@@ -34,7 +34,10 @@ func (h *Host) reload(file *config.File, err error) {
 		entry, ok := find(file, name)
 		if !ok {
 			h.engine.Remove(name)
-			go h.runs.Drop(name) // which waits for what may need this lock
+			go func() { // what is waited for may need this lock
+				h.schedules.Drop(name)
+				h.runs.Drop(name)
+			}()
 			delete(h.started, name)
 			continue
 		}
@@ -126,6 +129,7 @@ func (h *Host) startLocked(ctx context.Context, entry berth.InfrastructureConfig
 	}
 	h.started[entry.Name] = running{entry, driver.Server()}
 	h.runs.Take(entry.Name)
+	h.schedules.Take(entry.Name)
 	return nil
 }
 

@@ -161,14 +161,22 @@ func toSource(s *pb.WorkflowSource) *berth.WorkflowSource {
 	return &berth.WorkflowSource{Main: s.GetMain(), Files: s.GetFiles()}
 }
 
-func (s *server) StartRun(ctx context.Context, r *connect.Request[pb.StartRunRequest]) (*connect.Response[pb.StartRunResponse], error) {
+func toRunSubmission(r *pb.StartRunRequest) berth.RunSubmission {
 	submission := berth.RunSubmission{
-		Key: r.Msg.GetKey(), Arguments: toValues(r.Msg.GetArguments()), On: r.Msg.GetOn(), Infrastructure: r.Msg.GetInfrastructure(), OnError: berth.OnError(r.Msg.GetOnError()), Limits: toLimits(r.Msg.GetLimits()),
+		Key: r.GetKey(), Arguments: toValues(r.GetArguments()), On: r.GetOn(), Infrastructure: r.GetInfrastructure(), OnError: berth.OnError(r.GetOnError()), Limits: toLimits(r.GetLimits()),
 	}
-	if source := toSource(r.Msg.GetSource()); source != nil {
+	if source := toSource(r.GetSource()); source != nil {
 		submission.Source = *source
 	}
-	run, err := s.service.StartRun(ctx, submission)
+	return submission
+}
+
+func fromRunSubmission(s *berth.RunSubmission) *pb.StartRunRequest {
+	return &pb.StartRunRequest{Key: s.Key, Source: fromSource(&s.Source), Arguments: fromValues(s.Arguments), On: s.On, Infrastructure: s.Infrastructure, OnError: string(s.OnError), Limits: fromLimits(s.Limits)}
+}
+
+func (s *server) StartRun(ctx context.Context, r *connect.Request[pb.StartRunRequest]) (*connect.Response[pb.StartRunResponse], error) {
+	run, err := s.service.StartRun(ctx, toRunSubmission(r.Msg))
 	return connect.NewResponse(&pb.StartRunResponse{Run: fromRun(&run)}), toWire(err)
 }
 
@@ -207,8 +215,7 @@ func (s *server) ResumeRun(ctx context.Context, r *connect.Request[pb.ResumeRunR
 }
 
 func (c *Client) StartRun(ctx context.Context, s berth.RunSubmission) (berth.Run, error) {
-	request := &pb.StartRunRequest{Key: s.Key, Source: fromSource(&s.Source), Arguments: fromValues(s.Arguments), On: s.On, Infrastructure: s.Infrastructure, OnError: string(s.OnError), Limits: fromLimits(s.Limits)}
-	return call(ctx, c.rpc.StartRun, request, func(m *pb.StartRunResponse) berth.Run { return toRun(m.GetRun()) })
+	return call(ctx, c.rpc.StartRun, fromRunSubmission(&s), func(m *pb.StartRunResponse) berth.Run { return toRun(m.GetRun()) })
 }
 
 func (c *Client) Run(ctx context.Context, id string) (berth.Run, error) {

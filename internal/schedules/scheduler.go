@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
-	"github.com/berth-run/berth/internal/crash"
 	"github.com/berth-run/berth/internal/timetable"
 )
 
@@ -192,7 +191,6 @@ func (s *Scheduler) attend(ctx context.Context, r *berth.ScheduleRecord, now tim
 	} else {
 		state.Last = &id
 	}
-	crash.Point("schedules.started")
 	return next, s.keep(ctx, schedule, state)
 }
 

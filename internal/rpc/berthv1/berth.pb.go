@@ -2011,6 +2011,187 @@ func (x *CachedCall) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+// One of task and run says what is started.
+type Schedule struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Name           string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Cron           string                 `protobuf:"bytes,2,opt,name=cron,proto3" json:"cron,omitempty"`
+	Timezone       string                 `protobuf:"bytes,3,opt,name=timezone,proto3" json:"timezone,omitempty"`
+	Overlap        string                 `protobuf:"bytes,4,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	CatchUp        string                 `protobuf:"bytes,5,opt,name=catch_up,json=catchUp,proto3" json:"catch_up,omitempty"`
+	Command        []string               `protobuf:"bytes,6,rep,name=command,proto3" json:"command,omitempty"`
+	Task           *TaskSpec              `protobuf:"bytes,7,opt,name=task,proto3" json:"task,omitempty"`
+	Run            *StartRunRequest       `protobuf:"bytes,8,opt,name=run,proto3" json:"run,omitempty"`
+	Owner          string                 `protobuf:"bytes,9,opt,name=owner,proto3" json:"owner,omitempty"`
+	CreatedAt      *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Paused         bool                   `protobuf:"varint,11,opt,name=paused,proto3" json:"paused,omitempty"`
+	Infrastructure string                 `protobuf:"bytes,12,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	From           *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=from,proto3" json:"from,omitempty"`
+	LastAt         *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=last_at,json=lastAt,proto3" json:"last_at,omitempty"`
+	Last           *string                `protobuf:"bytes,15,opt,name=last,proto3,oneof" json:"last,omitempty"`
+	Waiting        *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Note           *string                `protobuf:"bytes,17,opt,name=note,proto3,oneof" json:"note,omitempty"`
+	NextAt         *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=next_at,json=nextAt,proto3" json:"next_at,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Schedule) Reset() {
+	*x = Schedule{}
+	mi := &file_berth_v1_berth_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Schedule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Schedule) ProtoMessage() {}
+
+func (x *Schedule) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
+func (*Schedule) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Schedule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Schedule) GetCron() string {
+	if x != nil {
+		return x.Cron
+	}
+	return ""
+}
+
+func (x *Schedule) GetTimezone() string {
+	if x != nil {
+		return x.Timezone
+	}
+	return ""
+}
+
+func (x *Schedule) GetOverlap() string {
+	if x != nil {
+		return x.Overlap
+	}
+	return ""
+}
+
+func (x *Schedule) GetCatchUp() string {
+	if x != nil {
+		return x.CatchUp
+	}
+	return ""
+}
+
+func (x *Schedule) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *Schedule) GetTask() *TaskSpec {
+	if x != nil {
+		return x.Task
+	}
+	return nil
+}
+
+func (x *Schedule) GetRun() *StartRunRequest {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *Schedule) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Schedule) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Schedule) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *Schedule) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *Schedule) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Schedule) GetLastAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastAt
+	}
+	return nil
+}
+
+func (x *Schedule) GetLast() string {
+	if x != nil && x.Last != nil {
+		return *x.Last
+	}
+	return ""
+}
+
+func (x *Schedule) GetWaiting() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *Schedule) GetNote() string {
+	if x != nil && x.Note != nil {
+		return *x.Note
+	}
+	return ""
+}
+
+func (x *Schedule) GetNextAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextAt
+	}
+	return nil
+}
+
 // The files of a program by their paths.
 type WorkflowSource struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2022,7 +2203,7 @@ type WorkflowSource struct {
 
 func (x *WorkflowSource) Reset() {
 	*x = WorkflowSource{}
-	mi := &file_berth_v1_berth_proto_msgTypes[20]
+	mi := &file_berth_v1_berth_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2034,7 +2215,7 @@ func (x *WorkflowSource) String() string {
 func (*WorkflowSource) ProtoMessage() {}
 
 func (x *WorkflowSource) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[20]
+	mi := &file_berth_v1_berth_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2047,7 +2228,7 @@ func (x *WorkflowSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkflowSource.ProtoReflect.Descriptor instead.
 func (*WorkflowSource) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{20}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *WorkflowSource) GetMain() string {
@@ -2078,7 +2259,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	mi := &file_berth_v1_berth_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2090,7 +2271,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	mi := &file_berth_v1_berth_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2103,7 +2284,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{21}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -2156,7 +2337,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	mi := &file_berth_v1_berth_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2168,7 +2349,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	mi := &file_berth_v1_berth_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2181,7 +2362,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{22}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{23}
 }
 
 type InfoResponse struct {
@@ -2196,7 +2377,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	mi := &file_berth_v1_berth_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2208,7 +2389,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	mi := &file_berth_v1_berth_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2221,7 +2402,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{23}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -2265,7 +2446,7 @@ type SubmitTaskRequest struct {
 
 func (x *SubmitTaskRequest) Reset() {
 	*x = SubmitTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	mi := &file_berth_v1_berth_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2458,7 @@ func (x *SubmitTaskRequest) String() string {
 func (*SubmitTaskRequest) ProtoMessage() {}
 
 func (x *SubmitTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	mi := &file_berth_v1_berth_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2471,7 @@ func (x *SubmitTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskRequest.ProtoReflect.Descriptor instead.
 func (*SubmitTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{24}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SubmitTaskRequest) GetKey() string {
@@ -2323,7 +2504,7 @@ type SubmitTaskResponse struct {
 
 func (x *SubmitTaskResponse) Reset() {
 	*x = SubmitTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2516,7 @@ func (x *SubmitTaskResponse) String() string {
 func (*SubmitTaskResponse) ProtoMessage() {}
 
 func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2529,7 @@ func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskResponse.ProtoReflect.Descriptor instead.
 func (*SubmitTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{25}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SubmitTaskResponse) GetTask() *Task {
@@ -2367,7 +2548,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2379,7 +2560,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2392,7 +2573,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetTaskRequest) GetId() string {
@@ -2411,7 +2592,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2423,7 +2604,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2436,7 +2617,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetTaskResponse) GetTask() *Task {
@@ -2462,7 +2643,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +2655,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +2668,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListTasksRequest) GetStates() []string {
@@ -2556,7 +2737,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2568,7 +2749,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2581,7 +2762,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -2607,7 +2788,7 @@ type WatchTaskRequest struct {
 
 func (x *WatchTaskRequest) Reset() {
 	*x = WatchTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2800,7 @@ func (x *WatchTaskRequest) String() string {
 func (*WatchTaskRequest) ProtoMessage() {}
 
 func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2813,7 @@ func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskRequest.ProtoReflect.Descriptor instead.
 func (*WatchTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *WatchTaskRequest) GetId() string {
@@ -2651,7 +2832,7 @@ type WatchTaskResponse struct {
 
 func (x *WatchTaskResponse) Reset() {
 	*x = WatchTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +2844,7 @@ func (x *WatchTaskResponse) String() string {
 func (*WatchTaskResponse) ProtoMessage() {}
 
 func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +2857,7 @@ func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskResponse.ProtoReflect.Descriptor instead.
 func (*WatchTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WatchTaskResponse) GetTask() *Task {
@@ -2697,7 +2878,7 @@ type TaskEventsRequest struct {
 
 func (x *TaskEventsRequest) Reset() {
 	*x = TaskEventsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2709,7 +2890,7 @@ func (x *TaskEventsRequest) String() string {
 func (*TaskEventsRequest) ProtoMessage() {}
 
 func (x *TaskEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2722,7 +2903,7 @@ func (x *TaskEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEventsRequest.ProtoReflect.Descriptor instead.
 func (*TaskEventsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TaskEventsRequest) GetId() string {
@@ -2755,7 +2936,7 @@ type TaskEventsResponse struct {
 
 func (x *TaskEventsResponse) Reset() {
 	*x = TaskEventsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2767,7 +2948,7 @@ func (x *TaskEventsResponse) String() string {
 func (*TaskEventsResponse) ProtoMessage() {}
 
 func (x *TaskEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2780,7 +2961,7 @@ func (x *TaskEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEventsResponse.ProtoReflect.Descriptor instead.
 func (*TaskEventsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TaskEventsResponse) GetEvent() *Event {
@@ -2808,7 +2989,7 @@ type TaskLogsRequest struct {
 
 func (x *TaskLogsRequest) Reset() {
 	*x = TaskLogsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2820,7 +3001,7 @@ func (x *TaskLogsRequest) String() string {
 func (*TaskLogsRequest) ProtoMessage() {}
 
 func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2833,7 +3014,7 @@ func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsRequest.ProtoReflect.Descriptor instead.
 func (*TaskLogsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TaskLogsRequest) GetId() string {
@@ -2919,7 +3100,7 @@ type TaskLogsResponse struct {
 
 func (x *TaskLogsResponse) Reset() {
 	*x = TaskLogsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2931,7 +3112,7 @@ func (x *TaskLogsResponse) String() string {
 func (*TaskLogsResponse) ProtoMessage() {}
 
 func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2944,7 +3125,7 @@ func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsResponse.ProtoReflect.Descriptor instead.
 func (*TaskLogsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *TaskLogsResponse) GetAttempt() int32 {
@@ -2991,7 +3172,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3184,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3197,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CancelTaskRequest) GetId() string {
@@ -3035,7 +3216,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3047,7 +3228,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3060,7 +3241,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CancelTaskResponse) GetTask() *Task {
@@ -3081,7 +3262,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3274,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3287,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Sample) GetAt() *timestamppb.Timestamp {
@@ -3144,7 +3325,7 @@ type CPUUse struct {
 
 func (x *CPUUse) Reset() {
 	*x = CPUUse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3156,7 +3337,7 @@ func (x *CPUUse) String() string {
 func (*CPUUse) ProtoMessage() {}
 
 func (x *CPUUse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3169,7 +3350,7 @@ func (x *CPUUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CPUUse.ProtoReflect.Descriptor instead.
 func (*CPUUse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CPUUse) GetSeconds() float64 {
@@ -3227,7 +3408,7 @@ type MemoryUse struct {
 
 func (x *MemoryUse) Reset() {
 	*x = MemoryUse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3239,7 +3420,7 @@ func (x *MemoryUse) String() string {
 func (*MemoryUse) ProtoMessage() {}
 
 func (x *MemoryUse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3252,7 +3433,7 @@ func (x *MemoryUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryUse.ProtoReflect.Descriptor instead.
 func (*MemoryUse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *MemoryUse) GetMeanBytes() int64 {
@@ -3300,7 +3481,7 @@ type GetTaskMetricsRequest struct {
 
 func (x *GetTaskMetricsRequest) Reset() {
 	*x = GetTaskMetricsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3312,7 +3493,7 @@ func (x *GetTaskMetricsRequest) String() string {
 func (*GetTaskMetricsRequest) ProtoMessage() {}
 
 func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3325,7 +3506,7 @@ func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GetTaskMetricsRequest) GetId() string {
@@ -3362,7 +3543,7 @@ type GetTaskMetricsResponse struct {
 
 func (x *GetTaskMetricsResponse) Reset() {
 	*x = GetTaskMetricsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3374,7 +3555,7 @@ func (x *GetTaskMetricsResponse) String() string {
 func (*GetTaskMetricsResponse) ProtoMessage() {}
 
 func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3387,7 +3568,7 @@ func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskMetricsResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GetTaskMetricsResponse) GetTaskId() string {
@@ -3495,7 +3676,7 @@ type Infrastructure struct {
 
 func (x *Infrastructure) Reset() {
 	*x = Infrastructure{}
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3507,7 +3688,7 @@ func (x *Infrastructure) String() string {
 func (*Infrastructure) ProtoMessage() {}
 
 func (x *Infrastructure) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3520,7 +3701,7 @@ func (x *Infrastructure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Infrastructure.ProtoReflect.Descriptor instead.
 func (*Infrastructure) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Infrastructure) GetName() string {
@@ -3615,7 +3796,7 @@ type ListInfrastructuresRequest struct {
 
 func (x *ListInfrastructuresRequest) Reset() {
 	*x = ListInfrastructuresRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3627,7 +3808,7 @@ func (x *ListInfrastructuresRequest) String() string {
 func (*ListInfrastructuresRequest) ProtoMessage() {}
 
 func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3640,7 +3821,7 @@ func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresRequest.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 type ListInfrastructuresResponse struct {
@@ -3652,7 +3833,7 @@ type ListInfrastructuresResponse struct {
 
 func (x *ListInfrastructuresResponse) Reset() {
 	*x = ListInfrastructuresResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[45]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3664,7 +3845,7 @@ func (x *ListInfrastructuresResponse) String() string {
 func (*ListInfrastructuresResponse) ProtoMessage() {}
 
 func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[45]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3677,7 +3858,7 @@ func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresResponse.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListInfrastructuresResponse) GetInfrastructures() []*Infrastructure {
@@ -3700,7 +3881,7 @@ type CheckRow struct {
 
 func (x *CheckRow) Reset() {
 	*x = CheckRow{}
-	mi := &file_berth_v1_berth_proto_msgTypes[46]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3712,7 +3893,7 @@ func (x *CheckRow) String() string {
 func (*CheckRow) ProtoMessage() {}
 
 func (x *CheckRow) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[46]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3725,7 +3906,7 @@ func (x *CheckRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRow.ProtoReflect.Descriptor instead.
 func (*CheckRow) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CheckRow) GetWhat() string {
@@ -3772,7 +3953,7 @@ type CheckInfrastructureRequest struct {
 
 func (x *CheckInfrastructureRequest) Reset() {
 	*x = CheckInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[47]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3784,7 +3965,7 @@ func (x *CheckInfrastructureRequest) String() string {
 func (*CheckInfrastructureRequest) ProtoMessage() {}
 
 func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[47]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3797,7 +3978,7 @@ func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CheckInfrastructureRequest) GetName() string {
@@ -3822,7 +4003,7 @@ type CheckInfrastructureResponse struct {
 
 func (x *CheckInfrastructureResponse) Reset() {
 	*x = CheckInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[48]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3834,7 +4015,7 @@ func (x *CheckInfrastructureResponse) String() string {
 func (*CheckInfrastructureResponse) ProtoMessage() {}
 
 func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[48]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3847,7 +4028,7 @@ func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CheckInfrastructureResponse) GetName() string {
@@ -3914,7 +4095,7 @@ type AddInfrastructureRequest struct {
 
 func (x *AddInfrastructureRequest) Reset() {
 	*x = AddInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[49]
+	mi := &file_berth_v1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3926,7 +4107,7 @@ func (x *AddInfrastructureRequest) String() string {
 func (*AddInfrastructureRequest) ProtoMessage() {}
 
 func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[49]
+	mi := &file_berth_v1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3939,7 +4120,7 @@ func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AddInfrastructureRequest) GetName() string {
@@ -3999,7 +4180,7 @@ type AddInfrastructureResponse struct {
 
 func (x *AddInfrastructureResponse) Reset() {
 	*x = AddInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[50]
+	mi := &file_berth_v1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4011,7 +4192,7 @@ func (x *AddInfrastructureResponse) String() string {
 func (*AddInfrastructureResponse) ProtoMessage() {}
 
 func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[50]
+	mi := &file_berth_v1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4024,7 +4205,7 @@ func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 type FormatDFSRequest struct {
@@ -4043,7 +4224,7 @@ type FormatDFSRequest struct {
 
 func (x *FormatDFSRequest) Reset() {
 	*x = FormatDFSRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[51]
+	mi := &file_berth_v1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4055,7 +4236,7 @@ func (x *FormatDFSRequest) String() string {
 func (*FormatDFSRequest) ProtoMessage() {}
 
 func (x *FormatDFSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[51]
+	mi := &file_berth_v1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4068,7 +4249,7 @@ func (x *FormatDFSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatDFSRequest.ProtoReflect.Descriptor instead.
 func (*FormatDFSRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *FormatDFSRequest) GetInfrastructure() string {
@@ -4140,7 +4321,7 @@ type FormatDFSResponse struct {
 
 func (x *FormatDFSResponse) Reset() {
 	*x = FormatDFSResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[52]
+	mi := &file_berth_v1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4152,7 +4333,7 @@ func (x *FormatDFSResponse) String() string {
 func (*FormatDFSResponse) ProtoMessage() {}
 
 func (x *FormatDFSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[52]
+	mi := &file_berth_v1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4165,7 +4346,7 @@ func (x *FormatDFSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatDFSResponse.ProtoReflect.Descriptor instead.
 func (*FormatDFSResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *FormatDFSResponse) GetInfrastructure() string {
@@ -4213,7 +4394,7 @@ type RemoveInfrastructureRequest struct {
 
 func (x *RemoveInfrastructureRequest) Reset() {
 	*x = RemoveInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[53]
+	mi := &file_berth_v1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4225,7 +4406,7 @@ func (x *RemoveInfrastructureRequest) String() string {
 func (*RemoveInfrastructureRequest) ProtoMessage() {}
 
 func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[53]
+	mi := &file_berth_v1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4238,7 +4419,7 @@ func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{53}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RemoveInfrastructureRequest) GetName() string {
@@ -4263,7 +4444,7 @@ type RemoveInfrastructureResponse struct {
 
 func (x *RemoveInfrastructureResponse) Reset() {
 	*x = RemoveInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[54]
+	mi := &file_berth_v1_berth_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4275,7 +4456,7 @@ func (x *RemoveInfrastructureResponse) String() string {
 func (*RemoveInfrastructureResponse) ProtoMessage() {}
 
 func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[54]
+	mi := &file_berth_v1_berth_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4288,7 +4469,7 @@ func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{54}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{55}
 }
 
 type GetPackageRequest struct {
@@ -4302,7 +4483,7 @@ type GetPackageRequest struct {
 
 func (x *GetPackageRequest) Reset() {
 	*x = GetPackageRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[55]
+	mi := &file_berth_v1_berth_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4314,7 +4495,7 @@ func (x *GetPackageRequest) String() string {
 func (*GetPackageRequest) ProtoMessage() {}
 
 func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[55]
+	mi := &file_berth_v1_berth_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4327,7 +4508,7 @@ func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageRequest.ProtoReflect.Descriptor instead.
 func (*GetPackageRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{55}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *GetPackageRequest) GetInfrastructure() string {
@@ -4360,7 +4541,7 @@ type GetPackageResponse struct {
 
 func (x *GetPackageResponse) Reset() {
 	*x = GetPackageResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[56]
+	mi := &file_berth_v1_berth_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4372,7 +4553,7 @@ func (x *GetPackageResponse) String() string {
 func (*GetPackageResponse) ProtoMessage() {}
 
 func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[56]
+	mi := &file_berth_v1_berth_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4385,7 +4566,7 @@ func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageResponse.ProtoReflect.Descriptor instead.
 func (*GetPackageResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{56}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetPackageResponse) GetPackage() []byte {
@@ -4411,7 +4592,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_berth_v1_berth_proto_msgTypes[57]
+	mi := &file_berth_v1_berth_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4423,7 +4604,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[57]
+	mi := &file_berth_v1_berth_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4436,7 +4617,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{57}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Token) GetId() string {
@@ -4508,7 +4689,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[58]
+	mi := &file_berth_v1_berth_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4520,7 +4701,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[58]
+	mi := &file_berth_v1_berth_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4533,7 +4714,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{58}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CreateTokenRequest) GetKey() string {
@@ -4581,7 +4762,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[59]
+	mi := &file_berth_v1_berth_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4593,7 +4774,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[59]
+	mi := &file_berth_v1_berth_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4606,7 +4787,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{59}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -4631,7 +4812,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[60]
+	mi := &file_berth_v1_berth_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4643,7 +4824,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[60]
+	mi := &file_berth_v1_berth_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4656,7 +4837,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{60}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{61}
 }
 
 type ListTokensResponse struct {
@@ -4668,7 +4849,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[61]
+	mi := &file_berth_v1_berth_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4680,7 +4861,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[61]
+	mi := &file_berth_v1_berth_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4693,7 +4874,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{61}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -4712,7 +4893,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[62]
+	mi := &file_berth_v1_berth_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4724,7 +4905,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[62]
+	mi := &file_berth_v1_berth_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4737,7 +4918,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{62}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RevokeTokenRequest) GetIdOrName() string {
@@ -4755,7 +4936,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[63]
+	mi := &file_berth_v1_berth_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4767,7 +4948,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[63]
+	mi := &file_berth_v1_berth_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4780,7 +4961,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{63}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{64}
 }
 
 // All tasks of an array are stored, or none. indices are ascending.
@@ -4797,7 +4978,7 @@ type SubmitArrayRequest struct {
 
 func (x *SubmitArrayRequest) Reset() {
 	*x = SubmitArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[64]
+	mi := &file_berth_v1_berth_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4809,7 +4990,7 @@ func (x *SubmitArrayRequest) String() string {
 func (*SubmitArrayRequest) ProtoMessage() {}
 
 func (x *SubmitArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[64]
+	mi := &file_berth_v1_berth_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4822,7 +5003,7 @@ func (x *SubmitArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitArrayRequest.ProtoReflect.Descriptor instead.
 func (*SubmitArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{64}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *SubmitArrayRequest) GetKey() string {
@@ -4869,7 +5050,7 @@ type SubmitArrayResponse struct {
 
 func (x *SubmitArrayResponse) Reset() {
 	*x = SubmitArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[65]
+	mi := &file_berth_v1_berth_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4881,7 +5062,7 @@ func (x *SubmitArrayResponse) String() string {
 func (*SubmitArrayResponse) ProtoMessage() {}
 
 func (x *SubmitArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[65]
+	mi := &file_berth_v1_berth_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4894,7 +5075,7 @@ func (x *SubmitArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitArrayResponse.ProtoReflect.Descriptor instead.
 func (*SubmitArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{65}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SubmitArrayResponse) GetArray() *Array {
@@ -4913,7 +5094,7 @@ type GetArrayRequest struct {
 
 func (x *GetArrayRequest) Reset() {
 	*x = GetArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[66]
+	mi := &file_berth_v1_berth_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4925,7 +5106,7 @@ func (x *GetArrayRequest) String() string {
 func (*GetArrayRequest) ProtoMessage() {}
 
 func (x *GetArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[66]
+	mi := &file_berth_v1_berth_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4938,7 +5119,7 @@ func (x *GetArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArrayRequest.ProtoReflect.Descriptor instead.
 func (*GetArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{66}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetArrayRequest) GetId() string {
@@ -4957,7 +5138,7 @@ type GetArrayResponse struct {
 
 func (x *GetArrayResponse) Reset() {
 	*x = GetArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[67]
+	mi := &file_berth_v1_berth_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4969,7 +5150,7 @@ func (x *GetArrayResponse) String() string {
 func (*GetArrayResponse) ProtoMessage() {}
 
 func (x *GetArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[67]
+	mi := &file_berth_v1_berth_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4982,7 +5163,7 @@ func (x *GetArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArrayResponse.ProtoReflect.Descriptor instead.
 func (*GetArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{67}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GetArrayResponse) GetArray() *Array {
@@ -5004,7 +5185,7 @@ type ListArraysRequest struct {
 
 func (x *ListArraysRequest) Reset() {
 	*x = ListArraysRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[68]
+	mi := &file_berth_v1_berth_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5016,7 +5197,7 @@ func (x *ListArraysRequest) String() string {
 func (*ListArraysRequest) ProtoMessage() {}
 
 func (x *ListArraysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[68]
+	mi := &file_berth_v1_berth_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5029,7 +5210,7 @@ func (x *ListArraysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListArraysRequest.ProtoReflect.Descriptor instead.
 func (*ListArraysRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{68}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListArraysRequest) GetInfrastructure() string {
@@ -5070,7 +5251,7 @@ type ListArraysResponse struct {
 
 func (x *ListArraysResponse) Reset() {
 	*x = ListArraysResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[69]
+	mi := &file_berth_v1_berth_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5082,7 +5263,7 @@ func (x *ListArraysResponse) String() string {
 func (*ListArraysResponse) ProtoMessage() {}
 
 func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[69]
+	mi := &file_berth_v1_berth_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5095,7 +5276,7 @@ func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListArraysResponse.ProtoReflect.Descriptor instead.
 func (*ListArraysResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{69}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListArraysResponse) GetArrays() []*Array {
@@ -5121,7 +5302,7 @@ type WatchArrayRequest struct {
 
 func (x *WatchArrayRequest) Reset() {
 	*x = WatchArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[70]
+	mi := &file_berth_v1_berth_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5133,7 +5314,7 @@ func (x *WatchArrayRequest) String() string {
 func (*WatchArrayRequest) ProtoMessage() {}
 
 func (x *WatchArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[70]
+	mi := &file_berth_v1_berth_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5146,7 +5327,7 @@ func (x *WatchArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchArrayRequest.ProtoReflect.Descriptor instead.
 func (*WatchArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{70}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *WatchArrayRequest) GetId() string {
@@ -5165,7 +5346,7 @@ type WatchArrayResponse struct {
 
 func (x *WatchArrayResponse) Reset() {
 	*x = WatchArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[71]
+	mi := &file_berth_v1_berth_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5177,7 +5358,7 @@ func (x *WatchArrayResponse) String() string {
 func (*WatchArrayResponse) ProtoMessage() {}
 
 func (x *WatchArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[71]
+	mi := &file_berth_v1_berth_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5190,7 +5371,7 @@ func (x *WatchArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchArrayResponse.ProtoReflect.Descriptor instead.
 func (*WatchArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{71}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *WatchArrayResponse) GetArray() *Array {
@@ -5209,7 +5390,7 @@ type CancelArrayRequest struct {
 
 func (x *CancelArrayRequest) Reset() {
 	*x = CancelArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[72]
+	mi := &file_berth_v1_berth_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5221,7 +5402,7 @@ func (x *CancelArrayRequest) String() string {
 func (*CancelArrayRequest) ProtoMessage() {}
 
 func (x *CancelArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[72]
+	mi := &file_berth_v1_berth_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5234,7 +5415,7 @@ func (x *CancelArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelArrayRequest.ProtoReflect.Descriptor instead.
 func (*CancelArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{72}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *CancelArrayRequest) GetId() string {
@@ -5253,7 +5434,7 @@ type CancelArrayResponse struct {
 
 func (x *CancelArrayResponse) Reset() {
 	*x = CancelArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[73]
+	mi := &file_berth_v1_berth_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5265,7 +5446,7 @@ func (x *CancelArrayResponse) String() string {
 func (*CancelArrayResponse) ProtoMessage() {}
 
 func (x *CancelArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[73]
+	mi := &file_berth_v1_berth_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5278,7 +5459,7 @@ func (x *CancelArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelArrayResponse.ProtoReflect.Descriptor instead.
 func (*CancelArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{73}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *CancelArrayResponse) GetArray() *Array {
@@ -5299,7 +5480,7 @@ type RetryArrayRequest struct {
 
 func (x *RetryArrayRequest) Reset() {
 	*x = RetryArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[74]
+	mi := &file_berth_v1_berth_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5311,7 +5492,7 @@ func (x *RetryArrayRequest) String() string {
 func (*RetryArrayRequest) ProtoMessage() {}
 
 func (x *RetryArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[74]
+	mi := &file_berth_v1_berth_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5324,7 +5505,7 @@ func (x *RetryArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryArrayRequest.ProtoReflect.Descriptor instead.
 func (*RetryArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{74}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *RetryArrayRequest) GetId() string {
@@ -5350,7 +5531,7 @@ type RetryArrayResponse struct {
 
 func (x *RetryArrayResponse) Reset() {
 	*x = RetryArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[75]
+	mi := &file_berth_v1_berth_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5362,7 +5543,7 @@ func (x *RetryArrayResponse) String() string {
 func (*RetryArrayResponse) ProtoMessage() {}
 
 func (x *RetryArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[75]
+	mi := &file_berth_v1_berth_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5375,7 +5556,7 @@ func (x *RetryArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryArrayResponse.ProtoReflect.Descriptor instead.
 func (*RetryArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{75}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *RetryArrayResponse) GetArray() *Array {
@@ -5400,7 +5581,7 @@ type StartRunRequest struct {
 
 func (x *StartRunRequest) Reset() {
 	*x = StartRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[76]
+	mi := &file_berth_v1_berth_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5412,7 +5593,7 @@ func (x *StartRunRequest) String() string {
 func (*StartRunRequest) ProtoMessage() {}
 
 func (x *StartRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[76]
+	mi := &file_berth_v1_berth_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5425,7 +5606,7 @@ func (x *StartRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRunRequest.ProtoReflect.Descriptor instead.
 func (*StartRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{76}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *StartRunRequest) GetKey() string {
@@ -5486,7 +5667,7 @@ type StartRunResponse struct {
 
 func (x *StartRunResponse) Reset() {
 	*x = StartRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[77]
+	mi := &file_berth_v1_berth_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5498,7 +5679,7 @@ func (x *StartRunResponse) String() string {
 func (*StartRunResponse) ProtoMessage() {}
 
 func (x *StartRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[77]
+	mi := &file_berth_v1_berth_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5511,7 +5692,7 @@ func (x *StartRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRunResponse.ProtoReflect.Descriptor instead.
 func (*StartRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{77}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *StartRunResponse) GetRun() *Run {
@@ -5530,7 +5711,7 @@ type GetRunRequest struct {
 
 func (x *GetRunRequest) Reset() {
 	*x = GetRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[78]
+	mi := &file_berth_v1_berth_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5542,7 +5723,7 @@ func (x *GetRunRequest) String() string {
 func (*GetRunRequest) ProtoMessage() {}
 
 func (x *GetRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[78]
+	mi := &file_berth_v1_berth_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5555,7 +5736,7 @@ func (x *GetRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRunRequest.ProtoReflect.Descriptor instead.
 func (*GetRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{78}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *GetRunRequest) GetId() string {
@@ -5574,7 +5755,7 @@ type GetRunResponse struct {
 
 func (x *GetRunResponse) Reset() {
 	*x = GetRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[79]
+	mi := &file_berth_v1_berth_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5586,7 +5767,7 @@ func (x *GetRunResponse) String() string {
 func (*GetRunResponse) ProtoMessage() {}
 
 func (x *GetRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[79]
+	mi := &file_berth_v1_berth_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5599,7 +5780,7 @@ func (x *GetRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRunResponse.ProtoReflect.Descriptor instead.
 func (*GetRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{79}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *GetRunResponse) GetRun() *Run {
@@ -5621,7 +5802,7 @@ type ListRunsRequest struct {
 
 func (x *ListRunsRequest) Reset() {
 	*x = ListRunsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[80]
+	mi := &file_berth_v1_berth_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5633,7 +5814,7 @@ func (x *ListRunsRequest) String() string {
 func (*ListRunsRequest) ProtoMessage() {}
 
 func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[80]
+	mi := &file_berth_v1_berth_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5646,7 +5827,7 @@ func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunsRequest.ProtoReflect.Descriptor instead.
 func (*ListRunsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{80}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ListRunsRequest) GetState() string {
@@ -5687,7 +5868,7 @@ type ListRunsResponse struct {
 
 func (x *ListRunsResponse) Reset() {
 	*x = ListRunsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[81]
+	mi := &file_berth_v1_berth_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5699,7 +5880,7 @@ func (x *ListRunsResponse) String() string {
 func (*ListRunsResponse) ProtoMessage() {}
 
 func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[81]
+	mi := &file_berth_v1_berth_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5712,7 +5893,7 @@ func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunsResponse.ProtoReflect.Descriptor instead.
 func (*ListRunsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{81}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ListRunsResponse) GetRuns() []*Run {
@@ -5738,7 +5919,7 @@ type WatchRunRequest struct {
 
 func (x *WatchRunRequest) Reset() {
 	*x = WatchRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[82]
+	mi := &file_berth_v1_berth_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5750,7 +5931,7 @@ func (x *WatchRunRequest) String() string {
 func (*WatchRunRequest) ProtoMessage() {}
 
 func (x *WatchRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[82]
+	mi := &file_berth_v1_berth_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5763,7 +5944,7 @@ func (x *WatchRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRunRequest.ProtoReflect.Descriptor instead.
 func (*WatchRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{82}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *WatchRunRequest) GetId() string {
@@ -5782,7 +5963,7 @@ type WatchRunResponse struct {
 
 func (x *WatchRunResponse) Reset() {
 	*x = WatchRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[83]
+	mi := &file_berth_v1_berth_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5794,7 +5975,7 @@ func (x *WatchRunResponse) String() string {
 func (*WatchRunResponse) ProtoMessage() {}
 
 func (x *WatchRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[83]
+	mi := &file_berth_v1_berth_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5807,7 +5988,7 @@ func (x *WatchRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRunResponse.ProtoReflect.Descriptor instead.
 func (*WatchRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{83}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *WatchRunResponse) GetRun() *Run {
@@ -5828,7 +6009,7 @@ type RunCallsRequest struct {
 
 func (x *RunCallsRequest) Reset() {
 	*x = RunCallsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[84]
+	mi := &file_berth_v1_berth_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5840,7 +6021,7 @@ func (x *RunCallsRequest) String() string {
 func (*RunCallsRequest) ProtoMessage() {}
 
 func (x *RunCallsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[84]
+	mi := &file_berth_v1_berth_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5853,7 +6034,7 @@ func (x *RunCallsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunCallsRequest.ProtoReflect.Descriptor instead.
 func (*RunCallsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{84}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *RunCallsRequest) GetId() string {
@@ -5879,7 +6060,7 @@ type RunCallsResponse struct {
 
 func (x *RunCallsResponse) Reset() {
 	*x = RunCallsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[85]
+	mi := &file_berth_v1_berth_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5891,7 +6072,7 @@ func (x *RunCallsResponse) String() string {
 func (*RunCallsResponse) ProtoMessage() {}
 
 func (x *RunCallsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[85]
+	mi := &file_berth_v1_berth_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5904,7 +6085,7 @@ func (x *RunCallsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunCallsResponse.ProtoReflect.Descriptor instead.
 func (*RunCallsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{85}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RunCallsResponse) GetCall() *RunCall {
@@ -5923,7 +6104,7 @@ type CancelRunRequest struct {
 
 func (x *CancelRunRequest) Reset() {
 	*x = CancelRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[86]
+	mi := &file_berth_v1_berth_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5935,7 +6116,7 @@ func (x *CancelRunRequest) String() string {
 func (*CancelRunRequest) ProtoMessage() {}
 
 func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[86]
+	mi := &file_berth_v1_berth_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5948,7 +6129,7 @@ func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunRequest.ProtoReflect.Descriptor instead.
 func (*CancelRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{86}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *CancelRunRequest) GetId() string {
@@ -5967,7 +6148,7 @@ type CancelRunResponse struct {
 
 func (x *CancelRunResponse) Reset() {
 	*x = CancelRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[87]
+	mi := &file_berth_v1_berth_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5979,7 +6160,7 @@ func (x *CancelRunResponse) String() string {
 func (*CancelRunResponse) ProtoMessage() {}
 
 func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[87]
+	mi := &file_berth_v1_berth_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5992,7 +6173,7 @@ func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunResponse.ProtoReflect.Descriptor instead.
 func (*CancelRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{87}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *CancelRunResponse) GetRun() *Run {
@@ -6014,7 +6195,7 @@ type ResumeRunRequest struct {
 
 func (x *ResumeRunRequest) Reset() {
 	*x = ResumeRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[88]
+	mi := &file_berth_v1_berth_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6026,7 +6207,7 @@ func (x *ResumeRunRequest) String() string {
 func (*ResumeRunRequest) ProtoMessage() {}
 
 func (x *ResumeRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[88]
+	mi := &file_berth_v1_berth_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6039,7 +6220,7 @@ func (x *ResumeRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRunRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{88}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ResumeRunRequest) GetKey() string {
@@ -6072,7 +6253,7 @@ type ResumeRunResponse struct {
 
 func (x *ResumeRunResponse) Reset() {
 	*x = ResumeRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[89]
+	mi := &file_berth_v1_berth_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6084,7 +6265,7 @@ func (x *ResumeRunResponse) String() string {
 func (*ResumeRunResponse) ProtoMessage() {}
 
 func (x *ResumeRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[89]
+	mi := &file_berth_v1_berth_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6097,7 +6278,7 @@ func (x *ResumeRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRunResponse.ProtoReflect.Descriptor instead.
 func (*ResumeRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{89}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ResumeRunResponse) GetRun() *Run {
@@ -6120,7 +6301,7 @@ type ListCacheRequest struct {
 
 func (x *ListCacheRequest) Reset() {
 	*x = ListCacheRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[90]
+	mi := &file_berth_v1_berth_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6132,7 +6313,7 @@ func (x *ListCacheRequest) String() string {
 func (*ListCacheRequest) ProtoMessage() {}
 
 func (x *ListCacheRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[90]
+	mi := &file_berth_v1_berth_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6145,7 +6326,7 @@ func (x *ListCacheRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCacheRequest.ProtoReflect.Descriptor instead.
 func (*ListCacheRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{90}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ListCacheRequest) GetOwner() string {
@@ -6193,7 +6374,7 @@ type ListCacheResponse struct {
 
 func (x *ListCacheResponse) Reset() {
 	*x = ListCacheResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[91]
+	mi := &file_berth_v1_berth_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6205,7 +6386,7 @@ func (x *ListCacheResponse) String() string {
 func (*ListCacheResponse) ProtoMessage() {}
 
 func (x *ListCacheResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[91]
+	mi := &file_berth_v1_berth_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6218,7 +6399,7 @@ func (x *ListCacheResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCacheResponse.ProtoReflect.Descriptor instead.
 func (*ListCacheResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{91}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ListCacheResponse) GetCalls() []*CachedCall {
@@ -6246,7 +6427,7 @@ type ClearCacheRequest struct {
 
 func (x *ClearCacheRequest) Reset() {
 	*x = ClearCacheRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[92]
+	mi := &file_berth_v1_berth_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6258,7 +6439,7 @@ func (x *ClearCacheRequest) String() string {
 func (*ClearCacheRequest) ProtoMessage() {}
 
 func (x *ClearCacheRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[92]
+	mi := &file_berth_v1_berth_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6271,7 +6452,7 @@ func (x *ClearCacheRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearCacheRequest.ProtoReflect.Descriptor instead.
 func (*ClearCacheRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{92}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ClearCacheRequest) GetOwner() string {
@@ -6304,7 +6485,7 @@ type ClearCacheResponse struct {
 
 func (x *ClearCacheResponse) Reset() {
 	*x = ClearCacheResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[93]
+	mi := &file_berth_v1_berth_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6316,7 +6497,7 @@ func (x *ClearCacheResponse) String() string {
 func (*ClearCacheResponse) ProtoMessage() {}
 
 func (x *ClearCacheResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[93]
+	mi := &file_berth_v1_berth_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6329,7 +6510,7 @@ func (x *ClearCacheResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearCacheResponse.ProtoReflect.Descriptor instead.
 func (*ClearCacheResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{93}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ClearCacheResponse) GetCleared() int32 {
@@ -6337,6 +6518,350 @@ func (x *ClearCacheResponse) GetCleared() int32 {
 		return x.Cleared
 	}
 	return 0
+}
+
+type CreateScheduleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schedule      *Schedule              `protobuf:"bytes,1,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateScheduleRequest) Reset() {
+	*x = CreateScheduleRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateScheduleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateScheduleRequest) ProtoMessage() {}
+
+func (x *CreateScheduleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateScheduleRequest.ProtoReflect.Descriptor instead.
+func (*CreateScheduleRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *CreateScheduleRequest) GetSchedule() *Schedule {
+	if x != nil {
+		return x.Schedule
+	}
+	return nil
+}
+
+type CreateScheduleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schedule      *Schedule              `protobuf:"bytes,1,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateScheduleResponse) Reset() {
+	*x = CreateScheduleResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateScheduleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateScheduleResponse) ProtoMessage() {}
+
+func (x *CreateScheduleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateScheduleResponse.ProtoReflect.Descriptor instead.
+func (*CreateScheduleResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *CreateScheduleResponse) GetSchedule() *Schedule {
+	if x != nil {
+		return x.Schedule
+	}
+	return nil
+}
+
+type ListSchedulesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSchedulesRequest) Reset() {
+	*x = ListSchedulesRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSchedulesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSchedulesRequest) ProtoMessage() {}
+
+func (x *ListSchedulesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSchedulesRequest.ProtoReflect.Descriptor instead.
+func (*ListSchedulesRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{97}
+}
+
+type ListSchedulesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schedules     []*Schedule            `protobuf:"bytes,1,rep,name=schedules,proto3" json:"schedules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSchedulesResponse) Reset() {
+	*x = ListSchedulesResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSchedulesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSchedulesResponse) ProtoMessage() {}
+
+func (x *ListSchedulesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSchedulesResponse.ProtoReflect.Descriptor instead.
+func (*ListSchedulesResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{98}
+}
+
+func (x *ListSchedulesResponse) GetSchedules() []*Schedule {
+	if x != nil {
+		return x.Schedules
+	}
+	return nil
+}
+
+type PauseScheduleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Paused        bool                   `protobuf:"varint,2,opt,name=paused,proto3" json:"paused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseScheduleRequest) Reset() {
+	*x = PauseScheduleRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseScheduleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseScheduleRequest) ProtoMessage() {}
+
+func (x *PauseScheduleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseScheduleRequest.ProtoReflect.Descriptor instead.
+func (*PauseScheduleRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{99}
+}
+
+func (x *PauseScheduleRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PauseScheduleRequest) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+type PauseScheduleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schedule      *Schedule              `protobuf:"bytes,1,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseScheduleResponse) Reset() {
+	*x = PauseScheduleResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseScheduleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseScheduleResponse) ProtoMessage() {}
+
+func (x *PauseScheduleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseScheduleResponse.ProtoReflect.Descriptor instead.
+func (*PauseScheduleResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *PauseScheduleResponse) GetSchedule() *Schedule {
+	if x != nil {
+		return x.Schedule
+	}
+	return nil
+}
+
+type DeleteScheduleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteScheduleRequest) Reset() {
+	*x = DeleteScheduleRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteScheduleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteScheduleRequest) ProtoMessage() {}
+
+func (x *DeleteScheduleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteScheduleRequest.ProtoReflect.Descriptor instead.
+func (*DeleteScheduleRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{101}
+}
+
+func (x *DeleteScheduleRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type DeleteScheduleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteScheduleResponse) Reset() {
+	*x = DeleteScheduleResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteScheduleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteScheduleResponse) ProtoMessage() {}
+
+func (x *DeleteScheduleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteScheduleResponse.ProtoReflect.Descriptor instead.
+func (*DeleteScheduleResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{102}
 }
 
 type DataEntry struct {
@@ -6355,7 +6880,7 @@ type DataEntry struct {
 
 func (x *DataEntry) Reset() {
 	*x = DataEntry{}
-	mi := &file_berth_v1_berth_proto_msgTypes[94]
+	mi := &file_berth_v1_berth_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6367,7 +6892,7 @@ func (x *DataEntry) String() string {
 func (*DataEntry) ProtoMessage() {}
 
 func (x *DataEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[94]
+	mi := &file_berth_v1_berth_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6380,7 +6905,7 @@ func (x *DataEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataEntry.ProtoReflect.Descriptor instead.
 func (*DataEntry) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{94}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *DataEntry) GetPath() string {
@@ -6450,7 +6975,7 @@ type ListDataRequest struct {
 
 func (x *ListDataRequest) Reset() {
 	*x = ListDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[95]
+	mi := &file_berth_v1_berth_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6462,7 +6987,7 @@ func (x *ListDataRequest) String() string {
 func (*ListDataRequest) ProtoMessage() {}
 
 func (x *ListDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[95]
+	mi := &file_berth_v1_berth_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6475,7 +7000,7 @@ func (x *ListDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDataRequest.ProtoReflect.Descriptor instead.
 func (*ListDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{95}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *ListDataRequest) GetInfrastructure() string {
@@ -6508,7 +7033,7 @@ type ListDataResponse struct {
 
 func (x *ListDataResponse) Reset() {
 	*x = ListDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[96]
+	mi := &file_berth_v1_berth_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6520,7 +7045,7 @@ func (x *ListDataResponse) String() string {
 func (*ListDataResponse) ProtoMessage() {}
 
 func (x *ListDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[96]
+	mi := &file_berth_v1_berth_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6533,7 +7058,7 @@ func (x *ListDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDataResponse.ProtoReflect.Descriptor instead.
 func (*ListDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{96}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *ListDataResponse) GetEntries() []*DataEntry {
@@ -6554,7 +7079,7 @@ type GetDataRequest struct {
 
 func (x *GetDataRequest) Reset() {
 	*x = GetDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[97]
+	mi := &file_berth_v1_berth_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6566,7 +7091,7 @@ func (x *GetDataRequest) String() string {
 func (*GetDataRequest) ProtoMessage() {}
 
 func (x *GetDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[97]
+	mi := &file_berth_v1_berth_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6579,7 +7104,7 @@ func (x *GetDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDataRequest.ProtoReflect.Descriptor instead.
 func (*GetDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{97}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *GetDataRequest) GetInfrastructure() string {
@@ -6614,7 +7139,7 @@ type GetDataResponse struct {
 
 func (x *GetDataResponse) Reset() {
 	*x = GetDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[98]
+	mi := &file_berth_v1_berth_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6626,7 +7151,7 @@ func (x *GetDataResponse) String() string {
 func (*GetDataResponse) ProtoMessage() {}
 
 func (x *GetDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[98]
+	mi := &file_berth_v1_berth_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6639,7 +7164,7 @@ func (x *GetDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDataResponse.ProtoReflect.Descriptor instead.
 func (*GetDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{98}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *GetDataResponse) GetEntry() *DataEntry {
@@ -6674,7 +7199,7 @@ type DataEnd struct {
 
 func (x *DataEnd) Reset() {
 	*x = DataEnd{}
-	mi := &file_berth_v1_berth_proto_msgTypes[99]
+	mi := &file_berth_v1_berth_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6686,7 +7211,7 @@ func (x *DataEnd) String() string {
 func (*DataEnd) ProtoMessage() {}
 
 func (x *DataEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[99]
+	mi := &file_berth_v1_berth_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6699,7 +7224,7 @@ func (x *DataEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataEnd.ProtoReflect.Descriptor instead.
 func (*DataEnd) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{99}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *DataEnd) GetSize() int64 {
@@ -6734,7 +7259,7 @@ type PutDataRequest struct {
 
 func (x *PutDataRequest) Reset() {
 	*x = PutDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[100]
+	mi := &file_berth_v1_berth_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6746,7 +7271,7 @@ func (x *PutDataRequest) String() string {
 func (*PutDataRequest) ProtoMessage() {}
 
 func (x *PutDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[100]
+	mi := &file_berth_v1_berth_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6759,7 +7284,7 @@ func (x *PutDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDataRequest.ProtoReflect.Descriptor instead.
 func (*PutDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{100}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *PutDataRequest) GetStart() *PutDataStart {
@@ -6796,7 +7321,7 @@ type PutDataStart struct {
 
 func (x *PutDataStart) Reset() {
 	*x = PutDataStart{}
-	mi := &file_berth_v1_berth_proto_msgTypes[101]
+	mi := &file_berth_v1_berth_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6808,7 +7333,7 @@ func (x *PutDataStart) String() string {
 func (*PutDataStart) ProtoMessage() {}
 
 func (x *PutDataStart) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[101]
+	mi := &file_berth_v1_berth_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6821,7 +7346,7 @@ func (x *PutDataStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDataStart.ProtoReflect.Descriptor instead.
 func (*PutDataStart) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{101}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *PutDataStart) GetInfrastructure() string {
@@ -6868,7 +7393,7 @@ type PutDataResponse struct {
 
 func (x *PutDataResponse) Reset() {
 	*x = PutDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[102]
+	mi := &file_berth_v1_berth_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6880,7 +7405,7 @@ func (x *PutDataResponse) String() string {
 func (*PutDataResponse) ProtoMessage() {}
 
 func (x *PutDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[102]
+	mi := &file_berth_v1_berth_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6893,7 +7418,7 @@ func (x *PutDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDataResponse.ProtoReflect.Descriptor instead.
 func (*PutDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{102}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *PutDataResponse) GetEntry() *DataEntry {
@@ -6914,7 +7439,7 @@ type RemoveDataRequest struct {
 
 func (x *RemoveDataRequest) Reset() {
 	*x = RemoveDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[103]
+	mi := &file_berth_v1_berth_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6926,7 +7451,7 @@ func (x *RemoveDataRequest) String() string {
 func (*RemoveDataRequest) ProtoMessage() {}
 
 func (x *RemoveDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[103]
+	mi := &file_berth_v1_berth_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6939,7 +7464,7 @@ func (x *RemoveDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDataRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{103}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *RemoveDataRequest) GetInfrastructure() string {
@@ -6971,7 +7496,7 @@ type RemoveDataResponse struct {
 
 func (x *RemoveDataResponse) Reset() {
 	*x = RemoveDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[104]
+	mi := &file_berth_v1_berth_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6983,7 +7508,7 @@ func (x *RemoveDataResponse) String() string {
 func (*RemoveDataResponse) ProtoMessage() {}
 
 func (x *RemoveDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[104]
+	mi := &file_berth_v1_berth_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6996,7 +7521,7 @@ func (x *RemoveDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDataResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{104}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{113}
 }
 
 var File_berth_v1_berth_proto protoreflect.FileDescriptor
@@ -7252,7 +7777,30 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x06result\x18\n" +
 	" \x01(\fR\x06result\x129\n" +
 	"\n" +
-	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\x99\x01\n" +
+	"created_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\"\x97\x05\n" +
+	"\bSchedule\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04cron\x18\x02 \x01(\tR\x04cron\x12\x1a\n" +
+	"\btimezone\x18\x03 \x01(\tR\btimezone\x12\x18\n" +
+	"\aoverlap\x18\x04 \x01(\tR\aoverlap\x12\x19\n" +
+	"\bcatch_up\x18\x05 \x01(\tR\acatchUp\x12\x18\n" +
+	"\acommand\x18\x06 \x03(\tR\acommand\x12&\n" +
+	"\x04task\x18\a \x01(\v2\x12.berth.v1.TaskSpecR\x04task\x12+\n" +
+	"\x03run\x18\b \x01(\v2\x19.berth.v1.StartRunRequestR\x03run\x12\x14\n" +
+	"\x05owner\x18\t \x01(\tR\x05owner\x129\n" +
+	"\n" +
+	"created_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x16\n" +
+	"\x06paused\x18\v \x01(\bR\x06paused\x12&\n" +
+	"\x0einfrastructure\x18\f \x01(\tR\x0einfrastructure\x12.\n" +
+	"\x04from\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x123\n" +
+	"\alast_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\x06lastAt\x12\x17\n" +
+	"\x04last\x18\x0f \x01(\tH\x00R\x04last\x88\x01\x01\x124\n" +
+	"\awaiting\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\awaiting\x12\x17\n" +
+	"\x04note\x18\x11 \x01(\tH\x01R\x04note\x88\x01\x01\x123\n" +
+	"\anext_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\x06nextAtB\a\n" +
+	"\x05_lastB\a\n" +
+	"\x05_note\"\x99\x01\n" +
 	"\x0eWorkflowSource\x12\x12\n" +
 	"\x04main\x18\x01 \x01(\tR\x04main\x129\n" +
 	"\x05files\x18\x02 \x03(\v2#.berth.v1.WorkflowSource.FilesEntryR\x05files\x1a8\n" +
@@ -7582,7 +8130,22 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\apackage\x18\x02 \x01(\tR\apackage\x122\n" +
 	"\x06before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\".\n" +
 	"\x12ClearCacheResponse\x12\x18\n" +
-	"\acleared\x18\x01 \x01(\x05R\acleared\"\xe4\x01\n" +
+	"\acleared\x18\x01 \x01(\x05R\acleared\"G\n" +
+	"\x15CreateScheduleRequest\x12.\n" +
+	"\bschedule\x18\x01 \x01(\v2\x12.berth.v1.ScheduleR\bschedule\"H\n" +
+	"\x16CreateScheduleResponse\x12.\n" +
+	"\bschedule\x18\x01 \x01(\v2\x12.berth.v1.ScheduleR\bschedule\"\x16\n" +
+	"\x14ListSchedulesRequest\"I\n" +
+	"\x15ListSchedulesResponse\x120\n" +
+	"\tschedules\x18\x01 \x03(\v2\x12.berth.v1.ScheduleR\tschedules\"B\n" +
+	"\x14PauseScheduleRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06paused\x18\x02 \x01(\bR\x06paused\"G\n" +
+	"\x15PauseScheduleResponse\x12.\n" +
+	"\bschedule\x18\x01 \x01(\v2\x12.berth.v1.ScheduleR\bschedule\"+\n" +
+	"\x15DeleteScheduleRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x18\n" +
+	"\x16DeleteScheduleResponse\"\xe4\x01\n" +
 	"\tDataEntry\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
@@ -7628,7 +8191,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x0einfrastructure\x18\x01 \x01(\tR\x0einfrastructure\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
 	"\trecursive\x18\x03 \x01(\bR\trecursive\"\x14\n" +
-	"\x12RemoveDataResponse2\x83\x16\n" +
+	"\x12RemoveDataResponse2\xd9\x18\n" +
 	"\fBerthService\x127\n" +
 	"\x04Info\x12\x15.berth.v1.InfoRequest\x1a\x16.berth.v1.InfoResponse\"\x00\x12I\n" +
 	"\n" +
@@ -7660,7 +8223,11 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\tResumeRun\x12\x1a.berth.v1.ResumeRunRequest\x1a\x1b.berth.v1.ResumeRunResponse\"\x00\x12F\n" +
 	"\tListCache\x12\x1a.berth.v1.ListCacheRequest\x1a\x1b.berth.v1.ListCacheResponse\"\x00\x12I\n" +
 	"\n" +
-	"ClearCache\x12\x1b.berth.v1.ClearCacheRequest\x1a\x1c.berth.v1.ClearCacheResponse\"\x00\x12I\n" +
+	"ClearCache\x12\x1b.berth.v1.ClearCacheRequest\x1a\x1c.berth.v1.ClearCacheResponse\"\x00\x12U\n" +
+	"\x0eCreateSchedule\x12\x1f.berth.v1.CreateScheduleRequest\x1a .berth.v1.CreateScheduleResponse\"\x00\x12R\n" +
+	"\rListSchedules\x12\x1e.berth.v1.ListSchedulesRequest\x1a\x1f.berth.v1.ListSchedulesResponse\"\x00\x12R\n" +
+	"\rPauseSchedule\x12\x1e.berth.v1.PauseScheduleRequest\x1a\x1f.berth.v1.PauseScheduleResponse\"\x00\x12U\n" +
+	"\x0eDeleteSchedule\x12\x1f.berth.v1.DeleteScheduleRequest\x1a .berth.v1.DeleteScheduleResponse\"\x00\x12I\n" +
 	"\n" +
 	"GetPackage\x12\x1b.berth.v1.GetPackageRequest\x1a\x1c.berth.v1.GetPackageResponse\"\x00\x12E\n" +
 	"\bListData\x12\x19.berth.v1.ListDataRequest\x1a\x1a.berth.v1.ListDataResponse\"\x000\x01\x12B\n" +
@@ -7690,7 +8257,7 @@ func file_berth_v1_berth_proto_rawDescGZIP() []byte {
 	return file_berth_v1_berth_proto_rawDescData
 }
 
-var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 114)
+var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 123)
 var file_berth_v1_berth_proto_goTypes = []any{
 	(*EnvVar)(nil),                       // 0: berth.v1.EnvVar
 	(*TaskSpec)(nil),                     // 1: berth.v1.TaskSpec
@@ -7712,284 +8279,312 @@ var file_berth_v1_berth_proto_goTypes = []any{
 	(*Run)(nil),                          // 17: berth.v1.Run
 	(*RunCall)(nil),                      // 18: berth.v1.RunCall
 	(*CachedCall)(nil),                   // 19: berth.v1.CachedCall
-	(*WorkflowSource)(nil),               // 20: berth.v1.WorkflowSource
-	(*Event)(nil),                        // 21: berth.v1.Event
-	(*InfoRequest)(nil),                  // 22: berth.v1.InfoRequest
-	(*InfoResponse)(nil),                 // 23: berth.v1.InfoResponse
-	(*SubmitTaskRequest)(nil),            // 24: berth.v1.SubmitTaskRequest
-	(*SubmitTaskResponse)(nil),           // 25: berth.v1.SubmitTaskResponse
-	(*GetTaskRequest)(nil),               // 26: berth.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),              // 27: berth.v1.GetTaskResponse
-	(*ListTasksRequest)(nil),             // 28: berth.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),            // 29: berth.v1.ListTasksResponse
-	(*WatchTaskRequest)(nil),             // 30: berth.v1.WatchTaskRequest
-	(*WatchTaskResponse)(nil),            // 31: berth.v1.WatchTaskResponse
-	(*TaskEventsRequest)(nil),            // 32: berth.v1.TaskEventsRequest
-	(*TaskEventsResponse)(nil),           // 33: berth.v1.TaskEventsResponse
-	(*TaskLogsRequest)(nil),              // 34: berth.v1.TaskLogsRequest
-	(*TaskLogsResponse)(nil),             // 35: berth.v1.TaskLogsResponse
-	(*CancelTaskRequest)(nil),            // 36: berth.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),           // 37: berth.v1.CancelTaskResponse
-	(*Sample)(nil),                       // 38: berth.v1.Sample
-	(*CPUUse)(nil),                       // 39: berth.v1.CPUUse
-	(*MemoryUse)(nil),                    // 40: berth.v1.MemoryUse
-	(*GetTaskMetricsRequest)(nil),        // 41: berth.v1.GetTaskMetricsRequest
-	(*GetTaskMetricsResponse)(nil),       // 42: berth.v1.GetTaskMetricsResponse
-	(*Infrastructure)(nil),               // 43: berth.v1.Infrastructure
-	(*ListInfrastructuresRequest)(nil),   // 44: berth.v1.ListInfrastructuresRequest
-	(*ListInfrastructuresResponse)(nil),  // 45: berth.v1.ListInfrastructuresResponse
-	(*CheckRow)(nil),                     // 46: berth.v1.CheckRow
-	(*CheckInfrastructureRequest)(nil),   // 47: berth.v1.CheckInfrastructureRequest
-	(*CheckInfrastructureResponse)(nil),  // 48: berth.v1.CheckInfrastructureResponse
-	(*AddInfrastructureRequest)(nil),     // 49: berth.v1.AddInfrastructureRequest
-	(*AddInfrastructureResponse)(nil),    // 50: berth.v1.AddInfrastructureResponse
-	(*FormatDFSRequest)(nil),             // 51: berth.v1.FormatDFSRequest
-	(*FormatDFSResponse)(nil),            // 52: berth.v1.FormatDFSResponse
-	(*RemoveInfrastructureRequest)(nil),  // 53: berth.v1.RemoveInfrastructureRequest
-	(*RemoveInfrastructureResponse)(nil), // 54: berth.v1.RemoveInfrastructureResponse
-	(*GetPackageRequest)(nil),            // 55: berth.v1.GetPackageRequest
-	(*GetPackageResponse)(nil),           // 56: berth.v1.GetPackageResponse
-	(*Token)(nil),                        // 57: berth.v1.Token
-	(*CreateTokenRequest)(nil),           // 58: berth.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),          // 59: berth.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),            // 60: berth.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),           // 61: berth.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),           // 62: berth.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),          // 63: berth.v1.RevokeTokenResponse
-	(*SubmitArrayRequest)(nil),           // 64: berth.v1.SubmitArrayRequest
-	(*SubmitArrayResponse)(nil),          // 65: berth.v1.SubmitArrayResponse
-	(*GetArrayRequest)(nil),              // 66: berth.v1.GetArrayRequest
-	(*GetArrayResponse)(nil),             // 67: berth.v1.GetArrayResponse
-	(*ListArraysRequest)(nil),            // 68: berth.v1.ListArraysRequest
-	(*ListArraysResponse)(nil),           // 69: berth.v1.ListArraysResponse
-	(*WatchArrayRequest)(nil),            // 70: berth.v1.WatchArrayRequest
-	(*WatchArrayResponse)(nil),           // 71: berth.v1.WatchArrayResponse
-	(*CancelArrayRequest)(nil),           // 72: berth.v1.CancelArrayRequest
-	(*CancelArrayResponse)(nil),          // 73: berth.v1.CancelArrayResponse
-	(*RetryArrayRequest)(nil),            // 74: berth.v1.RetryArrayRequest
-	(*RetryArrayResponse)(nil),           // 75: berth.v1.RetryArrayResponse
-	(*StartRunRequest)(nil),              // 76: berth.v1.StartRunRequest
-	(*StartRunResponse)(nil),             // 77: berth.v1.StartRunResponse
-	(*GetRunRequest)(nil),                // 78: berth.v1.GetRunRequest
-	(*GetRunResponse)(nil),               // 79: berth.v1.GetRunResponse
-	(*ListRunsRequest)(nil),              // 80: berth.v1.ListRunsRequest
-	(*ListRunsResponse)(nil),             // 81: berth.v1.ListRunsResponse
-	(*WatchRunRequest)(nil),              // 82: berth.v1.WatchRunRequest
-	(*WatchRunResponse)(nil),             // 83: berth.v1.WatchRunResponse
-	(*RunCallsRequest)(nil),              // 84: berth.v1.RunCallsRequest
-	(*RunCallsResponse)(nil),             // 85: berth.v1.RunCallsResponse
-	(*CancelRunRequest)(nil),             // 86: berth.v1.CancelRunRequest
-	(*CancelRunResponse)(nil),            // 87: berth.v1.CancelRunResponse
-	(*ResumeRunRequest)(nil),             // 88: berth.v1.ResumeRunRequest
-	(*ResumeRunResponse)(nil),            // 89: berth.v1.ResumeRunResponse
-	(*ListCacheRequest)(nil),             // 90: berth.v1.ListCacheRequest
-	(*ListCacheResponse)(nil),            // 91: berth.v1.ListCacheResponse
-	(*ClearCacheRequest)(nil),            // 92: berth.v1.ClearCacheRequest
-	(*ClearCacheResponse)(nil),           // 93: berth.v1.ClearCacheResponse
-	(*DataEntry)(nil),                    // 94: berth.v1.DataEntry
-	(*ListDataRequest)(nil),              // 95: berth.v1.ListDataRequest
-	(*ListDataResponse)(nil),             // 96: berth.v1.ListDataResponse
-	(*GetDataRequest)(nil),               // 97: berth.v1.GetDataRequest
-	(*GetDataResponse)(nil),              // 98: berth.v1.GetDataResponse
-	(*DataEnd)(nil),                      // 99: berth.v1.DataEnd
-	(*PutDataRequest)(nil),               // 100: berth.v1.PutDataRequest
-	(*PutDataStart)(nil),                 // 101: berth.v1.PutDataStart
-	(*PutDataResponse)(nil),              // 102: berth.v1.PutDataResponse
-	(*RemoveDataRequest)(nil),            // 103: berth.v1.RemoveDataRequest
-	(*RemoveDataResponse)(nil),           // 104: berth.v1.RemoveDataResponse
-	nil,                                  // 105: berth.v1.TaskSpec.LabelsEntry
-	nil,                                  // 106: berth.v1.TaskSpec.WhereEntry
-	nil,                                  // 107: berth.v1.Call.ArgumentsEntry
-	nil,                                  // 108: berth.v1.Array.StatesEntry
-	nil,                                  // 109: berth.v1.Run.ArgumentsEntry
-	nil,                                  // 110: berth.v1.Run.CallsEntry
-	nil,                                  // 111: berth.v1.WorkflowSource.FilesEntry
-	nil,                                  // 112: berth.v1.ListTasksRequest.LabelsEntry
-	nil,                                  // 113: berth.v1.StartRunRequest.ArgumentsEntry
-	(*durationpb.Duration)(nil),          // 114: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),        // 115: google.protobuf.Timestamp
+	(*Schedule)(nil),                     // 20: berth.v1.Schedule
+	(*WorkflowSource)(nil),               // 21: berth.v1.WorkflowSource
+	(*Event)(nil),                        // 22: berth.v1.Event
+	(*InfoRequest)(nil),                  // 23: berth.v1.InfoRequest
+	(*InfoResponse)(nil),                 // 24: berth.v1.InfoResponse
+	(*SubmitTaskRequest)(nil),            // 25: berth.v1.SubmitTaskRequest
+	(*SubmitTaskResponse)(nil),           // 26: berth.v1.SubmitTaskResponse
+	(*GetTaskRequest)(nil),               // 27: berth.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),              // 28: berth.v1.GetTaskResponse
+	(*ListTasksRequest)(nil),             // 29: berth.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),            // 30: berth.v1.ListTasksResponse
+	(*WatchTaskRequest)(nil),             // 31: berth.v1.WatchTaskRequest
+	(*WatchTaskResponse)(nil),            // 32: berth.v1.WatchTaskResponse
+	(*TaskEventsRequest)(nil),            // 33: berth.v1.TaskEventsRequest
+	(*TaskEventsResponse)(nil),           // 34: berth.v1.TaskEventsResponse
+	(*TaskLogsRequest)(nil),              // 35: berth.v1.TaskLogsRequest
+	(*TaskLogsResponse)(nil),             // 36: berth.v1.TaskLogsResponse
+	(*CancelTaskRequest)(nil),            // 37: berth.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),           // 38: berth.v1.CancelTaskResponse
+	(*Sample)(nil),                       // 39: berth.v1.Sample
+	(*CPUUse)(nil),                       // 40: berth.v1.CPUUse
+	(*MemoryUse)(nil),                    // 41: berth.v1.MemoryUse
+	(*GetTaskMetricsRequest)(nil),        // 42: berth.v1.GetTaskMetricsRequest
+	(*GetTaskMetricsResponse)(nil),       // 43: berth.v1.GetTaskMetricsResponse
+	(*Infrastructure)(nil),               // 44: berth.v1.Infrastructure
+	(*ListInfrastructuresRequest)(nil),   // 45: berth.v1.ListInfrastructuresRequest
+	(*ListInfrastructuresResponse)(nil),  // 46: berth.v1.ListInfrastructuresResponse
+	(*CheckRow)(nil),                     // 47: berth.v1.CheckRow
+	(*CheckInfrastructureRequest)(nil),   // 48: berth.v1.CheckInfrastructureRequest
+	(*CheckInfrastructureResponse)(nil),  // 49: berth.v1.CheckInfrastructureResponse
+	(*AddInfrastructureRequest)(nil),     // 50: berth.v1.AddInfrastructureRequest
+	(*AddInfrastructureResponse)(nil),    // 51: berth.v1.AddInfrastructureResponse
+	(*FormatDFSRequest)(nil),             // 52: berth.v1.FormatDFSRequest
+	(*FormatDFSResponse)(nil),            // 53: berth.v1.FormatDFSResponse
+	(*RemoveInfrastructureRequest)(nil),  // 54: berth.v1.RemoveInfrastructureRequest
+	(*RemoveInfrastructureResponse)(nil), // 55: berth.v1.RemoveInfrastructureResponse
+	(*GetPackageRequest)(nil),            // 56: berth.v1.GetPackageRequest
+	(*GetPackageResponse)(nil),           // 57: berth.v1.GetPackageResponse
+	(*Token)(nil),                        // 58: berth.v1.Token
+	(*CreateTokenRequest)(nil),           // 59: berth.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),          // 60: berth.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),            // 61: berth.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),           // 62: berth.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),           // 63: berth.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),          // 64: berth.v1.RevokeTokenResponse
+	(*SubmitArrayRequest)(nil),           // 65: berth.v1.SubmitArrayRequest
+	(*SubmitArrayResponse)(nil),          // 66: berth.v1.SubmitArrayResponse
+	(*GetArrayRequest)(nil),              // 67: berth.v1.GetArrayRequest
+	(*GetArrayResponse)(nil),             // 68: berth.v1.GetArrayResponse
+	(*ListArraysRequest)(nil),            // 69: berth.v1.ListArraysRequest
+	(*ListArraysResponse)(nil),           // 70: berth.v1.ListArraysResponse
+	(*WatchArrayRequest)(nil),            // 71: berth.v1.WatchArrayRequest
+	(*WatchArrayResponse)(nil),           // 72: berth.v1.WatchArrayResponse
+	(*CancelArrayRequest)(nil),           // 73: berth.v1.CancelArrayRequest
+	(*CancelArrayResponse)(nil),          // 74: berth.v1.CancelArrayResponse
+	(*RetryArrayRequest)(nil),            // 75: berth.v1.RetryArrayRequest
+	(*RetryArrayResponse)(nil),           // 76: berth.v1.RetryArrayResponse
+	(*StartRunRequest)(nil),              // 77: berth.v1.StartRunRequest
+	(*StartRunResponse)(nil),             // 78: berth.v1.StartRunResponse
+	(*GetRunRequest)(nil),                // 79: berth.v1.GetRunRequest
+	(*GetRunResponse)(nil),               // 80: berth.v1.GetRunResponse
+	(*ListRunsRequest)(nil),              // 81: berth.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),             // 82: berth.v1.ListRunsResponse
+	(*WatchRunRequest)(nil),              // 83: berth.v1.WatchRunRequest
+	(*WatchRunResponse)(nil),             // 84: berth.v1.WatchRunResponse
+	(*RunCallsRequest)(nil),              // 85: berth.v1.RunCallsRequest
+	(*RunCallsResponse)(nil),             // 86: berth.v1.RunCallsResponse
+	(*CancelRunRequest)(nil),             // 87: berth.v1.CancelRunRequest
+	(*CancelRunResponse)(nil),            // 88: berth.v1.CancelRunResponse
+	(*ResumeRunRequest)(nil),             // 89: berth.v1.ResumeRunRequest
+	(*ResumeRunResponse)(nil),            // 90: berth.v1.ResumeRunResponse
+	(*ListCacheRequest)(nil),             // 91: berth.v1.ListCacheRequest
+	(*ListCacheResponse)(nil),            // 92: berth.v1.ListCacheResponse
+	(*ClearCacheRequest)(nil),            // 93: berth.v1.ClearCacheRequest
+	(*ClearCacheResponse)(nil),           // 94: berth.v1.ClearCacheResponse
+	(*CreateScheduleRequest)(nil),        // 95: berth.v1.CreateScheduleRequest
+	(*CreateScheduleResponse)(nil),       // 96: berth.v1.CreateScheduleResponse
+	(*ListSchedulesRequest)(nil),         // 97: berth.v1.ListSchedulesRequest
+	(*ListSchedulesResponse)(nil),        // 98: berth.v1.ListSchedulesResponse
+	(*PauseScheduleRequest)(nil),         // 99: berth.v1.PauseScheduleRequest
+	(*PauseScheduleResponse)(nil),        // 100: berth.v1.PauseScheduleResponse
+	(*DeleteScheduleRequest)(nil),        // 101: berth.v1.DeleteScheduleRequest
+	(*DeleteScheduleResponse)(nil),       // 102: berth.v1.DeleteScheduleResponse
+	(*DataEntry)(nil),                    // 103: berth.v1.DataEntry
+	(*ListDataRequest)(nil),              // 104: berth.v1.ListDataRequest
+	(*ListDataResponse)(nil),             // 105: berth.v1.ListDataResponse
+	(*GetDataRequest)(nil),               // 106: berth.v1.GetDataRequest
+	(*GetDataResponse)(nil),              // 107: berth.v1.GetDataResponse
+	(*DataEnd)(nil),                      // 108: berth.v1.DataEnd
+	(*PutDataRequest)(nil),               // 109: berth.v1.PutDataRequest
+	(*PutDataStart)(nil),                 // 110: berth.v1.PutDataStart
+	(*PutDataResponse)(nil),              // 111: berth.v1.PutDataResponse
+	(*RemoveDataRequest)(nil),            // 112: berth.v1.RemoveDataRequest
+	(*RemoveDataResponse)(nil),           // 113: berth.v1.RemoveDataResponse
+	nil,                                  // 114: berth.v1.TaskSpec.LabelsEntry
+	nil,                                  // 115: berth.v1.TaskSpec.WhereEntry
+	nil,                                  // 116: berth.v1.Call.ArgumentsEntry
+	nil,                                  // 117: berth.v1.Array.StatesEntry
+	nil,                                  // 118: berth.v1.Run.ArgumentsEntry
+	nil,                                  // 119: berth.v1.Run.CallsEntry
+	nil,                                  // 120: berth.v1.WorkflowSource.FilesEntry
+	nil,                                  // 121: berth.v1.ListTasksRequest.LabelsEntry
+	nil,                                  // 122: berth.v1.StartRunRequest.ArgumentsEntry
+	(*durationpb.Duration)(nil),          // 123: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 124: google.protobuf.Timestamp
 }
 var file_berth_v1_berth_proto_depIdxs = []int32{
 	0,   // 0: berth.v1.TaskSpec.env:type_name -> berth.v1.EnvVar
-	114, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
-	105, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
+	123, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
+	114, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
 	2,   // 3: berth.v1.TaskSpec.steps:type_name -> berth.v1.Step
 	3,   // 4: berth.v1.TaskSpec.call:type_name -> berth.v1.Call
-	106, // 5: berth.v1.TaskSpec.where:type_name -> berth.v1.TaskSpec.WhereEntry
+	115, // 5: berth.v1.TaskSpec.where:type_name -> berth.v1.TaskSpec.WhereEntry
 	0,   // 6: berth.v1.Step.env:type_name -> berth.v1.EnvVar
-	114, // 7: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
-	107, // 8: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
-	115, // 9: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
-	115, // 10: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
+	123, // 7: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
+	116, // 8: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
+	124, // 9: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
+	124, // 10: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
 	5,   // 11: berth.v1.Diagnosis.evidence:type_name -> berth.v1.Evidence
-	115, // 12: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
+	124, // 12: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
 	8,   // 13: berth.v1.Usage.network:type_name -> berth.v1.NetworkUse
 	6,   // 14: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
-	115, // 15: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
-	115, // 16: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
-	115, // 17: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
+	124, // 15: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
+	124, // 16: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
+	124, // 17: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
 	7,   // 18: berth.v1.Task.usage:type_name -> berth.v1.Usage
-	115, // 19: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
+	124, // 19: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
 	1,   // 20: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
 	4,   // 21: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
 	10,  // 22: berth.v1.Task.array:type_name -> berth.v1.ArrayItem
-	108, // 23: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
-	115, // 24: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
-	115, // 25: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
+	117, // 23: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
+	124, // 24: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
+	124, // 25: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
 	1,   // 26: berth.v1.Array.spec:type_name -> berth.v1.TaskSpec
-	114, // 27: berth.v1.RunLimits.timeout:type_name -> google.protobuf.Duration
+	123, // 27: berth.v1.RunLimits.timeout:type_name -> google.protobuf.Duration
 	6,   // 28: berth.v1.CallFailure.diagnosis:type_name -> berth.v1.Diagnosis
 	14,  // 29: berth.v1.RunError.stack:type_name -> berth.v1.Frame
 	15,  // 30: berth.v1.RunError.call:type_name -> berth.v1.CallFailure
-	109, // 31: berth.v1.Run.arguments:type_name -> berth.v1.Run.ArgumentsEntry
+	118, // 31: berth.v1.Run.arguments:type_name -> berth.v1.Run.ArgumentsEntry
 	13,  // 32: berth.v1.Run.limits:type_name -> berth.v1.RunLimits
 	12,  // 33: berth.v1.Run.packages:type_name -> berth.v1.RunPackage
-	110, // 34: berth.v1.Run.calls:type_name -> berth.v1.Run.CallsEntry
+	119, // 34: berth.v1.Run.calls:type_name -> berth.v1.Run.CallsEntry
 	16,  // 35: berth.v1.Run.error:type_name -> berth.v1.RunError
-	115, // 36: berth.v1.Run.resumed_at:type_name -> google.protobuf.Timestamp
-	115, // 37: berth.v1.Run.created_at:type_name -> google.protobuf.Timestamp
-	115, // 38: berth.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
-	115, // 39: berth.v1.Run.cancelled_at:type_name -> google.protobuf.Timestamp
-	115, // 40: berth.v1.RunCall.began_at:type_name -> google.protobuf.Timestamp
-	115, // 41: berth.v1.RunCall.ended_at:type_name -> google.protobuf.Timestamp
+	124, // 36: berth.v1.Run.resumed_at:type_name -> google.protobuf.Timestamp
+	124, // 37: berth.v1.Run.created_at:type_name -> google.protobuf.Timestamp
+	124, // 38: berth.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
+	124, // 39: berth.v1.Run.cancelled_at:type_name -> google.protobuf.Timestamp
+	124, // 40: berth.v1.RunCall.began_at:type_name -> google.protobuf.Timestamp
+	124, // 41: berth.v1.RunCall.ended_at:type_name -> google.protobuf.Timestamp
 	15,  // 42: berth.v1.RunCall.failure:type_name -> berth.v1.CallFailure
-	115, // 43: berth.v1.CachedCall.created_at:type_name -> google.protobuf.Timestamp
-	111, // 44: berth.v1.WorkflowSource.files:type_name -> berth.v1.WorkflowSource.FilesEntry
-	115, // 45: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	1,   // 46: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
-	9,   // 47: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
-	9,   // 48: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
-	112, // 49: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
-	9,   // 50: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
-	9,   // 51: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
-	21,  // 52: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
-	115, // 53: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
-	9,   // 54: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
-	115, // 55: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
-	115, // 56: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
-	115, // 57: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
-	114, // 58: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
-	39,  // 59: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
-	40,  // 60: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
-	38,  // 61: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
-	115, // 62: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
-	43,  // 63: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
-	114, // 64: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
-	46,  // 65: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
-	115, // 66: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	115, // 67: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	115, // 68: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
-	115, // 69: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
-	114, // 70: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	57,  // 71: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
-	57,  // 72: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
-	1,   // 73: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
-	11,  // 74: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
-	11,  // 75: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
-	11,  // 76: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
-	11,  // 77: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
-	11,  // 78: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
-	11,  // 79: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
-	20,  // 80: berth.v1.StartRunRequest.source:type_name -> berth.v1.WorkflowSource
-	113, // 81: berth.v1.StartRunRequest.arguments:type_name -> berth.v1.StartRunRequest.ArgumentsEntry
-	13,  // 82: berth.v1.StartRunRequest.limits:type_name -> berth.v1.RunLimits
-	17,  // 83: berth.v1.StartRunResponse.run:type_name -> berth.v1.Run
-	17,  // 84: berth.v1.GetRunResponse.run:type_name -> berth.v1.Run
-	17,  // 85: berth.v1.ListRunsResponse.runs:type_name -> berth.v1.Run
-	17,  // 86: berth.v1.WatchRunResponse.run:type_name -> berth.v1.Run
-	18,  // 87: berth.v1.RunCallsResponse.call:type_name -> berth.v1.RunCall
-	17,  // 88: berth.v1.CancelRunResponse.run:type_name -> berth.v1.Run
-	20,  // 89: berth.v1.ResumeRunRequest.source:type_name -> berth.v1.WorkflowSource
-	17,  // 90: berth.v1.ResumeRunResponse.run:type_name -> berth.v1.Run
-	115, // 91: berth.v1.ListCacheRequest.before:type_name -> google.protobuf.Timestamp
-	19,  // 92: berth.v1.ListCacheResponse.calls:type_name -> berth.v1.CachedCall
-	115, // 93: berth.v1.ClearCacheRequest.before:type_name -> google.protobuf.Timestamp
-	115, // 94: berth.v1.DataEntry.modified_at:type_name -> google.protobuf.Timestamp
-	94,  // 95: berth.v1.ListDataResponse.entries:type_name -> berth.v1.DataEntry
-	94,  // 96: berth.v1.GetDataResponse.entry:type_name -> berth.v1.DataEntry
-	99,  // 97: berth.v1.GetDataResponse.end:type_name -> berth.v1.DataEnd
-	101, // 98: berth.v1.PutDataRequest.start:type_name -> berth.v1.PutDataStart
-	99,  // 99: berth.v1.PutDataRequest.end:type_name -> berth.v1.DataEnd
-	94,  // 100: berth.v1.PutDataResponse.entry:type_name -> berth.v1.DataEntry
-	22,  // 101: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
-	24,  // 102: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
-	26,  // 103: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
-	28,  // 104: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
-	30,  // 105: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
-	32,  // 106: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
-	34,  // 107: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
-	41,  // 108: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
-	36,  // 109: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
-	64,  // 110: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
-	66,  // 111: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
-	68,  // 112: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
-	70,  // 113: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
-	72,  // 114: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
-	74,  // 115: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
-	76,  // 116: berth.v1.BerthService.StartRun:input_type -> berth.v1.StartRunRequest
-	78,  // 117: berth.v1.BerthService.GetRun:input_type -> berth.v1.GetRunRequest
-	80,  // 118: berth.v1.BerthService.ListRuns:input_type -> berth.v1.ListRunsRequest
-	82,  // 119: berth.v1.BerthService.WatchRun:input_type -> berth.v1.WatchRunRequest
-	84,  // 120: berth.v1.BerthService.RunCalls:input_type -> berth.v1.RunCallsRequest
-	86,  // 121: berth.v1.BerthService.CancelRun:input_type -> berth.v1.CancelRunRequest
-	88,  // 122: berth.v1.BerthService.ResumeRun:input_type -> berth.v1.ResumeRunRequest
-	90,  // 123: berth.v1.BerthService.ListCache:input_type -> berth.v1.ListCacheRequest
-	92,  // 124: berth.v1.BerthService.ClearCache:input_type -> berth.v1.ClearCacheRequest
-	55,  // 125: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
-	95,  // 126: berth.v1.BerthService.ListData:input_type -> berth.v1.ListDataRequest
-	97,  // 127: berth.v1.BerthService.GetData:input_type -> berth.v1.GetDataRequest
-	100, // 128: berth.v1.BerthService.PutData:input_type -> berth.v1.PutDataRequest
-	103, // 129: berth.v1.BerthService.RemoveData:input_type -> berth.v1.RemoveDataRequest
-	44,  // 130: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
-	47,  // 131: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
-	49,  // 132: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
-	51,  // 133: berth.v1.BerthService.FormatDFS:input_type -> berth.v1.FormatDFSRequest
-	53,  // 134: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
-	58,  // 135: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
-	60,  // 136: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
-	62,  // 137: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
-	23,  // 138: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
-	25,  // 139: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
-	27,  // 140: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
-	29,  // 141: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
-	31,  // 142: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
-	33,  // 143: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
-	35,  // 144: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
-	42,  // 145: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
-	37,  // 146: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
-	65,  // 147: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
-	67,  // 148: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
-	69,  // 149: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
-	71,  // 150: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
-	73,  // 151: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
-	75,  // 152: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
-	77,  // 153: berth.v1.BerthService.StartRun:output_type -> berth.v1.StartRunResponse
-	79,  // 154: berth.v1.BerthService.GetRun:output_type -> berth.v1.GetRunResponse
-	81,  // 155: berth.v1.BerthService.ListRuns:output_type -> berth.v1.ListRunsResponse
-	83,  // 156: berth.v1.BerthService.WatchRun:output_type -> berth.v1.WatchRunResponse
-	85,  // 157: berth.v1.BerthService.RunCalls:output_type -> berth.v1.RunCallsResponse
-	87,  // 158: berth.v1.BerthService.CancelRun:output_type -> berth.v1.CancelRunResponse
-	89,  // 159: berth.v1.BerthService.ResumeRun:output_type -> berth.v1.ResumeRunResponse
-	91,  // 160: berth.v1.BerthService.ListCache:output_type -> berth.v1.ListCacheResponse
-	93,  // 161: berth.v1.BerthService.ClearCache:output_type -> berth.v1.ClearCacheResponse
-	56,  // 162: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
-	96,  // 163: berth.v1.BerthService.ListData:output_type -> berth.v1.ListDataResponse
-	98,  // 164: berth.v1.BerthService.GetData:output_type -> berth.v1.GetDataResponse
-	102, // 165: berth.v1.BerthService.PutData:output_type -> berth.v1.PutDataResponse
-	104, // 166: berth.v1.BerthService.RemoveData:output_type -> berth.v1.RemoveDataResponse
-	45,  // 167: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
-	48,  // 168: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
-	50,  // 169: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
-	52,  // 170: berth.v1.BerthService.FormatDFS:output_type -> berth.v1.FormatDFSResponse
-	54,  // 171: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
-	59,  // 172: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
-	61,  // 173: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
-	63,  // 174: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
-	138, // [138:175] is the sub-list for method output_type
-	101, // [101:138] is the sub-list for method input_type
-	101, // [101:101] is the sub-list for extension type_name
-	101, // [101:101] is the sub-list for extension extendee
-	0,   // [0:101] is the sub-list for field type_name
+	124, // 43: berth.v1.CachedCall.created_at:type_name -> google.protobuf.Timestamp
+	1,   // 44: berth.v1.Schedule.task:type_name -> berth.v1.TaskSpec
+	77,  // 45: berth.v1.Schedule.run:type_name -> berth.v1.StartRunRequest
+	124, // 46: berth.v1.Schedule.created_at:type_name -> google.protobuf.Timestamp
+	124, // 47: berth.v1.Schedule.from:type_name -> google.protobuf.Timestamp
+	124, // 48: berth.v1.Schedule.last_at:type_name -> google.protobuf.Timestamp
+	124, // 49: berth.v1.Schedule.waiting:type_name -> google.protobuf.Timestamp
+	124, // 50: berth.v1.Schedule.next_at:type_name -> google.protobuf.Timestamp
+	120, // 51: berth.v1.WorkflowSource.files:type_name -> berth.v1.WorkflowSource.FilesEntry
+	124, // 52: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	1,   // 53: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
+	9,   // 54: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
+	9,   // 55: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
+	121, // 56: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
+	9,   // 57: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
+	9,   // 58: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
+	22,  // 59: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
+	124, // 60: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
+	9,   // 61: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
+	124, // 62: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
+	124, // 63: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
+	124, // 64: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
+	123, // 65: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
+	40,  // 66: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
+	41,  // 67: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
+	39,  // 68: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
+	124, // 69: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
+	44,  // 70: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
+	123, // 71: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
+	47,  // 72: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
+	124, // 73: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	124, // 74: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	124, // 75: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	124, // 76: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	123, // 77: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	58,  // 78: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
+	58,  // 79: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
+	1,   // 80: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
+	11,  // 81: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 82: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 83: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
+	11,  // 84: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 85: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 86: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
+	21,  // 87: berth.v1.StartRunRequest.source:type_name -> berth.v1.WorkflowSource
+	122, // 88: berth.v1.StartRunRequest.arguments:type_name -> berth.v1.StartRunRequest.ArgumentsEntry
+	13,  // 89: berth.v1.StartRunRequest.limits:type_name -> berth.v1.RunLimits
+	17,  // 90: berth.v1.StartRunResponse.run:type_name -> berth.v1.Run
+	17,  // 91: berth.v1.GetRunResponse.run:type_name -> berth.v1.Run
+	17,  // 92: berth.v1.ListRunsResponse.runs:type_name -> berth.v1.Run
+	17,  // 93: berth.v1.WatchRunResponse.run:type_name -> berth.v1.Run
+	18,  // 94: berth.v1.RunCallsResponse.call:type_name -> berth.v1.RunCall
+	17,  // 95: berth.v1.CancelRunResponse.run:type_name -> berth.v1.Run
+	21,  // 96: berth.v1.ResumeRunRequest.source:type_name -> berth.v1.WorkflowSource
+	17,  // 97: berth.v1.ResumeRunResponse.run:type_name -> berth.v1.Run
+	124, // 98: berth.v1.ListCacheRequest.before:type_name -> google.protobuf.Timestamp
+	19,  // 99: berth.v1.ListCacheResponse.calls:type_name -> berth.v1.CachedCall
+	124, // 100: berth.v1.ClearCacheRequest.before:type_name -> google.protobuf.Timestamp
+	20,  // 101: berth.v1.CreateScheduleRequest.schedule:type_name -> berth.v1.Schedule
+	20,  // 102: berth.v1.CreateScheduleResponse.schedule:type_name -> berth.v1.Schedule
+	20,  // 103: berth.v1.ListSchedulesResponse.schedules:type_name -> berth.v1.Schedule
+	20,  // 104: berth.v1.PauseScheduleResponse.schedule:type_name -> berth.v1.Schedule
+	124, // 105: berth.v1.DataEntry.modified_at:type_name -> google.protobuf.Timestamp
+	103, // 106: berth.v1.ListDataResponse.entries:type_name -> berth.v1.DataEntry
+	103, // 107: berth.v1.GetDataResponse.entry:type_name -> berth.v1.DataEntry
+	108, // 108: berth.v1.GetDataResponse.end:type_name -> berth.v1.DataEnd
+	110, // 109: berth.v1.PutDataRequest.start:type_name -> berth.v1.PutDataStart
+	108, // 110: berth.v1.PutDataRequest.end:type_name -> berth.v1.DataEnd
+	103, // 111: berth.v1.PutDataResponse.entry:type_name -> berth.v1.DataEntry
+	23,  // 112: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
+	25,  // 113: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
+	27,  // 114: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
+	29,  // 115: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
+	31,  // 116: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
+	33,  // 117: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
+	35,  // 118: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
+	42,  // 119: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
+	37,  // 120: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
+	65,  // 121: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
+	67,  // 122: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
+	69,  // 123: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
+	71,  // 124: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
+	73,  // 125: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
+	75,  // 126: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
+	77,  // 127: berth.v1.BerthService.StartRun:input_type -> berth.v1.StartRunRequest
+	79,  // 128: berth.v1.BerthService.GetRun:input_type -> berth.v1.GetRunRequest
+	81,  // 129: berth.v1.BerthService.ListRuns:input_type -> berth.v1.ListRunsRequest
+	83,  // 130: berth.v1.BerthService.WatchRun:input_type -> berth.v1.WatchRunRequest
+	85,  // 131: berth.v1.BerthService.RunCalls:input_type -> berth.v1.RunCallsRequest
+	87,  // 132: berth.v1.BerthService.CancelRun:input_type -> berth.v1.CancelRunRequest
+	89,  // 133: berth.v1.BerthService.ResumeRun:input_type -> berth.v1.ResumeRunRequest
+	91,  // 134: berth.v1.BerthService.ListCache:input_type -> berth.v1.ListCacheRequest
+	93,  // 135: berth.v1.BerthService.ClearCache:input_type -> berth.v1.ClearCacheRequest
+	95,  // 136: berth.v1.BerthService.CreateSchedule:input_type -> berth.v1.CreateScheduleRequest
+	97,  // 137: berth.v1.BerthService.ListSchedules:input_type -> berth.v1.ListSchedulesRequest
+	99,  // 138: berth.v1.BerthService.PauseSchedule:input_type -> berth.v1.PauseScheduleRequest
+	101, // 139: berth.v1.BerthService.DeleteSchedule:input_type -> berth.v1.DeleteScheduleRequest
+	56,  // 140: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
+	104, // 141: berth.v1.BerthService.ListData:input_type -> berth.v1.ListDataRequest
+	106, // 142: berth.v1.BerthService.GetData:input_type -> berth.v1.GetDataRequest
+	109, // 143: berth.v1.BerthService.PutData:input_type -> berth.v1.PutDataRequest
+	112, // 144: berth.v1.BerthService.RemoveData:input_type -> berth.v1.RemoveDataRequest
+	45,  // 145: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
+	48,  // 146: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
+	50,  // 147: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
+	52,  // 148: berth.v1.BerthService.FormatDFS:input_type -> berth.v1.FormatDFSRequest
+	54,  // 149: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
+	59,  // 150: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
+	61,  // 151: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
+	63,  // 152: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
+	24,  // 153: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
+	26,  // 154: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
+	28,  // 155: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
+	30,  // 156: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
+	32,  // 157: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
+	34,  // 158: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
+	36,  // 159: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
+	43,  // 160: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
+	38,  // 161: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
+	66,  // 162: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
+	68,  // 163: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
+	70,  // 164: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
+	72,  // 165: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
+	74,  // 166: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
+	76,  // 167: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
+	78,  // 168: berth.v1.BerthService.StartRun:output_type -> berth.v1.StartRunResponse
+	80,  // 169: berth.v1.BerthService.GetRun:output_type -> berth.v1.GetRunResponse
+	82,  // 170: berth.v1.BerthService.ListRuns:output_type -> berth.v1.ListRunsResponse
+	84,  // 171: berth.v1.BerthService.WatchRun:output_type -> berth.v1.WatchRunResponse
+	86,  // 172: berth.v1.BerthService.RunCalls:output_type -> berth.v1.RunCallsResponse
+	88,  // 173: berth.v1.BerthService.CancelRun:output_type -> berth.v1.CancelRunResponse
+	90,  // 174: berth.v1.BerthService.ResumeRun:output_type -> berth.v1.ResumeRunResponse
+	92,  // 175: berth.v1.BerthService.ListCache:output_type -> berth.v1.ListCacheResponse
+	94,  // 176: berth.v1.BerthService.ClearCache:output_type -> berth.v1.ClearCacheResponse
+	96,  // 177: berth.v1.BerthService.CreateSchedule:output_type -> berth.v1.CreateScheduleResponse
+	98,  // 178: berth.v1.BerthService.ListSchedules:output_type -> berth.v1.ListSchedulesResponse
+	100, // 179: berth.v1.BerthService.PauseSchedule:output_type -> berth.v1.PauseScheduleResponse
+	102, // 180: berth.v1.BerthService.DeleteSchedule:output_type -> berth.v1.DeleteScheduleResponse
+	57,  // 181: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
+	105, // 182: berth.v1.BerthService.ListData:output_type -> berth.v1.ListDataResponse
+	107, // 183: berth.v1.BerthService.GetData:output_type -> berth.v1.GetDataResponse
+	111, // 184: berth.v1.BerthService.PutData:output_type -> berth.v1.PutDataResponse
+	113, // 185: berth.v1.BerthService.RemoveData:output_type -> berth.v1.RemoveDataResponse
+	46,  // 186: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
+	49,  // 187: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
+	51,  // 188: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
+	53,  // 189: berth.v1.BerthService.FormatDFS:output_type -> berth.v1.FormatDFSResponse
+	55,  // 190: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
+	60,  // 191: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
+	62,  // 192: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
+	64,  // 193: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
+	153, // [153:194] is the sub-list for method output_type
+	112, // [112:153] is the sub-list for method input_type
+	112, // [112:112] is the sub-list for extension type_name
+	112, // [112:112] is the sub-list for extension extendee
+	0,   // [0:112] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_berth_proto_init() }
@@ -8004,18 +8599,19 @@ func file_berth_v1_berth_proto_init() {
 	file_berth_v1_berth_proto_msgTypes[15].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[17].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[18].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[39].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[20].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[40].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[42].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[41].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[43].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[94].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[44].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[103].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_berth_proto_rawDesc), len(file_berth_v1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   114,
+			NumMessages:   123,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -87,6 +87,18 @@ const (
 	BerthServiceListCacheProcedure = "/berth.v1.BerthService/ListCache"
 	// BerthServiceClearCacheProcedure is the fully-qualified name of the BerthService's ClearCache RPC.
 	BerthServiceClearCacheProcedure = "/berth.v1.BerthService/ClearCache"
+	// BerthServiceCreateScheduleProcedure is the fully-qualified name of the BerthService's
+	// CreateSchedule RPC.
+	BerthServiceCreateScheduleProcedure = "/berth.v1.BerthService/CreateSchedule"
+	// BerthServiceListSchedulesProcedure is the fully-qualified name of the BerthService's
+	// ListSchedules RPC.
+	BerthServiceListSchedulesProcedure = "/berth.v1.BerthService/ListSchedules"
+	// BerthServicePauseScheduleProcedure is the fully-qualified name of the BerthService's
+	// PauseSchedule RPC.
+	BerthServicePauseScheduleProcedure = "/berth.v1.BerthService/PauseSchedule"
+	// BerthServiceDeleteScheduleProcedure is the fully-qualified name of the BerthService's
+	// DeleteSchedule RPC.
+	BerthServiceDeleteScheduleProcedure = "/berth.v1.BerthService/DeleteSchedule"
 	// BerthServiceGetPackageProcedure is the fully-qualified name of the BerthService's GetPackage RPC.
 	BerthServiceGetPackageProcedure = "/berth.v1.BerthService/GetPackage"
 	// BerthServiceListDataProcedure is the fully-qualified name of the BerthService's ListData RPC.
@@ -150,6 +162,10 @@ type BerthServiceClient interface {
 	ResumeRun(context.Context, *connect.Request[berthv1.ResumeRunRequest]) (*connect.Response[berthv1.ResumeRunResponse], error)
 	ListCache(context.Context, *connect.Request[berthv1.ListCacheRequest]) (*connect.Response[berthv1.ListCacheResponse], error)
 	ClearCache(context.Context, *connect.Request[berthv1.ClearCacheRequest]) (*connect.Response[berthv1.ClearCacheResponse], error)
+	CreateSchedule(context.Context, *connect.Request[berthv1.CreateScheduleRequest]) (*connect.Response[berthv1.CreateScheduleResponse], error)
+	ListSchedules(context.Context, *connect.Request[berthv1.ListSchedulesRequest]) (*connect.Response[berthv1.ListSchedulesResponse], error)
+	PauseSchedule(context.Context, *connect.Request[berthv1.PauseScheduleRequest]) (*connect.Response[berthv1.PauseScheduleResponse], error)
+	DeleteSchedule(context.Context, *connect.Request[berthv1.DeleteScheduleRequest]) (*connect.Response[berthv1.DeleteScheduleResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListData(context.Context, *connect.Request[berthv1.ListDataRequest]) (*connect.ServerStreamForClient[berthv1.ListDataResponse], error)
 	GetData(context.Context, *connect.Request[berthv1.GetDataRequest]) (*connect.ServerStreamForClient[berthv1.GetDataResponse], error)
@@ -322,6 +338,30 @@ func NewBerthServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(berthServiceMethods.ByName("ClearCache")),
 			connect.WithClientOptions(opts...),
 		),
+		createSchedule: connect.NewClient[berthv1.CreateScheduleRequest, berthv1.CreateScheduleResponse](
+			httpClient,
+			baseURL+BerthServiceCreateScheduleProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("CreateSchedule")),
+			connect.WithClientOptions(opts...),
+		),
+		listSchedules: connect.NewClient[berthv1.ListSchedulesRequest, berthv1.ListSchedulesResponse](
+			httpClient,
+			baseURL+BerthServiceListSchedulesProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("ListSchedules")),
+			connect.WithClientOptions(opts...),
+		),
+		pauseSchedule: connect.NewClient[berthv1.PauseScheduleRequest, berthv1.PauseScheduleResponse](
+			httpClient,
+			baseURL+BerthServicePauseScheduleProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("PauseSchedule")),
+			connect.WithClientOptions(opts...),
+		),
+		deleteSchedule: connect.NewClient[berthv1.DeleteScheduleRequest, berthv1.DeleteScheduleResponse](
+			httpClient,
+			baseURL+BerthServiceDeleteScheduleProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("DeleteSchedule")),
+			connect.WithClientOptions(opts...),
+		),
 		getPackage: connect.NewClient[berthv1.GetPackageRequest, berthv1.GetPackageResponse](
 			httpClient,
 			baseURL+BerthServiceGetPackageProcedure,
@@ -429,6 +469,10 @@ type berthServiceClient struct {
 	resumeRun            *connect.Client[berthv1.ResumeRunRequest, berthv1.ResumeRunResponse]
 	listCache            *connect.Client[berthv1.ListCacheRequest, berthv1.ListCacheResponse]
 	clearCache           *connect.Client[berthv1.ClearCacheRequest, berthv1.ClearCacheResponse]
+	createSchedule       *connect.Client[berthv1.CreateScheduleRequest, berthv1.CreateScheduleResponse]
+	listSchedules        *connect.Client[berthv1.ListSchedulesRequest, berthv1.ListSchedulesResponse]
+	pauseSchedule        *connect.Client[berthv1.PauseScheduleRequest, berthv1.PauseScheduleResponse]
+	deleteSchedule       *connect.Client[berthv1.DeleteScheduleRequest, berthv1.DeleteScheduleResponse]
 	getPackage           *connect.Client[berthv1.GetPackageRequest, berthv1.GetPackageResponse]
 	listData             *connect.Client[berthv1.ListDataRequest, berthv1.ListDataResponse]
 	getData              *connect.Client[berthv1.GetDataRequest, berthv1.GetDataResponse]
@@ -564,6 +608,26 @@ func (c *berthServiceClient) ClearCache(ctx context.Context, req *connect.Reques
 	return c.clearCache.CallUnary(ctx, req)
 }
 
+// CreateSchedule calls berth.v1.BerthService.CreateSchedule.
+func (c *berthServiceClient) CreateSchedule(ctx context.Context, req *connect.Request[berthv1.CreateScheduleRequest]) (*connect.Response[berthv1.CreateScheduleResponse], error) {
+	return c.createSchedule.CallUnary(ctx, req)
+}
+
+// ListSchedules calls berth.v1.BerthService.ListSchedules.
+func (c *berthServiceClient) ListSchedules(ctx context.Context, req *connect.Request[berthv1.ListSchedulesRequest]) (*connect.Response[berthv1.ListSchedulesResponse], error) {
+	return c.listSchedules.CallUnary(ctx, req)
+}
+
+// PauseSchedule calls berth.v1.BerthService.PauseSchedule.
+func (c *berthServiceClient) PauseSchedule(ctx context.Context, req *connect.Request[berthv1.PauseScheduleRequest]) (*connect.Response[berthv1.PauseScheduleResponse], error) {
+	return c.pauseSchedule.CallUnary(ctx, req)
+}
+
+// DeleteSchedule calls berth.v1.BerthService.DeleteSchedule.
+func (c *berthServiceClient) DeleteSchedule(ctx context.Context, req *connect.Request[berthv1.DeleteScheduleRequest]) (*connect.Response[berthv1.DeleteScheduleResponse], error) {
+	return c.deleteSchedule.CallUnary(ctx, req)
+}
+
 // GetPackage calls berth.v1.BerthService.GetPackage.
 func (c *berthServiceClient) GetPackage(ctx context.Context, req *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error) {
 	return c.getPackage.CallUnary(ctx, req)
@@ -658,6 +722,10 @@ type BerthServiceHandler interface {
 	ResumeRun(context.Context, *connect.Request[berthv1.ResumeRunRequest]) (*connect.Response[berthv1.ResumeRunResponse], error)
 	ListCache(context.Context, *connect.Request[berthv1.ListCacheRequest]) (*connect.Response[berthv1.ListCacheResponse], error)
 	ClearCache(context.Context, *connect.Request[berthv1.ClearCacheRequest]) (*connect.Response[berthv1.ClearCacheResponse], error)
+	CreateSchedule(context.Context, *connect.Request[berthv1.CreateScheduleRequest]) (*connect.Response[berthv1.CreateScheduleResponse], error)
+	ListSchedules(context.Context, *connect.Request[berthv1.ListSchedulesRequest]) (*connect.Response[berthv1.ListSchedulesResponse], error)
+	PauseSchedule(context.Context, *connect.Request[berthv1.PauseScheduleRequest]) (*connect.Response[berthv1.PauseScheduleResponse], error)
+	DeleteSchedule(context.Context, *connect.Request[berthv1.DeleteScheduleRequest]) (*connect.Response[berthv1.DeleteScheduleResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListData(context.Context, *connect.Request[berthv1.ListDataRequest], *connect.ServerStream[berthv1.ListDataResponse]) error
 	GetData(context.Context, *connect.Request[berthv1.GetDataRequest], *connect.ServerStream[berthv1.GetDataResponse]) error
@@ -826,6 +894,30 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(berthServiceMethods.ByName("ClearCache")),
 		connect.WithHandlerOptions(opts...),
 	)
+	berthServiceCreateScheduleHandler := connect.NewUnaryHandler(
+		BerthServiceCreateScheduleProcedure,
+		svc.CreateSchedule,
+		connect.WithSchema(berthServiceMethods.ByName("CreateSchedule")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceListSchedulesHandler := connect.NewUnaryHandler(
+		BerthServiceListSchedulesProcedure,
+		svc.ListSchedules,
+		connect.WithSchema(berthServiceMethods.ByName("ListSchedules")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServicePauseScheduleHandler := connect.NewUnaryHandler(
+		BerthServicePauseScheduleProcedure,
+		svc.PauseSchedule,
+		connect.WithSchema(berthServiceMethods.ByName("PauseSchedule")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceDeleteScheduleHandler := connect.NewUnaryHandler(
+		BerthServiceDeleteScheduleProcedure,
+		svc.DeleteSchedule,
+		connect.WithSchema(berthServiceMethods.ByName("DeleteSchedule")),
+		connect.WithHandlerOptions(opts...),
+	)
 	berthServiceGetPackageHandler := connect.NewUnaryHandler(
 		BerthServiceGetPackageProcedure,
 		svc.GetPackage,
@@ -954,6 +1046,14 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 			berthServiceListCacheHandler.ServeHTTP(w, r)
 		case BerthServiceClearCacheProcedure:
 			berthServiceClearCacheHandler.ServeHTTP(w, r)
+		case BerthServiceCreateScheduleProcedure:
+			berthServiceCreateScheduleHandler.ServeHTTP(w, r)
+		case BerthServiceListSchedulesProcedure:
+			berthServiceListSchedulesHandler.ServeHTTP(w, r)
+		case BerthServicePauseScheduleProcedure:
+			berthServicePauseScheduleHandler.ServeHTTP(w, r)
+		case BerthServiceDeleteScheduleProcedure:
+			berthServiceDeleteScheduleHandler.ServeHTTP(w, r)
 		case BerthServiceGetPackageProcedure:
 			berthServiceGetPackageHandler.ServeHTTP(w, r)
 		case BerthServiceListDataProcedure:
@@ -1083,6 +1183,22 @@ func (UnimplementedBerthServiceHandler) ListCache(context.Context, *connect.Requ
 
 func (UnimplementedBerthServiceHandler) ClearCache(context.Context, *connect.Request[berthv1.ClearCacheRequest]) (*connect.Response[berthv1.ClearCacheResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ClearCache is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) CreateSchedule(context.Context, *connect.Request[berthv1.CreateScheduleRequest]) (*connect.Response[berthv1.CreateScheduleResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.CreateSchedule is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) ListSchedules(context.Context, *connect.Request[berthv1.ListSchedulesRequest]) (*connect.Response[berthv1.ListSchedulesResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ListSchedules is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) PauseSchedule(context.Context, *connect.Request[berthv1.PauseScheduleRequest]) (*connect.Response[berthv1.PauseScheduleResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.PauseSchedule is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) DeleteSchedule(context.Context, *connect.Request[berthv1.DeleteScheduleRequest]) (*connect.Response[berthv1.DeleteScheduleResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.DeleteSchedule is not implemented"))
 }
 
 func (UnimplementedBerthServiceHandler) GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error) {
