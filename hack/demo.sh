@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a task and a function on a real cluster, through a kubeconfig
-# that may do just what Berth needs. BERTH_E2E_KUBECONFIG names a cluster of
+# From nothing to a task, a function and a workflow on a real cluster, through
+# kubeconfigs that may do just what Berth needs. BERTH_E2E_KUBECONFIG names a cluster of
 # localkube to use instead.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -38,11 +38,12 @@ export PATH="$PWD/bin:$PATH" KUBECONFIG="$PWD/$admin"
 case $admin in /*) KUBECONFIG=$admin ;; esac
 state=$(dirname "$KUBECONFIG") # of the cluster
 cd "$work"
-rm -rf kubeconfig infra.yml .berth server token
+rm -rf kubeconfig kubeconfig-2 infra.yml .berth server token
 image=docker.io/library/busybox:1.35
 
 step "A namespace, and a kubeconfig that may run tasks in it and nothing else"
 show berth create-kubeconfig --namespace berth-demo --profile functions -o kubeconfig
+administrator=$KUBECONFIG
 unset KUBECONFIG # from here on only the restricted one is used
 show berth infra add demo --kubeconfig kubeconfig
 show berth infra check demo
@@ -106,12 +107,32 @@ show berth package inspect arithmetic-python
 show berth call arithmetic-python add a=2 b=3
 unset BERTH_SERVER
 
+step "A second infrastructure: another namespace, with a kubeconfig of its own"
+KUBECONFIG=$administrator show berth create-kubeconfig --namespace berth-demo-2 -o kubeconfig-2
+show berth infra add demo-2 --kubeconfig kubeconfig-2
+
+step "A workflow over both: functions on one, at the same time, and a plain task on the other"
+cat > workflow.star <<EOF
+arithmetic = package("arithmetic-python")
+
+def main(numbers = [1, 2, 3]):
+    sums = arithmetic.add.map(a = numbers, b = 10, on = "demo")
+    text = " ".join([str(n) for n in sums])
+    return run("$image", ["echo", "the sums are", text], on = "demo-2")["output"].strip()
+EOF
+show cat workflow.star
+export BERTH_SERVER=https://$host:7070
+show berth workflow run workflow.star
+show berth workflow list
+unset BERTH_SERVER
+
 step "Done. Commands to try next, in $work"
 cat <<EOF
   cd $work && export PATH="$top/bin:\$PATH"
   berth run --cpu 500m --memory 64Mi $image sh -c 'for i in 1 2 3; do echo \$i; sleep 1; done'
   berth task list
   berth run ${image/busybox/busybxo} true
+  berth workflow run $top/examples/workflows/failing.star
   berth server --listen $host:7070 --data server &
   BERTH_SERVER=https://$host:7070 BERTH_TOKEN_FILE=token BERTH_CA_FILE=server/ca.pem berth call arithmetic-python divide a=7 b=2
 EOF

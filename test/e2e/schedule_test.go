@@ -35,7 +35,7 @@ func TestSchedulesAreStartedByAServer(t *testing.T) {
 	if r.code != 0 || !strings.Contains(r.stderr, "schedule flow is made; it is due next at ") {
 		t.Fatalf("exit %d\n%s", r.code, r.stderr)
 	}
-	o.must("schedule", "create", "task", "--cron", "* * * * *", "--timezone", "Asia/Kolkata", "--overlap", "queue", "--", "run", "--cpu", "100m", busybox, "echo", "task")
+	o.must("schedule", "create", "task", "--cron", "* * * * *", "--timezone", "Asia/Kolkata", "--", "run", "--cpu", "100m", busybox, "echo", "task")
 	o.must("schedule", "create", "paused", "--cron", "* * * * *", "--", "run", busybox, "true")
 	o.must("schedule", "pause", "paused")
 	o.write("flow.star", "this is no program any more\n")
