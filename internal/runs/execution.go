@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -312,8 +313,23 @@ func (x *execution) handled(key string) {
 	})
 }
 
+// maxPrinted is how many lines that a program prints are kept, and how long each
+// may be.
+const (
+	maxPrinted      = 10_000
+	maxPrintedBytes = 16 << 10
+)
+
 // print notes what the program printed, once.
 func (x *execution) print(n int, text string) {
+	switch {
+	case n > maxPrinted:
+		return
+	case n == maxPrinted:
+		text = "(what is printed from here on is not kept)"
+	case len(text) > maxPrintedBytes:
+		text = strings.ToValidUTF8(text[:maxPrintedBytes], "") + " ..."
+	}
 	key := "print#" + strconv.Itoa(n)
 	x.note(func() {
 		if c := x.calls[key]; c != nil && c.Label != nil && *c.Label == text {

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/berth-run/berth"
 )
@@ -231,11 +232,16 @@ func storedVersion(c *berth.RunCall) int64 {
 	return -2*int64(c.Generation) - 1
 }
 
+// breath is between two looks of somebody who watches: a run of thousands of
+// calls changes all the time.
+const breath = 20 * time.Millisecond
+
 // wait waits for a change; an error says that there is nobody any more to tell of one.
 func (e *Executor) wait(ctx context.Context, changed <-chan struct{}) error {
 	select {
 	case <-changed:
-		return nil
+		sleep(ctx, breath)
+		return ctx.Err()
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-e.ctx.Done():

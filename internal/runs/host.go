@@ -115,6 +115,8 @@ func (h *host) task(ctx context.Context, c *workflow.Call, begun berth.RunCall) 
 			}
 			return nil, failure, nil
 		}
+		reason := "it cannot be submitted at the moment: " + err.Error()
+		x.note(func() { x.shown(x.calls[c.Key], &reason) })
 		if !wait() {
 			return nil, nil, context.Cause(ctx)
 		}
@@ -189,6 +191,12 @@ func (h *host) watch(ctx context.Context, key string, task *berth.Task) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// shown says what a call waits for, which is not stored. The caller holds mu.
+func (x *execution) shown(c *call, reason *string) {
+	x.version++
+	c.version, c.Reason = x.version, reason
 }
 
 // shows takes over what a call's task says. That it has one is stored; the rest

@@ -596,3 +596,17 @@ func TestWhatMayChangeIsNotCached(t *testing.T) {
 		t.Errorf("%s, %v", outputs(run), c.done())
 	}
 }
+
+func TestWhatAProgramPrintsIsBounded(t *testing.T) {
+	m, c := newMemory(), newCluster()
+	m.put("r-1", "def main():\n    print(\"x\" * 100000)\n    for i in range(20000):\n        print(i)\n")
+	if run := finished(t, begin(t, m, c), "r-1"); run.State != berth.RunSucceeded {
+		t.Fatalf("%+v", run)
+	}
+	if n := len(m.calls["r-1"]); n != maxPrinted {
+		t.Errorf("%d lines are kept", n)
+	}
+	if n := len(*m.calls["r-1"]["print#1"].Label); n > maxPrintedBytes+10 {
+		t.Errorf("a line of %d bytes", n)
+	}
+}
