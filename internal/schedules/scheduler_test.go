@@ -135,7 +135,7 @@ func (o *office) CancelRun(ctx context.Context, id string) (berth.Run, error) {
 func (o *office) endsLater(id string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.ends[id].Sub(time.Now()) > 5*time.Second
+	return time.Until(o.ends[id]) > 5*time.Second
 }
 
 // during has a Scheduler start what is due for a while. The clock is the test's

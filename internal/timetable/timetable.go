@@ -37,7 +37,7 @@ func Parse(expression, zone string) (*Timetable, error) {
 	switch {
 	case len(words) == 1 && strings.HasPrefix(words[0], "@every"), strings.HasPrefix(expression, "TZ="), strings.HasPrefix(expression, "CRON_TZ="):
 		return nil, fmt.Errorf("cron expression %q: use five fields, or @hourly, @daily, @weekly, @monthly or @yearly; the time zone is an option of its own", expression)
-	case len(words) != 5 && !(len(words) == 1 && strings.HasPrefix(words[0], "@")):
+	case len(words) != 5 && (len(words) != 1 || !strings.HasPrefix(words[0], "@")):
 		return nil, fmt.Errorf("cron expression %q has %d fields: it takes five, minute, hour, day of the month, month and day of the week, such as \"0 6 * * 1-5\"", expression, len(words))
 	}
 	schedule, err := fields.Parse(expression)
