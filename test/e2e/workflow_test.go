@@ -80,17 +80,6 @@ func TestWorkflowThatCountsWords(t *testing.T) {
 	}
 }
 
-func TestWorkflowThatSweepsParameters(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	if out := s.must("workflow", "run", example(t, "sweep.star")); out != `{"score":0,"x":7,"y":3}`+"\n" {
-		t.Errorf("%s", out)
-	}
-	if run := s.newest(); run.Calls[berth.CallSucceeded] != 200 {
-		t.Errorf("%+v", run.Calls)
-	}
-}
-
 func TestWorkflowWhoseBranchFails(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
