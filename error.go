@@ -35,6 +35,16 @@ type Error struct {
 func (e *Error) Error() string { return e.Message }
 func (e *Error) Unwrap() error { return e.Err }
 
+// Lasting reports whether a request that failed so fails again however often it
+// is made.
+func Lasting(err error) bool {
+	switch CodeOf(err) {
+	case CodeInvalid, CodeForbidden, CodeNotFound, CodeConflict, CodeUnsupported, CodeUnauthorized:
+		return true
+	}
+	return false
+}
+
 // ErrEnding is the cause of a CodeUnavailable error of a process that is about
 // to end: the same call may be made to the one that comes after it.
 var ErrEnding = errors.New("this process is about to end")

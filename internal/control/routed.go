@@ -108,20 +108,21 @@ func (r *routed) TaskMetrics(ctx context.Context, id string, q berth.MetricsQuer
 }
 
 func (r *routed) WatchTask(ctx context.Context, id string) iter.Seq2[berth.Task, error] {
-	return through(ctx, r, id, func(s berth.Service) iter.Seq2[berth.Task, error] { return s.WatchTask(ctx, id) })
+	return through(ctx, r.of, id, func(s berth.Service) iter.Seq2[berth.Task, error] { return s.WatchTask(ctx, id) })
 }
 
 func (r *routed) TaskEvents(ctx context.Context, id string, after int64, follow bool) iter.Seq2[berth.Event, error] {
-	return through(ctx, r, id, func(s berth.Service) iter.Seq2[berth.Event, error] { return s.TaskEvents(ctx, id, after, follow) })
+	return through(ctx, r.of, id, func(s berth.Service) iter.Seq2[berth.Event, error] { return s.TaskEvents(ctx, id, after, follow) })
 }
 
 func (r *routed) TaskLogs(ctx context.Context, id string, q berth.LogQuery) iter.Seq2[berth.LogChunk, error] {
-	return through(ctx, r, id, func(s berth.Service) iter.Seq2[berth.LogChunk, error] { return s.TaskLogs(ctx, id, q) })
+	return through(ctx, r.of, id, func(s berth.Service) iter.Seq2[berth.LogChunk, error] { return s.TaskLogs(ctx, id, q) })
 }
 
-func through[T any](ctx context.Context, r *routed, id string, open func(berth.Service) iter.Seq2[T, error]) iter.Seq2[T, error] {
+// through passes a sequence on, of whoever has it by the time that it is read.
+func through[T any](ctx context.Context, of func(context.Context, string) (berth.Service, error), id string, open func(berth.Service) iter.Seq2[T, error]) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		service, err := r.of(ctx, id)
+		service, err := of(ctx, id)
 		if err != nil {
 			var none T
 			yield(none, err)
@@ -168,14 +169,7 @@ func (r *routed) RetryArray(ctx context.Context, id, key string) (berth.Array, e
 }
 
 func (r *routed) WatchArray(ctx context.Context, id string) iter.Seq2[berth.Array, error] {
-	return func(yield func(berth.Array, error) bool) {
-		service, err := r.ofArray(ctx, id)
-		if err != nil {
-			yield(berth.Array{}, err)
-			return
-		}
-		service.WatchArray(ctx, id)(yield)
-	}
+	return through(ctx, r.ofArray, id, func(s berth.Service) iter.Seq2[berth.Array, error] { return s.WatchArray(ctx, id) })
 }
 
 // Infrastructures has of each infrastructure what its holder knows.

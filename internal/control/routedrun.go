@@ -10,7 +10,7 @@ import (
 )
 
 func (r *routed) StartRun(ctx context.Context, s berth.RunSubmission) (berth.Run, error) {
-	entry, err := r.homeOf(r.caller(ctx), s)
+	entry, err := r.homeOf(ctx, r.caller(ctx), s)
 	if err != nil {
 		return berth.Run{}, err
 	}
@@ -57,23 +57,9 @@ func (r *routed) ResumeRun(ctx context.Context, resumption berth.RunResumption) 
 }
 
 func (r *routed) WatchRun(ctx context.Context, id string) iter.Seq2[berth.Run, error] {
-	return func(yield func(berth.Run, error) bool) {
-		service, err := r.ofRun(ctx, id)
-		if err != nil {
-			yield(berth.Run{}, err)
-			return
-		}
-		service.WatchRun(ctx, id)(yield)
-	}
+	return through(ctx, r.ofRun, id, func(s berth.Service) iter.Seq2[berth.Run, error] { return s.WatchRun(ctx, id) })
 }
 
 func (r *routed) RunCalls(ctx context.Context, id string, follow bool) iter.Seq2[berth.RunCall, error] {
-	return func(yield func(berth.RunCall, error) bool) {
-		service, err := r.ofRun(ctx, id)
-		if err != nil {
-			yield(berth.RunCall{}, err)
-			return
-		}
-		service.RunCalls(ctx, id, follow)(yield)
-	}
+	return through(ctx, r.ofRun, id, func(s berth.Service) iter.Seq2[berth.RunCall, error] { return s.RunCalls(ctx, id, follow) })
 }

@@ -9,21 +9,12 @@ import (
 	"github.com/rs/xid"
 
 	"github.com/berth-run/berth"
-	"github.com/berth-run/berth/internal/runs"
 	"github.com/berth-run/berth/internal/workflow"
 )
 
-// newExecutor returns what executes the runs of this host's infrastructures. It
-// has their calls done as any caller of the Service would.
-func (h *Host) newExecutor() *runs.Executor {
-	if h.fleet == nil {
-		return runs.New(h.store, h.service(), nil, h.config.Log)
-	}
-	return runs.New(h.store, h.service(), h.fleet.lease, h.config.Log)
-}
-
-// runLease is what is to be held for what is stored of an infrastructure's runs.
-func (h *Host) runLease(infrastructure string) (berth.Lease, error) {
+// leaseOf is what is to be held for what is stored of an infrastructure's runs and
+// schedules.
+func (h *Host) leaseOf(infrastructure string) (berth.Lease, error) {
 	if h.fleet == nil {
 		return berth.Lease{}, nil
 	}
@@ -32,7 +23,7 @@ func (h *Host) runLease(infrastructure string) (berth.Lease, error) {
 
 func (h *Host) StartRun(ctx context.Context, s berth.RunSubmission) (berth.Run, error) {
 	caller := h.caller(ctx)
-	entry, err := h.homeOf(caller, s)
+	entry, err := h.homeOf(ctx, caller, s)
 	if err != nil {
 		return berth.Run{}, err
 	}
@@ -58,7 +49,7 @@ func (h *Host) StartRun(ctx context.Context, s berth.RunSubmission) (berth.Run, 
 
 // homeOf returns the infrastructure that a run belongs to. Where its calls run is
 // another matter: where several are possible it is the first of them.
-func (h *Host) homeOf(caller berth.Caller, s berth.RunSubmission) (berth.InfrastructureConfig, error) {
+func (h *Host) homeOf(ctx context.Context, caller berth.Caller, s berth.RunSubmission) (berth.InfrastructureConfig, error) {
 	name, where, err := berth.ParseOn(s.On)
 	if err != nil {
 		return berth.InfrastructureConfig{}, err
@@ -76,7 +67,7 @@ func (h *Host) homeOf(caller berth.Caller, s berth.RunSubmission) (berth.Infrast
 		return berth.InfrastructureConfig{}, needs(caller, berth.RoleWrite, "run workflows")
 	}
 	for _, entry := range visibleEntries(caller, file) {
-		if has(entry.Labels, where) {
+		if h.lacks(ctx, &entry, &berth.TaskSpec{Where: where}) == "" {
 			return entry, nil
 		}
 	}
@@ -84,16 +75,6 @@ func (h *Host) homeOf(caller berth.Caller, s berth.RunSubmission) (berth.Infrast
 		return berth.InfrastructureConfig{}, berth.Errorf(berth.CodeInvalid, "no infrastructure has the labels %s: see labels: in infra.yml", s.On)
 	}
 	return h.entryFor(caller, berth.RoleWrite, name)
-}
-
-// has reports whether labels are among others.
-func has(labels, wanted map[string]string) bool {
-	for key, value := range wanted {
-		if labels[key] != value {
-			return false
-		}
-	}
-	return true
 }
 
 // checkRun says what is wrong with what a run is to be.
@@ -159,7 +140,7 @@ func (h *Host) beginRun(ctx context.Context, entry berth.InfrastructureConfig, r
 	if err := h.start(ctx, entry.Name); err != nil {
 		return berth.Run{}, err
 	}
-	lease, err := h.runLease(entry.Name)
+	lease, err := h.leaseOf(entry.Name)
 	if err == nil {
 		err = h.store.PutRun(ctx, lease, record)
 	}

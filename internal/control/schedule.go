@@ -10,15 +10,6 @@ import (
 	"github.com/berth-run/berth/internal/timetable"
 )
 
-// newScheduler returns what starts the schedules of this host's infrastructures,
-// as their owners would.
-func (h *Host) newScheduler() *schedules.Scheduler {
-	if h.fleet == nil {
-		return schedules.New(h.store, h.service(), nil, h.config.Log)
-	}
-	return schedules.New(h.store, h.service(), h.fleet.lease, h.config.Log)
-}
-
 func (h *Host) CreateSchedule(ctx context.Context, s berth.Schedule) (berth.Schedule, error) {
 	caller := h.caller(ctx)
 	if err := s.Validate(); err != nil {
@@ -62,7 +53,7 @@ func (h *Host) scheduleHome(ctx context.Context, caller berth.Caller, s *berth.S
 		}
 		return entry, err
 	}
-	entry, err := h.homeOf(caller, *s.Run)
+	entry, err := h.homeOf(ctx, caller, *s.Run)
 	if err != nil {
 		return entry, err
 	}

@@ -59,11 +59,7 @@ func (r *repeats) fresh(batch []byte) []byte {
 
 // again takes a line in, and reports whether it came before.
 func (r *repeats) again(line []byte) bool {
-	if len(r.sums) == 0 {
-		r.note(line)
-		return false
-	}
-	stamp, sum := parseLine(line).stamp, maphash.Bytes(r.seed, line)
+	stamp, sum := r.parse(line)
 	if r.next > 0 {
 		if r.next < len(r.sums) && r.sums[r.next] == sum {
 			r.next++
@@ -77,23 +73,28 @@ func (r *repeats) again(line []byte) bool {
 			return true
 		}
 	}
-	r.note(line)
+	r.add(stamp, sum)
 	return false
 }
 
 // note takes in a line that is stored.
-func (r *repeats) note(line []byte) {
-	switch len(r.sums) {
-	case 0:
+func (r *repeats) note(line []byte) { r.add(r.parse(line)) }
+
+func (r *repeats) parse(line []byte) (stamp []byte, sum uint64) {
+	if len(r.sums) == 0 {
 		r.seed = maphash.MakeSeed()
-	case 2 * remembered:
+	}
+	return parseLine(line).stamp, maphash.Bytes(r.seed, line)
+}
+
+func (r *repeats) add(stamp []byte, sum uint64) {
+	if len(r.sums) == 2*remembered {
 		r.forget()
 	}
-	stamp := parseLine(line).stamp
 	if len(r.sums)%markEvery == 0 {
 		r.marks = append(r.marks, mark{parseStamp(stamp), len(r.sums)})
 	}
-	r.sums = append(r.sums, maphash.Bytes(r.seed, line))
+	r.sums = append(r.sums, sum)
 	r.last = append(r.last[:0], stamp...)
 }
 

@@ -237,7 +237,7 @@ func (x *execution) finish(ctx context.Context, final *berth.Run) error {
 			}
 		}
 	})
-	lease, err := x.held()
+	lease, err := x.lease(x.infrastructure)
 	if err != nil {
 		return err
 	}
@@ -247,13 +247,6 @@ func (x *execution) finish(ctx context.Context, final *berth.Run) error {
 	crash.Point("runs.finished")
 	x.note(func() { x.run = *final })
 	return nil
-}
-
-func (x *execution) held() (berth.Lease, error) {
-	if x.lease == nil {
-		return berth.Lease{}, nil
-	}
-	return x.lease(x.infrastructure)
 }
 
 // cancelTasks cancels the tasks of the run's calls that have not ended, and

@@ -39,7 +39,7 @@ type Tasks interface {
 type Executor struct {
 	store Store
 	tasks Tasks
-	lease func(infrastructure string) (berth.Lease, error) // nil: there are none
+	lease func(infrastructure string) (berth.Lease, error)
 	log   *slog.Logger
 	ctx   context.Context
 	close context.CancelCauseFunc
@@ -57,7 +57,7 @@ var (
 )
 
 // New returns an Executor that executes nothing yet. lease gives the lease that
-// is to be held for what is stored of an infrastructure's runs; nil: there are none.
+// is to be held for what is stored of an infrastructure's runs; the zero one: none.
 func New(store Store, tasks Tasks, lease func(infrastructure string) (berth.Lease, error), log *slog.Logger) *Executor {
 	e := &Executor{store: store, tasks: tasks, lease: lease, log: log, taken: map[string]bool{}, runs: map[string]*execution{}}
 	e.ctx, e.close = context.WithCancelCause(context.Background())

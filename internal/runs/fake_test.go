@@ -134,6 +134,9 @@ func (c *cluster) done() []string {
 	return slices.Sorted(slices.Values(c.begun))
 }
 
+// noLease is for a store that one process has for itself.
+func noLease(string) (berth.Lease, error) { return berth.Lease{}, nil }
+
 // memory is a Store of a test, which loses nothing when an Executor ends.
 type memory struct {
 	mu      sync.Mutex

@@ -107,7 +107,7 @@ func (h *host) task(ctx context.Context, c *workflow.Call, begun berth.RunCall) 
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, nil, cause
 		}
-		if lasting(err) {
+		if berth.Lasting(err) {
 			failure := &berth.CallFailure{Message: err.Error()}
 			var told *berth.Error
 			if errors.As(err, &told) {
@@ -136,15 +136,6 @@ func (h *host) task(ctx context.Context, c *workflow.Call, begun berth.RunCall) 
 	}
 	value, err := h.output(ctx, &task)
 	return value, nil, err
-}
-
-// lasting reports whether an error comes again however often one tries.
-func lasting(err error) bool {
-	switch berth.CodeOf(err) {
-	case berth.CodeInvalid, berth.CodeForbidden, berth.CodeNotFound, berth.CodeConflict, berth.CodeUnsupported, berth.CodeUnauthorized:
-		return true
-	}
-	return false
 }
 
 // submission is the task of a call.

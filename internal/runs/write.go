@@ -22,7 +22,7 @@ func (x *execution) write(ctx context.Context) {
 			continue
 		}
 		for wait := pauses(ctx); ; {
-			lease, err := x.held()
+			lease, err := x.lease(x.infrastructure)
 			if err == nil {
 				err = x.store.CommitRun(x.Executor.ctx, lease, x.id, changed, calls)
 			}

@@ -41,7 +41,7 @@ const (
 type Scheduler struct {
 	store   Store
 	service Service
-	lease   func(infrastructure string) (berth.Lease, error) // nil: there are none
+	lease   func(infrastructure string) (berth.Lease, error)
 	log     *slog.Logger
 	ctx     context.Context
 	end     context.CancelFunc
@@ -59,7 +59,7 @@ type looking struct {
 }
 
 // New returns a Scheduler that starts nothing yet. lease gives the lease that is
-// to be held for what is stored of an infrastructure; nil: there are none.
+// to be held for what is stored of an infrastructure; the zero one: none.
 func New(store Store, service Service, lease func(infrastructure string) (berth.Lease, error), log *slog.Logger) *Scheduler {
 	s := &Scheduler{store: store, service: service, lease: lease, log: log, taken: map[string]*looking{}}
 	s.ctx, s.end = context.WithCancel(context.Background())
@@ -182,7 +182,7 @@ func (s *Scheduler) attend(ctx context.Context, r *berth.ScheduleRecord, now tim
 		due = *state.Waiting
 	}
 	id, err := s.begin(ctx, schedule, due)
-	if err != nil && !lasting(err) {
+	if err != nil && !berth.Lasting(err) {
 		return time.Time{}, err
 	}
 	state.LastAt, state.Waiting, state.Note = latest(due, state.LastAt), nil, nil
@@ -247,12 +247,9 @@ func latest(a time.Time, b *time.Time) *time.Time {
 }
 
 func (s *Scheduler) keep(ctx context.Context, schedule *berth.Schedule, state berth.ScheduleState) error {
-	var lease berth.Lease
-	if s.lease != nil {
-		var err error
-		if lease, err = s.lease(schedule.Infrastructure); err != nil {
-			return err
-		}
+	lease, err := s.lease(schedule.Infrastructure)
+	if err != nil {
+		return err
 	}
 	return s.store.CommitSchedule(ctx, lease, schedule.Owner, schedule.Name, state)
 }
@@ -296,15 +293,6 @@ func (s *Scheduler) cancel(ctx context.Context, id string) error {
 		_, err = s.service.CancelTask(ctx, id)
 	}
 	return err
-}
-
-// lasting reports whether an error comes again however often one tries.
-func lasting(err error) bool {
-	switch berth.CodeOf(err) {
-	case berth.CodeInvalid, berth.CodeForbidden, berth.CodeNotFound, berth.CodeConflict, berth.CodeUnsupported, berth.CodeUnauthorized:
-		return true
-	}
-	return false
 }
 
 // Next is when a schedule is due next; nil while it is paused.

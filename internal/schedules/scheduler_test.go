@@ -141,7 +141,7 @@ func (o *office) endsLater(id string) bool {
 // during has a Scheduler start what is due for a while. The clock is the test's
 // own, and begins at midnight, UTC.
 func (o *office) during(d time.Duration) {
-	s := New(o, o, nil, slog.New(slog.DiscardHandler))
+	s := New(o, o, func(string) (berth.Lease, error) { return berth.Lease{}, nil }, slog.New(slog.DiscardHandler))
 	s.Take("here")
 	time.Sleep(d)
 	s.Close()

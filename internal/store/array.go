@@ -62,15 +62,9 @@ func (s *Store) Arrays(ctx context.Context, q berth.ArrayQuery, caller berth.Cal
 	if q.Limit <= 0 {
 		q.Limit = 100
 	}
-	where, args := []string{"id <> ''"}, []any{}
+	where, args := visibleTo(caller)
 	add := func(condition string, values ...any) {
 		where, args = append(where, condition), append(args, values...)
-	}
-	if n := len(caller.Infrastructures); n > 0 {
-		add("infrastructure IN (?"+strings.Repeat(",?", n-1)+")", anys(caller.Infrastructures)...)
-	}
-	if caller.Role != berth.RoleAdmin {
-		add("owner = ?", caller.Name)
 	}
 	if q.Owner != "" {
 		add("owner = ?", q.Owner)

@@ -35,13 +35,7 @@ func (s *Store) AddSchedule(ctx context.Context, r *berth.ScheduleRecord) error 
 
 // Schedules lists the schedules that a caller may see, by name.
 func (s *Store) Schedules(ctx context.Context, caller berth.Caller) ([]berth.ScheduleRecord, error) {
-	where, args := []string{"name <> ''"}, []any{}
-	if n := len(caller.Infrastructures); n > 0 {
-		where, args = append(where, "infrastructure IN (?"+strings.Repeat(",?", n-1)+")"), append(args, anys(caller.Infrastructures)...)
-	}
-	if caller.Role != berth.RoleAdmin {
-		where, args = append(where, "owner = ?"), append(args, caller.Name)
-	}
+	where, args := visibleTo(caller)
 	return s.schedules(ctx, "WHERE "+strings.Join(where, " AND ")+" ORDER BY name, owner", args...)
 }
 

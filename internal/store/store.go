@@ -169,6 +169,19 @@ func (s *Store) LiveInfrastructures(ctx context.Context) ([]string, error) {
 	return s.texts(ctx, "SELECT infrastructure FROM tasks WHERE live = 1 UNION SELECT infrastructure FROM tasks WHERE live = 2 UNION SELECT infrastructure FROM runs WHERE state = 'running' UNION SELECT infrastructure FROM schedules WHERE paused = 0") // by an index each
 }
 
+// visibleTo is the condition for rows that a caller may see, by their columns
+// infrastructure and owner.
+func visibleTo(caller berth.Caller) (where []string, args []any) {
+	where = []string{"1 = 1"}
+	if n := len(caller.Infrastructures); n > 0 {
+		where, args = append(where, "infrastructure IN (?"+strings.Repeat(",?", n-1)+")"), anys(caller.Infrastructures)
+	}
+	if caller.Role != berth.RoleAdmin {
+		where, args = append(where, "owner = ?"), append(args, caller.Name)
+	}
+	return where, args
+}
+
 // Tasks lists the tasks that a caller may see, newest first.
 func (s *Store) Tasks(ctx context.Context, q berth.TaskQuery, caller berth.Caller) (berth.TaskPage, error) {
 	if q.Limit <= 0 {

@@ -158,34 +158,11 @@ func bareLoop(ctx context.Context, c *kubernetes.Clientset, namespace string, co
 // berthLoop submits tasks through the public API and waits until all of them
 // have ended and none of their pods is left.
 func berthLoop(ctx context.Context, kubeconfig, namespace string, count int) (float64, error) {
-	dir, err := os.MkdirTemp("", "berth-bench")
+	service, closeService, err := openService(ctx, kubeconfig, namespace, count)
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir)
-	// A copy: Berth watches the folder of a kubeconfig for changes, and the
-	// API server writes its audit log to the folder of this one.
-	content, err := os.ReadFile(kubeconfig)
-	if err != nil {
-		return 0, err
-	}
-	absolute := filepath.Join(dir, "kubeconfig")
-	if err := os.WriteFile(absolute, content, 0o600); err != nil {
-		return 0, err
-	}
-	infra := filepath.Join(dir, "infra.yml")
-	text := fmt.Sprintf("infrastructures:\n  bench:\n    kind: kube\n    namespace: %s\n    credentials: {mechanism: config, path: %s}\n    limits: {max_pods: %d}\n", namespace, absolute, count)
-	if err := os.WriteFile(infra, []byte(text), 0o600); err != nil {
-		return 0, err
-	}
-	service, err := client.Open(ctx, client.Config{Infra: infra, Data: filepath.Join(dir, "data")})
-	if err != nil {
-		return 0, err
-	}
-	defer service.Close()
-	if _, err := service.Infrastructures(ctx); err != nil { // connected, as the bare loop is
-		return 0, err
-	}
+	defer closeService()
 	_, c, err := connect(kubeconfig)
 	if err != nil {
 		return 0, err
@@ -236,6 +213,40 @@ func berthLoop(ctx context.Context, kubeconfig, namespace string, count int) (fl
 		err = fmt.Errorf("only %d of %d tasks succeeded", len(page.Tasks), count)
 	}
 	return rate, err
+}
+
+// openService opens Berth on a new data directory, connected as the bare loop is.
+func openService(ctx context.Context, kubeconfig, namespace string, maxPods int) (_ berth.Service, closed func(), err error) {
+	dir, err := os.MkdirTemp("", "berth-bench")
+	if err != nil {
+		return nil, nil, err
+	}
+	// A copy: Berth watches the folder of a kubeconfig for changes, and the
+	// API server writes its audit log to the folder of this one.
+	content, err := os.ReadFile(kubeconfig)
+	if err != nil {
+		return nil, nil, err
+	}
+	absolute := filepath.Join(dir, "kubeconfig")
+	if err := os.WriteFile(absolute, content, 0o600); err != nil {
+		return nil, nil, err
+	}
+	infra := filepath.Join(dir, "infra.yml")
+	text := fmt.Sprintf("infrastructures:\n  bench:\n    kind: kube\n    namespace: %s\n    credentials: {mechanism: config, path: %s}\n    limits: {max_pods: %d}\n", namespace, absolute, maxPods)
+	if err := os.WriteFile(infra, []byte(text), 0o600); err != nil {
+		return nil, nil, err
+	}
+	service, err := client.Open(ctx, client.Config{Infra: infra, Data: filepath.Join(dir, "data")})
+	if err != nil {
+		return nil, nil, err
+	}
+	if _, err := service.Infrastructures(ctx); err != nil { // connected, as the bare loop is
+		return nil, nil, err
+	}
+	return service, func() {
+		service.Close()
+		os.RemoveAll(dir)
+	}, nil
 }
 
 type podEvent struct {

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,7 +10,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/berth-run/berth"
-	"github.com/berth-run/berth/client"
 )
 
 // links is how long a chain of calls is, each of which waits for the one before.
@@ -70,32 +67,11 @@ func workflows(ctx context.Context, kubeconfig string, calls, rounds int) error 
 // workflowRun runs a program on a new data directory, and returns how long that
 // took until all of its pods were gone.
 func workflowRun(ctx context.Context, kubeconfig, namespace, program string, calls int) (time.Duration, error) {
-	dir, err := os.MkdirTemp("", "berth-bench")
+	service, closeService, err := openService(ctx, kubeconfig, namespace, calls)
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir)
-	content, err := os.ReadFile(kubeconfig)
-	if err != nil {
-		return 0, err
-	}
-	copied := filepath.Join(dir, "kubeconfig")
-	if err := os.WriteFile(copied, content, 0o600); err != nil {
-		return 0, err
-	}
-	infra := filepath.Join(dir, "infra.yml")
-	text := fmt.Sprintf("infrastructures:\n  bench:\n    kind: kube\n    namespace: %s\n    credentials: {mechanism: config, path: %s}\n    limits: {max_pods: %d}\n", namespace, copied, calls)
-	if err := os.WriteFile(infra, []byte(text), 0o600); err != nil {
-		return 0, err
-	}
-	service, err := client.Open(ctx, client.Config{Infra: infra, Data: filepath.Join(dir, "data")})
-	if err != nil {
-		return 0, err
-	}
-	defer service.Close()
-	if _, err := service.Infrastructures(ctx); err != nil { // connected, as the bare loop is
-		return 0, err
-	}
+	defer closeService()
 	_, c, err := connect(kubeconfig)
 	if err != nil {
 		return 0, err
