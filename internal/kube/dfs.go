@@ -89,11 +89,24 @@ const leaveScript = `cd "$1/` + berth.DFSWork + `" || exit 0
 if [ "$3" = never ]; then rm -rf "$2"; else rmdir "$2" 2>/dev/null; fi
 exit 0`
 
-// answersScript asks for a name that no cache has.
-const answersScript = `said=$(timeout -s KILL 8 ls "$1/.berth-probe-$$" 2>&1)
+// answersScript asks for a name that no cache has. Who asks a mount that is
+// silent can't be killed, and whoever waits for them, or for a pipe that they
+// hold, waits too: they are left alone, and nobody else asks until they are back.
+//
+// $2: for how many seconds it waits.
+const answersScript = `asking=/tmp/berth-dfs-asking answer=/tmp/berth-dfs-answer
+if mkdir $asking 2>/dev/null; then
+  { said=$(ls "$1/.berth-probe-$$" 2>&1); echo "$said" > $answer; rmdir $asking; } </dev/null >/dev/null 2>&1 &
+fi
+i=0
+while [ -e $asking ]; do
+  i=$((i + 1)); [ "$i" -le $(($2 * 10)) ] || { echo "` + diagnosis.DFSSilence + `: nothing within $2 s"; exit 1; }
+  sleep 0.1
+done
+said=$(cat $answer)
 case $said in
 *"No such file"*) ;;
-*) echo "` + diagnosis.DFSSilence + `: ${said:-nothing within 8 s}"; exit 1 ;;
+*) echo "` + diagnosis.DFSSilence + `: $said"; exit 1 ;;
 esac`
 
 // addDFS gives a pod the filesystem that the tasks of its infrastructure share:
@@ -133,7 +146,7 @@ func addDFS(pod *corev1.Pod, order engine.Order, dfs *berth.DFS) {
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 		SecurityContext:          &corev1.SecurityContext{Privileged: ptr(true), RunAsUser: ptr(int64(0)), RunAsGroup: ptr(int64(0)), RunAsNonRoot: ptr(false)},
 		VolumeMounts:             []corev1.VolumeMount{{Name: dfsVolume, MountPath: dfsShare, MountPropagation: ptr(corev1.MountPropagationBidirectional)}},
-		ReadinessProbe:           probe(10, 15, 1, answersScript),
+		ReadinessProbe:           probe(12, 15, 1, answersScript, "8"),
 		// What comes next waits for this, and for no startup probe: a node asks
 		// those once a second, and only of what it has noticed to run.
 		Lifecycle: &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{Exec: inSidecar(mountedScript)}},

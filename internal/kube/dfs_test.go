@@ -1,7 +1,11 @@
 package kube
 
 import (
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -62,5 +66,56 @@ func TestASharedClaimHasNoSidecar(t *testing.T) {
 	}
 	if m := pod.Spec.Containers[0].VolumeMounts[0]; m.MountPath != "/data" || !m.ReadOnly || pod.Spec.Volumes[0].PersistentVolumeClaim.ClaimName != "shared" {
 		t.Errorf("the task mounts %+v of %+v", m, pod.Spec.Volumes)
+	}
+}
+
+// Who asks a mount that is silent can't be killed: the probe waits neither for
+// them nor for a pipe that they hold, and has nobody else ask until they are back.
+func TestAProbeDoesNotWaitForASilentFilesystem(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"silent": "#!/bin/sh\necho asked >> " + dir + "/asked\nread answer < " + dir + "/answers\necho \"$answer\"\n",
+		"well":   "#!/bin/sh\nexec /bin/ls \"$@\"\n",
+		"broken": "#!/bin/sh\necho 'ls: Input/output error'\n",
+	} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name, "ls"), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "answers"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	script := strings.ReplaceAll(answersScript, "/tmp/", dir+"/")
+	probe := func(ls string) (string, bool) {
+		cmd := exec.Command("sh", "-c", script, "berth", dir, "1")
+		cmd.Env = append(os.Environ(), "PATH="+filepath.Join(dir, ls)+":"+os.Getenv("PATH"))
+		out, err := cmd.CombinedOutput() // which waits until nobody holds the pipe
+		return string(out), err == nil
+	}
+	for _, is := range []struct {
+		ls, said string
+		ok       bool
+	}{
+		{"well", "", true},
+		{"broken", diagnosis.DFSSilence + ": ls: Input/output error\n", false},
+		{"well", "", true},
+		{"silent", diagnosis.DFSSilence + ": nothing within 1 s\n", false},
+		{"silent", diagnosis.DFSSilence + ": nothing within 1 s\n", false},
+	} {
+		if said, ok := probe(is.ls); said != is.said || ok != is.ok {
+			t.Errorf("%s: %v, %q", is.ls, ok, said)
+		}
+	}
+	if asked, err := os.ReadFile(filepath.Join(dir, "asked")); err != nil || string(asked) != "asked\n" {
+		t.Errorf("asked: %q, %v", asked, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "answers"), []byte("No such file\n"), 0); err != nil { // as who asks waits to read it
+		t.Fatal(err)
+	}
+	if said, ok := probe("well"); !ok {
+		t.Errorf("once it answers: %q", said)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -362,6 +363,9 @@ func TestDFSRedisThatIsAwayForAWhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.explainedAs(id, berth.CauseMountFailed, "The shared filesystem at /data does not answer", 60*time.Second)
+	waitFor(t, "the probe itself says so", 60*time.Second, func() bool {
+		return slices.ContainsFunc(s.explained(id).Evidence, func(e berth.Evidence) bool { return strings.Contains(e.Text, "nothing within 8 s") })
+	})
 	if err := r.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
