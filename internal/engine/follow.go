@@ -66,6 +66,11 @@ const (
 // is asked once more.
 const hiccup = time.Second
 
+// late is how long the last that a program wrote may take from its runtime to
+// the log's file: a node tells of the end first, or of a short program before
+// there is any log.
+const late = 250 * time.Millisecond
+
 // follow begins to copy the log of an attempt, if that isn't done already.
 func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	c := l.call(a.Pod)
@@ -152,7 +157,7 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 	idle := afterEnd
 	// Nothing is what a kubelet gives that ends at that moment, too: an API
 	// server passes it on as an empty log. So it has to say that twice, also
-	// where not even what is stored came once more; and some time apart, unless
+	// where not even what is stored came once more; and some time apart, less if
 	// one of them was a stream that had been open before the end.
 	emptyBefore, streamed := false, false
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
@@ -178,7 +183,11 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 			if endedBefore {
 				if (w.Last().IsZero() || w.Unjoined()) && !emptyBefore {
 					emptyBefore = true
-					if (!streamed || w.Unjoined()) && !sleep(ctx, hiccup) {
+					apart := hiccup
+					if streamed && !w.Unjoined() {
+						apart = late
+					}
+					if !sleep(ctx, apart) {
 						return berth.LogsOpen
 					}
 					continue

@@ -62,6 +62,8 @@ func (e *encoder) value(v starlark.Value, depth int) error {
 		e.out.Write(text)
 	case *starlark.Dict:
 		return e.dict(v, depth)
+	case partial:
+		return e.dict(v.Dict, depth)
 	case starlark.Indexable: // list, tuple, range
 		e.out.WriteByte('[')
 		for i := range v.Len() {
@@ -159,4 +161,32 @@ func fromGo(v any) (starlark.Value, error) {
 		return dict, nil
 	}
 	return nil, fmt.Errorf("a %T is no value", v)
+}
+
+// partial is the value of a plain task of whose output something is missing: a
+// program that doesn't ask for the output goes on, and none takes it for whole.
+type partial struct{ *starlark.Dict }
+
+// reliable returns the value of a plain task so that its output can be relied on.
+func reliable(v starlark.Value) (starlark.Value, error) {
+	dict, is := v.(*starlark.Dict)
+	if !is {
+		return v, nil
+	}
+	if lacks, found, err := dict.Get(starlark.String("incomplete")); err != nil || !found || lacks != starlark.True {
+		return v, err
+	}
+	return partial{dict}, nil
+}
+
+func (p partial) Get(key starlark.Value) (starlark.Value, bool, error) {
+	if key == starlark.String("output") {
+		task, _, err := p.Dict.Get(starlark.String("task"))
+		if err != nil {
+			return nil, false, err
+		}
+		id, _ := starlark.AsString(task)
+		return nil, false, fmt.Errorf("the output of task %s is not whole: the cluster did not give all of its log; berth task logs %s shows what there is and what is missing, .get(\"output\") takes it as it is", id, id)
+	}
+	return p.Dict.Get(key)
 }

@@ -14,6 +14,7 @@ import (
 type Future struct {
 	run  *run
 	key  string
+	kind Kind
 	name string // of what was called
 	done chan struct{}
 
@@ -82,5 +83,9 @@ func (f *Future) result() (starlark.Value, error) {
 	if f.failure != nil {
 		return nil, f.failure
 	}
-	return decode(f.value)
+	value, err := decode(f.value)
+	if err != nil || f.kind != KindRun {
+		return value, err
+	}
+	return reliable(value)
 }

@@ -479,3 +479,27 @@ func BenchmarkReplay(b *testing.B) {
 		}
 	}
 }
+
+// A log that a cluster did not give whole is no value to reckon with; a program
+// that doesn't ask for it goes on.
+func TestAnOutputThatIsNotWholeIsNotTakenForOne(t *testing.T) {
+	gap := func(context.Context, Call) (json.RawMessage, *berth.CallFailure, error) {
+		return json.RawMessage(`{"output":"4","incomplete":true,"exit_code":0,"task":"t1"}`), nil, nil
+	}
+	for expression, want := range map[string]string{
+		`run("a")["exit_code"]`:                             "0",
+		`run("a").get("output")`:                            `"4"`,
+		`run("a")`:                                          `{"exit_code":0,"incomplete":true,"output":"4","task":"t1"}`,
+		`run.submit("a").result()["task"]`:                  `"t1"`,
+		`[r["incomplete"] for r in run.map(image = ["a"])]`: "[true]",
+	} {
+		if got, err := execute(t, gap, "def main():\n    return "+expression+"\n"); err != nil || got != want {
+			t.Errorf("%s is %s, %v; want %s", expression, got, err, want)
+		}
+	}
+	for _, expression := range []string{`run("a")["output"]`, `run.submit("a").result()["output"]`, `run.map(image = ["a"])[0]["output"]`} {
+		if got, err := execute(t, gap, "def main():\n    return int("+expression+")\n"); err == nil || !strings.Contains(err.Error(), "main.star:2:") || !strings.Contains(err.Error(), "the output of task t1 is not whole") {
+			t.Errorf("%s is %s, %v", expression, got, err)
+		}
+	}
+}

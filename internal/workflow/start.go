@@ -115,7 +115,7 @@ func (e *run) start(thread *starlark.Thread, call Call, needs []*Future, l *late
 	if call.Digest == "" {
 		call.Digest = digest(&call, nil)
 	}
-	future := &Future{run: e, key: call.Key, name: call.Name, done: make(chan struct{})}
+	future := &Future{run: e, key: call.Key, kind: call.Kind, name: call.Name, done: make(chan struct{})}
 	if record, ok := e.History[call.Key]; ok {
 		if record.Digest == call.Digest {
 			future.value, future.failure = record.Value, record.Failure
