@@ -40,6 +40,7 @@ type podEvents struct {
 	asked    bool
 	needed   chan struct{} // closed when the first pod stalls
 	unneeded *sync.Once
+	tried    chan struct{}     // closed once they were listed, or could not be
 	changed  func(*corev1.Pod) // has a pod looked at again; nil before feed
 }
 
@@ -66,7 +67,7 @@ func wordless(pod *corev1.Pod) bool {
 }
 
 func newPodEvents(d *Driver) *podEvents {
-	return &podEvents{driver: d, pods: map[types.UID]*pendingPod{}, events: map[types.UID][]corev1.Event{}, seen: true, needed: make(chan struct{}), unneeded: &sync.Once{}}
+	return &podEvents{driver: d, pods: map[types.UID]*pendingPod{}, events: map[types.UID][]corev1.Event{}, seen: true, needed: make(chan struct{}), unneeded: &sync.Once{}, tried: make(chan struct{})}
 }
 
 // unsettled reports whether a pod's events are worth knowing: it has not
@@ -98,7 +99,9 @@ func (p *podEvents) see(pod *corev1.Pod) {
 		if !p.asked {
 			time.AfterFunc(max(0, stallAfter-time.Since(pod.CreationTimestamp.Time)), func() { p.stalled(uid) })
 		}
-		p.pods[uid] = &pendingPod{last: pod, timer: time.AfterFunc(quietAfter, func() { p.hush(uid) })}
+		// It may be an old one, which another process looked at so far.
+		left := quietAfter - time.Since(lastChange(pod))
+		p.pods[uid] = &pendingPod{last: pod, quiet: left <= 0, timer: time.AfterFunc(max(0, left), func() { p.hush(uid) })}
 	case known.last.ResourceVersion != pod.ResourceVersion:
 		if !known.quiet || known.last.Spec.NodeName != pod.Spec.NodeName {
 			known.stir()
@@ -107,6 +110,46 @@ func (p *podEvents) see(pod *corev1.Pod) {
 		if known.stalled && !wordless(pod) {
 			p.need()
 		}
+	}
+}
+
+// lastChange is when something happened to a pod last, by its status.
+func lastChange(pod *corev1.Pod) time.Time {
+	last := pod.CreationTimestamp.Time
+	for _, c := range pod.Status.Conditions {
+		if c.LastTransitionTime.After(last) {
+			last = c.LastTransitionTime.Time
+		}
+	}
+	for _, c := range pod.Status.InitContainerStatuses {
+		if r := c.State.Running; r != nil && r.StartedAt.After(last) {
+			last = r.StartedAt.Time
+		}
+		if t := c.State.Terminated; t != nil && t.FinishedAt.After(last) {
+			last = t.FinishedAt.Time
+		}
+	}
+	return last
+}
+
+// settle waits until the events of pods are known, if one of them has stalled
+// already: who comes to them late has to know no less than who was there.
+func (p *podEvents) settle(ctx context.Context) {
+	p.mu.Lock()
+	stalled := false
+	for _, pod := range p.pods {
+		age := time.Since(pod.last.CreationTimestamp.Time)
+		stalled = stalled || age > wordlessAfter || age > stallAfter && !wordless(pod.last)
+	}
+	p.mu.Unlock()
+	if !stalled {
+		return
+	}
+	p.need()
+	select {
+	case <-p.tried:
+	case <-time.After(callTimeout):
+	case <-ctx.Done():
 	}
 }
 
@@ -190,10 +233,14 @@ func (p *podEvents) feed(ctx context.Context, changed func(*corev1.Pod)) {
 	p.mu.Unlock()
 	for wait := time.Second; ctx.Err() == nil; wait = min(2*wait, 30*time.Second) {
 		err := p.listAndWatch(ctx, changed)
-		if apierrors.IsForbidden(err) {
+		forbidden := apierrors.IsForbidden(err)
+		if forbidden {
 			p.mu.Lock()
 			p.seen = false
 			p.mu.Unlock()
+		}
+		p.wasTried()
+		if forbidden {
 			for _, pod := range p.known() {
 				changed(pod)
 			}
@@ -203,6 +250,17 @@ func (p *podEvents) feed(ctx context.Context, changed func(*corev1.Pod)) {
 		case <-ctx.Done():
 		case <-time.After(wait):
 		}
+	}
+}
+
+// wasTried notes that it is known which events there are, or that nobody may know.
+func (p *podEvents) wasTried() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.tried:
+	default:
+		close(p.tried)
 	}
 }
 
@@ -233,6 +291,7 @@ func (p *podEvents) listAndWatch(ctx context.Context, changed func(*corev1.Pod))
 	for i := range list.Items {
 		p.take(&list.Items[i], changed)
 	}
+	p.wasTried()
 	options.ResourceVersion = list.ResourceVersion
 	watcher, err := api.Watch(ctx, options)
 	if err != nil {

@@ -47,6 +47,66 @@ func TestAPodThatNothingHappensToIsLookedAtAgain(t *testing.T) {
 	})
 }
 
+// A process that comes to a pod late knows how long nothing has happened to it.
+func TestAPodThatWasQuietBeforeIsQuietAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPodEvents(nil)
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "uid-1", CreationTimestamp: metav1.Now()}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
+		time.Sleep(time.Minute)
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		time.Sleep(quietAfter - time.Second)
+		p.see(pod)
+		if p.quiet("uid-1") {
+			t.Error("it is quiet within a moment of its last change")
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if !p.quiet("uid-1") {
+			t.Error("it isn't quiet")
+		}
+		p.forget()
+		p.see(pod)
+		if !p.quiet("uid-1") {
+			t.Error("it isn't quiet for who comes late")
+		}
+		p.forget()
+	})
+}
+
+// What is concluded of a pod that has waited for long is concluded once its
+// events are known, or once it is known that they can't be.
+func TestWhoComesLateWaitsForTheEvents(t *testing.T) {
+	for _, is := range []struct {
+		age   time.Duration
+		waits bool
+	}{{0, false}, {2 * stallAfter, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newPodEvents(nil)
+			began := metav1.Now()
+			time.Sleep(is.age)
+			p.see(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "uid-1", CreationTimestamp: began}, Status: corev1.PodStatus{Phase: corev1.PodPending, StartTime: &began}})
+			settled := make(chan struct{})
+			go func() { p.settle(t.Context()); close(settled) }()
+			synctest.Wait()
+			if isClosed(settled) == is.waits || isClosed(p.needed) != is.waits {
+				t.Errorf("after %s: settled %v, needed %v", is.age, isClosed(settled), isClosed(p.needed))
+			}
+			p.wasTried()
+			<-settled
+			p.forget()
+		})
+	}
+}
+
+func isClosed(ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
+	default:
+		return false
+	}
+}
+
 func TestEventsAreWatchedOnceSomethingIsSaidOfAPodThatStalls(t *testing.T) {
 	started := metav1.Now()
 	unscheduled := corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable"}}}

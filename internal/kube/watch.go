@@ -55,6 +55,7 @@ func (d *Driver) Watch(ctx context.Context, sink engine.Sink) {
 func (d *Driver) listAndWatch(ctx context.Context, sink engine.Sink) error {
 	selector := metav1.ListOptions{LabelSelector: berth.LabelInstance + "=" + d.instance}
 	var pods []berth.Observation
+	var late []*corev1.Pod // of which events may tell more
 	began := time.Now()
 	options := selector
 	options.Limit = 500
@@ -69,15 +70,24 @@ func (d *Driver) listAndWatch(ctx context.Context, sink engine.Sink) error {
 			return err
 		}
 		for i := range list.Items {
-			list.Items[i].ManagedFields = nil
-			d.events.see(&list.Items[i])
-			listed[list.Items[i].UID] = true
-			pods = append(pods, d.observe(&list.Items[i], false))
+			pod := &list.Items[i]
+			pod.ManagedFields = nil
+			d.events.see(pod)
+			listed[pod.UID] = true
+			if unsettled(pod) {
+				late = append(late, pod)
+			} else {
+				pods = append(pods, d.observe(pod, false))
+			}
 		}
 		version = list.ResourceVersion
 		if options.Continue = list.Continue; options.Continue == "" {
 			break
 		}
+	}
+	d.events.settle(ctx)
+	for _, pod := range late {
+		pods = append(pods, d.observe(pod, false))
 	}
 	d.reports.keep(listed)
 	d.words.keep(listed)

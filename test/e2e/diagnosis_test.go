@@ -458,6 +458,43 @@ func TestDiagnosisWithoutTheRightToReadEvents(t *testing.T) {
 	}
 }
 
+// A process that comes to a task late has waited for nothing, and knows no less
+// than one that was there: how long nothing happened, and by the events why.
+func TestDiagnosisOfAPodThatNobodyLookedAt(t *testing.T) {
+	t.Parallel()
+	for name, is := range map[string]struct {
+		events bool
+		cause  berth.Cause
+		words  string
+	}{
+		"with events":    {true, berth.CauseMountFailed, "company-ca"},
+		"without events": {false, berth.CauseStartTimedOut, "which this kubeconfig may not list"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			if !is.events {
+				s.withoutRight("list", "events")
+				s.withoutRight("watch", "events")
+			}
+			s.infra("grace: {start_timeout: 5s, config_grace: 2s}\n")
+			s.alterPods(map[string]string{"mount": missingSecretVolume})
+			id := s.detach("--label", alterLabel+"=mount", busybox, "true")
+			waitFor(t, "its time is over", 60*time.Second, func() bool {
+				pods := s.pods()
+				return len(pods) == 1 && time.Since(pods[0].CreationTimestamp.Time) > 6*time.Second
+			})
+			if r := s.berth("task", "wait", id); r.code != 125 {
+				t.Errorf("exit %d\n%s", r.code, r.stderr)
+			}
+			check(t, s.explained(id), is.cause)
+			if page := strings.Join(strings.Fields(s.must("task", "explain", id)), " "); !strings.Contains(page, is.words) {
+				t.Errorf("%q is not in\n%s", is.words, page)
+			}
+		})
+	}
+}
+
 // without is a rule's verbs without one, if the rule is for that resource.
 func without(rule rbacv1.PolicyRule, verb, resource string) []string {
 	var verbs []string
