@@ -18,6 +18,10 @@ type CachedCall struct {
 	Task      string          `json:"task"`
 	Run       string          `json:"run"`
 	Result    json.RawMessage `json:"result"`
+
+	Infrastructure string            `json:"infrastructure,omitempty"` // where it was made
+	Files          map[string]string `json:"files,omitempty"`          // the paths in the result, and the digests of what was there
+
 	CreatedAt time.Time       `json:"createdAt"`
 }
 

@@ -3,7 +3,9 @@ package berth
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"strconv"
+	"strings"
 )
 
 // MapPaths replaces each path in a value, which is where its type has File or
@@ -20,6 +22,28 @@ func MapPaths(where string, t Type, classes map[string]Class, value json.RawMess
 		return nil, err
 	}
 	return out.Bytes(), nil
+}
+
+// MapResultPaths is [MapPaths] for what a function gives: the value of its one
+// output, or an object of all of them.
+func MapResultPaths(fn *Function, classes map[string]Class, result json.RawMessage, replace func(where string, t Type, path string) (string, error)) (json.RawMessage, error) {
+	switch len(fn.Outputs) {
+	case 0:
+		return result, nil
+	case 1:
+		t, err := ParseType(fn.Outputs[0].Type)
+		if err != nil {
+			return result, nil //nolint:nilerr // it was checked when the package was built
+		}
+		return MapPaths(fn.Outputs[0].Name, t, classes, result, replace)
+	}
+	// They are as a class of the outputs would be.
+	const all = "\x00outputs"
+	whole := map[string]Class{all: {Properties: fn.Outputs}}
+	maps.Copy(whole, classes)
+	return MapPaths("", Type{Base: all}, whole, result, func(where string, t Type, path string) (string, error) {
+		return replace(strings.TrimPrefix(where, "."), t, path)
+	})
 }
 
 // HasPaths reports whether values of a type may hold paths. Classes don't

@@ -18,6 +18,23 @@ def count(part):
     return {"counts": ordered(collections.Counter(part.lower().split()))}
 
 
+def split_file(file, n):
+    # BERTH_WORK is the call's own folder, from which the next calls get the parts.
+    paths = [os.path.join(os.environ["BERTH_WORK"], f"part-{i}.txt") for i in range(n)]
+    parts = [open(path, "w") for path in paths]
+    with open(file) as lines:
+        for number, line in enumerate(lines):
+            parts[number % n].write(line)
+    for part in parts:
+        part.close()
+    return {"parts": paths}
+
+
+def count_file(file):
+    with open(file) as lines:
+        return count(lines.read())
+
+
 def merge(counts, least=1):
     total = collections.Counter()
     for part in counts:
@@ -35,7 +52,7 @@ def ordered(counts):
 with open(os.environ["BERTH_INPUT"]) as file:
     inputs = json.load(file)
 
-functions = {"split": split, "count": count, "merge": merge}
+functions = {"split": split, "count": count, "merge": merge, "split_file": split_file, "count_file": count_file}
 result = functions[sys.argv[1]](**inputs)
 
 print("--> START CAPTURE")

@@ -43,7 +43,8 @@ type Order struct {
 	Call  *Call        `json:"call,omitempty"`
 	Probe *Probe       `json:"probe,omitempty"`
 	Data  *Data        `json:"data,omitempty"`
-	DFS   *DFS         `json:"dfs,omitempty"` // the shared filesystem, where there is one
+	DFS   *DFS         `json:"dfs,omitempty"`   // the shared filesystem, where there is one
+	Files *Files       `json:"files,omitempty"` // where files of a workflow come from and go to
 
 	Nonce    string    `json:"nonce"`             // of frames in the log; see Frame
 	Streams  bool      `json:"streams,omitempty"` // mark what is of stderr in the log
@@ -85,6 +86,15 @@ type DFS struct {
 	Path     string         `json:"path"`
 	ReadOnly bool           `json:"readOnly,omitempty"`
 	KeepWork berth.KeepWork `json:"keepWork,omitempty"`
+}
+
+// Files is the registry through which the calls of a workflow hand files to
+// each other that share no filesystem; see package blobs.
+type Files struct {
+	URL   string `json:"url"`
+	User  string `json:"user"`
+	Token string `json:"token"`        // of this attempt alone
+	CA    string `json:"ca,omitempty"` // PEM; empty: the system's
 }
 
 // Message is how the agent leaves its report with the container.

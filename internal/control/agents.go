@@ -56,6 +56,9 @@ func (a *agents) Prepare(ctx context.Context, infra berth.InfrastructureConfig, 
 		return out, nil // its image is the agent's own
 	}
 	if call := order.Spec.Call; call != nil {
+		if order.Spec.Labels[berth.LabelRun] != "" {
+			out.Order.Files = a.files(infra, order)
+		}
 		out.Order.Call = &agent.Call{Function: call.Function, Arguments: map[string]json.RawMessage{}}
 		secret := map[string]bool{}
 		for _, input := range call.Secrets {

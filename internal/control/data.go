@@ -56,6 +56,9 @@ func (h *Host) ListData(ctx context.Context, q berth.DataQuery) iter.Seq2[berth.
 }
 
 func (h *Host) GetData(ctx context.Context, q berth.DataQuery) iter.Seq2[berth.DataChunk, error] {
+	if blob, is := berth.ParseBlob(q.Path); is {
+		return h.getBlob(ctx, q, blob)
+	}
 	return dataSequence(ctx, h, q, func(c *datafs.Client, relative string) iter.Seq2[berth.DataChunk, error] {
 		return c.Get(ctx, relative, q.Recursive)
 	})

@@ -97,7 +97,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 		h.fleet = newFleet(h)
 	}
 	h.engine = engine.New(h.engineStore(), logKeeper{logStore, &h.logBytes}, texts{}, h.agents, c.Log)
-	h.runs, h.schedules = runs.New(st, h.service(), h.leaseOf, c.Log), schedules.New(st, h.service(), h.leaseOf, c.Log)
+	h.runs, h.schedules = runs.New(st, h.service(), workflowFiles{h}, h.leaseOf, c.Log), schedules.New(st, h.service(), h.leaseOf, c.Log)
 	h.file, h.fileErr = config.Load(c.InfraPath)
 	if h.file != nil {
 		for _, warning := range h.file.Warnings {

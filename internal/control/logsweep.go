@@ -29,6 +29,7 @@ func (h *Host) sweepLogs(ctx context.Context) {
 			if removed > 0 {
 				h.config.Log.Info("stored logs were removed", "count", removed)
 			}
+			h.sweepFiles(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -38,6 +39,22 @@ func (h *Host) sweepLogs(ctx context.Context) {
 		case <-t.C:
 			due = time.Since(h.logs.Swept()) > sweepEvery || h.logBytes.Load()-read > sweepAfter
 		}
+	}
+}
+
+// sweepFiles removes what workflows left in the registry and nobody used for as
+// long as logs are kept.
+func (h *Host) sweepFiles(ctx context.Context) {
+	limits := h.logLimits()
+	if limits.MaxAge <= 0 {
+		return
+	}
+	removed, err := h.packages.blobStore().Expire(ctx, time.Now().Add(-limits.MaxAge))
+	if err != nil && ctx.Err() == nil {
+		h.config.Log.Error("files of workflows could not be looked through", "error", err)
+	}
+	if removed > 0 {
+		h.config.Log.Info("files of workflows were removed", "count", removed)
 	}
 }
 

@@ -164,10 +164,14 @@ func (p *packages) login(infra berth.InfrastructureConfig, keys agent.Keys) *eng
 	return &engine.RegistryLogin{Host: host, Username: user, Password: berth.Secret(password)}
 }
 
-// mayPull reports whether a request is one of an infrastructure's nodes, which
-// may read what they run.
-func (h *Host) mayPull(r *http.Request) bool {
+// admits reports whether a request to the registry is one of those that nobody
+// sends who has a token of Berth: an infrastructure's nodes may read what they
+// run, and the tasks of workflows hand files to each other.
+func (h *Host) admits(r *http.Request) bool {
 	user, password, _ := r.BasicAuth()
+	if task, ok := strings.CutPrefix(user, filesUser); ok {
+		return h.agents.mayHandFiles(r, task, password)
+	}
 	infrastructure, ok := strings.CutPrefix(user, pullUser)
 	return ok && (r.Method == http.MethodGet || r.Method == http.MethodHead) && h.agents.keys.ValidPull(password, infrastructure)
 }

@@ -21,7 +21,7 @@ func (h *Host) placed(ctx context.Context, caller berth.Caller, spec *berth.Task
 	h.mu.Lock()
 	file := h.file
 	h.mu.Unlock()
-	if spec.Infrastructure != "" || file == nil || len(spec.Where) == 0 && (file.Default != "" && caller.MayUse(file.Default) || len(visibleEntries(caller, file)) < 2) {
+	if single(file, caller, spec) {
 		entry, err = h.entryFor(caller, berth.RoleWrite, spec.Infrastructure)
 		return entry, nil, err
 	}
@@ -51,6 +51,12 @@ func (h *Host) placed(ctx context.Context, caller berth.Caller, spec *berth.Task
 		return entry, nil, last
 	}
 	return entry, among, nil
+}
+
+// single reports whether there is just one infrastructure that a task can be
+// run on, by what it and infra.yml say.
+func single(file *config.File, caller berth.Caller, spec *berth.TaskSpec) bool {
+	return spec.Infrastructure != "" || file == nil || len(spec.Where) == 0 && (file.Default != "" && caller.MayUse(file.Default) || len(visibleEntries(caller, file)) < 2)
 }
 
 // fitting returns the entries that a caller may use and that have what a task

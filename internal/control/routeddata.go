@@ -14,6 +14,9 @@ func (r *routed) ListData(ctx context.Context, q berth.DataQuery) iter.Seq2[bert
 }
 
 func (r *routed) GetData(ctx context.Context, q berth.DataQuery) iter.Seq2[berth.DataChunk, error] {
+	if _, is := berth.ParseBlob(q.Path); is {
+		return r.Host.GetData(ctx, q) // servers share the registry
+	}
 	return routedData(ctx, r, &q, func(s berth.Service) iter.Seq2[berth.DataChunk, error] { return s.GetData(ctx, q) })
 }
 

@@ -208,7 +208,7 @@ func (s *Server) serve(tlsConfig *tls.Config) {
 		Authenticate: host.authenticate,
 		Ready:        host.ready(),
 		Registry:     host.packages,
-		MayPull:      host.mayPull,
+		Admits:       host.admits,
 		CallbackPath: CallbackPath,
 		Callback:     rpc.NewCallbackHandler(host.Told, engine.ErrOver, func(o rpc.CallbackOutcome) { metrics.Callback(string(o)) }),
 	}

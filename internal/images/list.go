@@ -62,7 +62,7 @@ func (s *Store) List(ctx context.Context, text string) ([]berth.Package, error) 
 		if prefix != "" {
 			pkg, ours = strings.CutPrefix(repository, prefix+"/")
 		}
-		if !ours {
+		if !ours || pkg == berth.FilesRepository {
 			continue
 		}
 		versions, err := s.versions(ctx, pkg)

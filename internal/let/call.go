@@ -32,10 +32,11 @@ func runCall(order *agent.Order, environ []string, p *processes, r *reporter) (*
 }
 
 func (c *call) do() *agent.Completion {
-	if fault := c.prepare(); fault != nil {
+	fault := c.prepare()
+	defer os.RemoveAll(c.folder)
+	if fault != nil {
 		return &agent.Completion{ExitCode: exitAgent, Fault: fault}
 	}
-	defer os.RemoveAll(c.folder)
 	var err error
 	if c.stderr, err = newOutlet(c.reporter.log.stderr, c.secrets); err != nil {
 		return &agent.Completion{ExitCode: exitAgent, Fault: &agent.Fault{Cause: berth.CauseUnknown, Summary: err.Error()}}
@@ -67,6 +68,7 @@ type call struct {
 	folder   string // of input and output files
 	secrets  secrets
 	stderr   *outlet
+	files    *files   // nil: it hands none on
 	paths    []string // on the shared filesystem that its result names
 }
 
@@ -99,15 +101,16 @@ func (c *call) prepare() *agent.Fault {
 			return &agent.Fault{Cause: berth.CauseConfigNotFound, Summary: fmt.Sprintf("The value of secret input %s is not of its declared type.", name)}
 		}
 	}
-	if fault := pathInputs(c.order.DFS, c.function, c.pkg.Types, args); fault != nil {
+	if c.folder, err = workFolder(); err != nil {
+		return &agent.Fault{Cause: berth.CauseUnknown, Summary: fmt.Sprintf("There is no folder for the arguments: %v.", err), Remedy: "give the container a writable /tmp"}
+	}
+	c.files = newFiles(c.order, c.processes, c.pkg.WorkDir, c.folder)
+	if fault := pathInputs(c.order.DFS, c.files, c.function, c.pkg.Types, args); fault != nil {
 		return fault
 	}
 	vars, err := Environ(c.function, c.pkg.Types, args)
 	if err != nil {
 		return broken("The arguments can't be passed: %v.", err)
-	}
-	if c.folder, err = workFolder(); err != nil {
-		return &agent.Fault{Cause: berth.CauseUnknown, Summary: fmt.Sprintf("There is no folder for the arguments: %v.", err), Remedy: "give the container a writable /tmp"}
 	}
 	input := filepath.Join(c.folder, "input.json")
 	if err := os.WriteFile(input, InputJSON(args), 0o600); err != nil {
@@ -273,7 +276,10 @@ func (c *call) complete(code int, captured []byte) *agent.Completion {
 		completion.Fault.Cause = problem.Cause
 		return completion
 	}
-	result, paths, err := pathResult(c.order.DFS, c.function, c.pkg.Types, result)
+	result, paths, err := pathResult(c.order.DFS, c.files, c.function, c.pkg.Types, result)
+	if errors.Is(err, errNotHanded) {
+		return &agent.Completion{ExitCode: code, Fault: &agent.Fault{Cause: berth.CauseCallbackUnreachable, Summary: err.Error(), Remedy: notHanded}}
+	}
 	if err != nil {
 		return c.malformed(code, err.Error(), output)
 	}

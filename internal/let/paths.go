@@ -15,20 +15,32 @@ import (
 
 // Values of type File and Directory are paths on the shared filesystem, where
 // there is one: a relative one is taken below its mount. What goes in has to be
-// there before the program starts, and what comes out when it has ended.
+// there before the program starts, and what comes out when it has ended. In a
+// workflow they are blobs where nothing is shared; see files.go.
 
-// pathInputs replaces the paths in arguments by what the program finds them at.
-func pathInputs(dfs *agent.DFS, fn *berth.Function, types map[string]berth.Class, args map[string]json.RawMessage) *agent.Fault {
-	if dfs == nil {
-		return nil
-	}
+// pathInputs replaces the paths in arguments by what the program finds them at,
+// and brings blobs here.
+func pathInputs(dfs *agent.DFS, files *files, fn *berth.Function, types map[string]berth.Class, args map[string]json.RawMessage) *agent.Fault {
 	for _, in := range fn.Inputs {
 		value, given := args[in.Name]
 		t, err := berth.ParseType(in.Type)
 		if !given || err != nil {
 			continue
 		}
+		var fault *agent.Fault
 		mapped, err := berth.MapPaths(in.Name, t, types, value, func(where string, t berth.Type, path string) (string, error) {
+			if blob, is := berth.ParseBlob(path); is {
+				full, problem := files.fetch(t, blob)
+				if problem == nil {
+					return full, nil
+				}
+				problem.Summary = fmt.Sprintf("The program was not started: the argument %s (%s) of %s is %s, and %s.", where, t.Base, fn.Name, path, problem.Summary)
+				fault = problem
+				return "", errors.New(problem.Summary)
+			}
+			if dfs == nil {
+				return path, nil
+			}
 			full, err := below(dfs, path)
 			if filepath.IsAbs(path) {
 				full, err = path, nil // of the image, as well
@@ -41,6 +53,9 @@ func pathInputs(dfs *agent.DFS, fn *berth.Function, types map[string]berth.Class
 			}
 			return full, nil
 		})
+		if fault != nil {
+			return fault
+		}
 		if err != nil {
 			return &agent.Fault{
 				Cause: berth.CauseConfigNotFound, Summary: "The program was not started: " + err.Error() + ".",
@@ -53,43 +68,32 @@ func pathInputs(dfs *agent.DFS, fn *berth.Function, types map[string]berth.Class
 }
 
 // pathResult replaces the paths in a function's value by absolute ones, and
-// returns them. The error says which is of no use to others.
-func pathResult(dfs *agent.DFS, fn *berth.Function, types map[string]berth.Class, result json.RawMessage) (json.RawMessage, []string, error) {
-	if dfs == nil || len(fn.Outputs) == 0 {
+// returns them; or by blobs that are where others reach them. The error says
+// which is of no use to others.
+func pathResult(dfs *agent.DFS, files *files, fn *berth.Function, types map[string]berth.Class, result json.RawMessage) (json.RawMessage, []string, error) {
+	if dfs == nil && files == nil {
 		return result, nil, nil
 	}
 	var paths []string
 	check := func(where string, t berth.Type, path string) (string, error) {
-		full, err := below(dfs, path)
-		if err == nil {
-			err = is(t, full)
-		}
-		if err == nil {
-			err = leadsInside(dfs, full)
+		var full string
+		var err error
+		if dfs == nil {
+			full, err = files.hand(t, path)
+		} else if full, err = below(dfs, path); err == nil {
+			if err = is(t, full); err == nil {
+				err = leadsInside(dfs, full)
+			}
 		}
 		if err != nil {
 			return "", fmt.Errorf("The output %s (%s) of %s is %s, and %w.", where, t.Base, fn.Name, path, err) //nolint:staticcheck // a sentence for a person
 		}
-		paths = append(paths, full)
+		if dfs != nil {
+			paths = append(paths, full)
+		}
 		return full, nil
 	}
-	if len(fn.Outputs) == 1 {
-		t, err := berth.ParseType(fn.Outputs[0].Type)
-		if err != nil {
-			return result, nil, nil //nolint:nilerr // it was checked before
-		}
-		mapped, err := berth.MapPaths(fn.Outputs[0].Name, t, types, result, check)
-		return mapped, paths, err
-	}
-	// Several are an object, as a class of the outputs would be.
-	const all = "\x00outputs"
-	whole := map[string]berth.Class{all: {Properties: fn.Outputs}}
-	for name, class := range types {
-		whole[name] = class
-	}
-	mapped, err := berth.MapPaths("", berth.Type{Base: all}, whole, result, func(where string, t berth.Type, path string) (string, error) {
-		return check(strings.TrimPrefix(where, "."), t, path)
-	})
+	mapped, err := berth.MapResultPaths(fn, types, result, check)
 	return mapped, paths, err
 }
 

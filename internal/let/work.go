@@ -21,6 +21,13 @@ type work struct {
 // newWork makes the folder, where something can be made at all. What it is not
 // needed for goes on without.
 func newWork(order *agent.Order, log io.Writer) work {
+	if order.DFS == nil && order.Files != nil && order.Call != nil {
+		// What it hands on is made here as it would be on a shared filesystem.
+		if folder, err := workFolder(); err == nil {
+			return work{folder, berth.KeepNever}
+		}
+		return work{}
+	}
 	if order.DFS == nil || order.DFS.ReadOnly || order.Call == nil && len(order.Steps) == 0 {
 		return work{}
 	}

@@ -5,8 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"time"
 
@@ -20,7 +20,11 @@ import (
 // it gives. It reports whether it was answered so.
 func (h *host) cached(ctx context.Context, c *workflow.Call, begun berth.RunCall) (value json.RawMessage, failure *berth.CallFailure, hit bool, err error) {
 	x := h.x
-	digest, err := x.cacheDigest(c)
+	asked := berth.WithCaller(ctx, x.caller)
+	digest, err := retried(ctx, func() (string, error) { return h.cacheDigest(asked, c) })
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, nil, false, cause
+	}
 	if err != nil {
 		return nil, &berth.CallFailure{Message: err.Error()}, false, nil
 	}
@@ -28,10 +32,20 @@ func (h *host) cached(ctx context.Context, c *workflow.Call, begun berth.RunCall
 	if begun.Task == nil { // none was begun before this process
 		known, err := x.store.CachedCall(ctx, owner, digest)
 		if err == nil {
-			x.note(func() { x.calls[c.Key].Cached = &known.Task })
-			return known.Result, nil, true, nil
+			if err = h.stillThere(asked, &known); err == nil {
+				x.note(func() {
+					x.calls[c.Key].Cached = &known.Task
+					if known.Infrastructure != "" {
+						x.calls[c.Key].Infrastructure = &known.Infrastructure
+					}
+				})
+				return known.Result, nil, true, nil
+			}
+			if berth.CodeOf(err) == berth.CodeNotFound {
+				err = x.store.DropCachedCall(ctx, known.ID) // which what the call gives takes the place of
+			}
 		}
-		if berth.CodeOf(err) != berth.CodeNotFound {
+		if err != nil && berth.CodeOf(err) != berth.CodeNotFound {
 			x.log.Error("cannot look whether a call was made before", "run", x.id, "error", err)
 		}
 	}
@@ -39,13 +53,72 @@ func (h *host) cached(ctx context.Context, c *workflow.Call, begun berth.RunCall
 	if err != nil || failure != nil {
 		return nil, failure, false, err
 	}
-	it := &berth.CachedCall{
-		ID: xid.New().String(), Digest: digest, Owner: owner, Name: c.Name, Image: c.Image, Package: c.Package, Version: c.Version, Task: x.taskOf(c.Key), Run: x.id, Result: value, CreatedAt: time.Now().UTC(),
-	}
-	if err := x.store.PutCachedCall(ctx, it); err != nil {
+	if err := h.keep(asked, c, digest, value); err != nil {
 		x.log.Error("cannot keep what a call gave", "run", x.id, "error", err)
 	}
 	return value, nil, false, nil
+}
+
+// keep stores what a call gave, with what is in its files.
+func (h *host) keep(ctx context.Context, c *workflow.Call, digest string, value json.RawMessage) error {
+	x := h.x
+	it := &berth.CachedCall{
+		ID: xid.New().String(), Digest: digest, Owner: x.caller.Name, Name: c.Name, Image: c.Image, Package: c.Package, Version: c.Version, Task: x.taskOf(c.Key), Run: x.id, Result: value, CreatedAt: time.Now().UTC(),
+	}
+	if fn, types := x.definition(c.Package, c.Image, c.Function); fn != nil && c.Kind == workflow.KindFunction {
+		it.Infrastructure = x.madeOn(c.Key)
+		_, err := berth.MapResultPaths(fn, types, value, func(_ string, t berth.Type, file string) (string, error) {
+			directory := t.Base == berth.TypeDirectory
+			sum, err := x.sum(ctx, it.Infrastructure, file, directory)
+			if err == nil {
+				if it.Files == nil {
+					it.Files = map[string]string{}
+				}
+				it.Files[cachedPath(file, directory)] = sum
+			}
+			return file, err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return x.store.PutCachedCall(ctx, it)
+}
+
+// cachedPath is a path with what it is a path of, which its end tells.
+func cachedPath(file string, directory bool) string {
+	if file = strings.TrimSuffix(file, "/"); directory {
+		file += "/"
+	}
+	return file
+}
+
+// stillThere says whether the files of a cached call are what they were;
+// CodeNotFound where they are not.
+func (h *host) stillThere(ctx context.Context, known *berth.CachedCall) error {
+	for file, was := range known.Files {
+		plain, directory := strings.CutSuffix(file, "/")
+		if _, is := berth.ParseBlob(file); is {
+			plain = file
+		}
+		is, err := h.x.sum(ctx, known.Infrastructure, plain, directory)
+		if err == nil && is != was {
+			err = berth.Errorf(berth.CodeNotFound, "%s has changed since", file)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *execution) madeOn(key string) string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if on := x.calls[key].Infrastructure; on != nil {
+		return *on
+	}
+	return ""
 }
 
 func (x *execution) taskOf(key string) string {
@@ -58,21 +131,23 @@ func (x *execution) taskOf(key string) string {
 }
 
 // cacheDigest is the same for calls that are equal: of the same image by its
-// digest, and of the same function with the same arguments. An error says why a
-// call can't be told to be equal to another.
-func (x *execution) cacheDigest(c *workflow.Call) (string, error) {
+// digest, and of the same function with the same arguments, in which a file is
+// what is in it. An error says why a call can't be told to be equal to another.
+func (h *host) cacheDigest(ctx context.Context, c *workflow.Call) (string, error) {
 	switch {
 	case len(c.Secrets) > 0:
-		return "", errors.New("cache = True: the call has secrets, and what they stand for may change: leave cache away")
+		return "", berth.Errorf(berth.CodeInvalid, "cache = True: the call has secrets, and what they stand for may change: leave cache away")
 	case c.Kind == workflow.KindRun && !strings.Contains(c.Image, "@sha256:"):
-		return "", fmt.Errorf("cache = True: %s may be another image tomorrow: name it by its digest, IMAGE@sha256:..., or leave cache away", c.Image)
-	case c.Kind == workflow.KindFunction && x.hasFiles(c):
-		return "", fmt.Errorf("cache = True: %s takes or gives files, which may change: leave cache away", c.Name)
+		return "", berth.Errorf(berth.CodeInvalid, "cache = True: %s may be another image tomorrow: name it by its digest, IMAGE@sha256:..., or leave cache away", c.Image)
+	}
+	arguments, err := h.contents(ctx, c)
+	if err != nil {
+		return "", err
 	}
 	hash := sha256.New()
 	fmt.Fprintf(hash, "%s\n%s\n%s\n", c.Kind, c.Image, c.Function)
-	for _, name := range sortedKeys(c.Arguments) {
-		fmt.Fprintf(hash, "%q=%s\n", name, c.Arguments[name])
+	for _, name := range sortedKeys(arguments) {
+		fmt.Fprintf(hash, "%q=%s\n", name, arguments[name])
 	}
 	for _, arg := range c.Args {
 		fmt.Fprintf(hash, "%q\n", arg)
@@ -83,17 +158,34 @@ func (x *execution) cacheDigest(c *workflow.Call) (string, error) {
 	return "sha256:" + hex.EncodeToString(hash.Sum(nil)), nil
 }
 
-// hasFiles reports whether a function takes or gives paths.
-func (x *execution) hasFiles(c *workflow.Call) bool {
-	for i := range x.packages {
-		p := &x.packages[i]
-		if fn := p.Function(c.Function); p.Name == c.Package && p.Digest == c.Image && fn != nil {
-			for _, parameter := range append(append([]berth.Parameter{}, fn.Inputs...), fn.Outputs...) {
-				if t, err := berth.ParseType(parameter.Type); err != nil || berth.HasPaths(t, p.Types) {
-					return true
-				}
+// contents are the arguments of a call with the digests of what is in files in
+// place of where they are.
+func (h *host) contents(ctx context.Context, c *workflow.Call) (map[string]json.RawMessage, error) {
+	x := h.x
+	if c.Kind != workflow.KindFunction {
+		return c.Arguments, nil
+	}
+	return x.eachPath(c, func(t berth.Type, file string) (string, error) {
+		on := x.origin(file)
+		if _, is := berth.ParseBlob(file); !is && on == "" {
+			spec, err := h.submission(c, 0)
+			if err == nil {
+				on, err = x.files.Target(ctx, &spec.Spec)
+			}
+			if err != nil {
+				return "", err
+			}
+			if on == "" {
+				return "", berth.Errorf(berth.CodeInvalid, "cache = True: which infrastructure's file %s is has to be known: say it with on", file)
+			}
+			if _, mount := x.files.Filesystem(on); mount == "" || path.IsAbs(file) && !strings.HasPrefix(path.Clean(file)+"/", mount+"/") {
+				return file, nil // of the image, which is part of the digest
 			}
 		}
-	}
-	return false
+		sum, err := x.sum(ctx, on, file, t.Base == berth.TypeDirectory)
+		if berth.CodeOf(err) == berth.CodeNotFound {
+			return file, nil // the call says so
+		}
+		return sum, err
+	})
 }

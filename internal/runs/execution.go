@@ -25,6 +25,7 @@ type execution struct {
 	caller   berth.Caller
 	packages []berth.Package
 	calls    map[string]*call
+	origins  map[string]string // by path: the infrastructure of what a call gave
 	seq      int64
 	version  int64
 	dirty    map[*call]bool // not stored as it is
@@ -43,7 +44,7 @@ type call struct {
 func newExecution(e *Executor, id, infrastructure string) *execution {
 	x := &execution{
 		Executor: e, id: id, infrastructure: infrastructure, done: make(chan struct{}),
-		calls: map[string]*call{}, dirty: map[*call]bool{}, wake: make(chan struct{}, 1), watchers: make(chan struct{}),
+		calls: map[string]*call{}, origins: map[string]string{}, dirty: map[*call]bool{}, wake: make(chan struct{}, 1), watchers: make(chan struct{}),
 	}
 	x.life, x.end = context.WithCancelCause(e.ctx)
 	return x
@@ -119,6 +120,7 @@ func (x *execution) read(ctx context.Context, record *berth.RunRecord) (map[stri
 	x.run, x.caller, x.packages, x.seq = record.Run, record.Caller, record.Packages, 0
 	x.run.Reason = nil
 	clear(x.calls)
+	clear(x.origins)
 	clear(x.dirty)
 	for {
 		const page = 1000
@@ -130,6 +132,7 @@ func (x *execution) read(ctx context.Context, record *berth.RunRecord) (map[stri
 			x.seq = stored.Seq
 			x.version++
 			x.calls[stored.Key] = &call{stored, x.version}
+			x.findFiles(&stored)
 			if answers(&stored, record.Run.Resumed) {
 				history[stored.Key] = workflow.Record{Digest: stored.Digest, Value: stored.Result, Failure: stored.Failure}
 			}

@@ -22,6 +22,7 @@ type Store interface {
 	LiveRuns(ctx context.Context, infrastructure string) ([]string, error)
 	RunCalls(ctx context.Context, run string, after int64, limit int) ([]berth.RunCall, error)
 	CachedCall(ctx context.Context, owner, digest string) (berth.CachedCall, error)
+	DropCachedCall(ctx context.Context, id string) error
 	PutCachedCall(ctx context.Context, call *berth.CachedCall) error
 }
 
@@ -39,6 +40,7 @@ type Tasks interface {
 type Executor struct {
 	store Store
 	tasks Tasks
+	files Files
 	lease func(infrastructure string) (berth.Lease, error)
 	log   *slog.Logger
 	ctx   context.Context
@@ -58,8 +60,8 @@ var (
 
 // New returns an Executor that executes nothing yet. lease gives the lease that
 // is to be held for what is stored of an infrastructure's runs; the zero one: none.
-func New(store Store, tasks Tasks, lease func(infrastructure string) (berth.Lease, error), log *slog.Logger) *Executor {
-	e := &Executor{store: store, tasks: tasks, lease: lease, log: log, taken: map[string]bool{}, runs: map[string]*execution{}}
+func New(store Store, tasks Tasks, files Files, lease func(infrastructure string) (berth.Lease, error), log *slog.Logger) *Executor {
+	e := &Executor{store: store, tasks: tasks, files: files, lease: lease, log: log, taken: map[string]bool{}, runs: map[string]*execution{}}
 	e.ctx, e.close = context.WithCancelCause(context.Background())
 	return e
 }

@@ -77,6 +77,7 @@ func (h *host) ended(key string, value json.RawMessage, failure *berth.CallFailu
 	c := h.x.calls[key]
 	now := time.Now().UTC()
 	c.EndedAt, c.Result, c.Reason = &now, value, nil
+	h.x.findFiles(&c.RunCall)
 	c.State = berth.CallSucceeded
 	if failure != nil {
 		failure.Call, failure.Name = c.Key, c.Name
@@ -100,7 +101,9 @@ func (h *host) task(ctx context.Context, c *workflow.Call, begun berth.RunCall) 
 	}
 	var task berth.Task
 	for wait := pauses(ctx); ; {
-		task, err = x.tasks.SubmitTask(ctx, submission)
+		if err = h.bring(ctx, c, &submission.Spec); err == nil {
+			task, err = x.tasks.SubmitTask(ctx, submission)
+		}
 		if err == nil {
 			break
 		}

@@ -3,6 +3,8 @@ package runs
 import (
 	"context"
 	"time"
+
+	"github.com/berth-run/berth"
 )
 
 // pauses returns a function that waits before the next try, longer each time; it
@@ -24,5 +26,15 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return true
 	case <-ctx.Done():
 		return false
+	}
+}
+
+// retried calls fn until it succeeds, or fails for good.
+func retried[T any](ctx context.Context, fn func() (T, error)) (T, error) {
+	for wait := pauses(ctx); ; {
+		value, err := fn()
+		if err == nil || berth.Lasting(err) || !wait() {
+			return value, err
+		}
 	}
 }

@@ -43,7 +43,7 @@ func (m *memory) resume(id, program string) {
 // begin begins an Executor on what there is.
 func begin(t *testing.T, m *memory, c *cluster) *Executor {
 	t.Helper()
-	e := New(m, c, noLease, slog.New(slog.DiscardHandler))
+	e := New(m, c, newDisks(), noLease, slog.New(slog.DiscardHandler))
 	t.Cleanup(e.Close)
 	e.Take("here")
 	return e
@@ -122,7 +122,7 @@ def main():
 	m.put("r-1", program)
 	ends := 0
 	for m.records["r-1"].Run.State == berth.RunRunning {
-		e := New(m, c, noLease, slog.New(slog.DiscardHandler))
+		e := New(m, c, newDisks(), noLease, slog.New(slog.DiscardHandler))
 		e.Take("here")
 		before := m.count()
 		until(t, "something more is stored", func() bool { return m.count() > before || m.ended("r-1") })

@@ -41,7 +41,7 @@ func (s *Server) forReaders(next http.Handler) http.Handler {
 // admin deletes. Errors have the form of the OCI distribution specification.
 func (s *Server) forPackages(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.config.MayPull != nil && s.config.MayPull(r) {
+		if s.config.Admits != nil && s.config.Admits(r) {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -37,9 +37,9 @@ type Config struct {
 
 	// Registry, if any, is mounted at /v2/. It is asked only by callers whose
 	// role allows the method: read to pull, write to push, admin to delete; and
-	// by whom MayPull lets in beside them.
+	// by what Admits lets in beside them.
 	Registry http.Handler
-	MayPull  func(*http.Request) bool
+	Admits   func(*http.Request) bool
 
 	// Callback, if any, is mounted at CallbackPath. It authenticates by itself.
 	CallbackPath string

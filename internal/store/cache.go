@@ -32,6 +32,12 @@ func (s *Store) PutCachedCall(ctx context.Context, c *berth.CachedCall) error {
 	return s.explain("write", err)
 }
 
+// DropCachedCall forgets a call; one that is not there is forgotten already.
+func (s *Store) DropCachedCall(ctx context.Context, id string) error {
+	_, err := s.write.ExecContext(ctx, "DELETE FROM cached_calls WHERE id = ?", id)
+	return s.explain("write", err)
+}
+
 // CachedCalls lists cached calls that a caller may see, newest first.
 func (s *Store) CachedCalls(ctx context.Context, q berth.CacheQuery, caller berth.Caller) (berth.CachePage, error) {
 	if q.Limit <= 0 {

@@ -1,0 +1,126 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/berth-run/berth"
+)
+
+// tableFunctions make, split and count tables, which are files.
+const tableFunctions = `make:
+  command: {args: [make]}
+  input: [{name: rows, type: integer}]
+  output: [{name: table, type: File}]
+split:
+  command: {args: [split]}
+  input: [{name: table, type: File}]
+  output: [{name: parts, type: Directory}]
+count:
+  command: {args: [count]}
+  input: [{name: parts, type: Directory}, {name: tables, type: "File[]", default: []}]
+  output: [{name: rows, type: integer}]
+`
+
+const tableProgram = `case $1 in
+make) seq "$ROWS" > "$BERTH_WORK/table.csv"; echo "table: $BERTH_WORK/table.csv" ;;
+split) mkdir "$BERTH_WORK/parts" && cd "$BERTH_WORK/parts" && split -l 2 "$TABLE" && echo "parts: $PWD" ;;
+count) echo "rows: $(cat "$PARTS"/* | wc -l)" ;;
+esac
+`
+
+// handing is an office with two infrastructures in namespaces of their own.
+func handing(t *testing.T, first, second string) *office {
+	t.Helper()
+	o, other := newOffice(t, true, ""), newSite(t, "functions")
+	common := "registry: " + o.address + "\ncallback_to: " + o.address + "\n"
+	for _, s := range []*site{o.site, other} {
+		if err := os.Chmod(s.share("shared"), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.write("infra.yml", "infrastructures:\n"+entryOf("site-a", o.namespace, o.kubeconfig, common+first)+entryOf("site-b", other.namespace, other.kubeconfig, common+second))
+	o.script("tables", tableProgram, tableFunctions)
+	return o
+}
+
+const tableWorkflow = `
+tables = package("tables")
+
+def main(rows):
+    table = tables.make(rows = rows, on = "site-a")
+    parts = tables.split(table = table, on = "site-b")
+    return {"table": table, "parts": parts, "rows": tables.count(parts = parts, on = "site-a")}
+`
+
+// madeTables is what the workflow gives.
+type madeTables struct {
+	Table, Parts string
+	Rows         int
+}
+
+func (o *office) tables() (got madeTables) {
+	o.t.Helper()
+	if err := json.Unmarshal(o.newest().Result, &got); err != nil {
+		o.t.Fatal(err)
+	}
+	return got
+}
+
+// What no filesystem is shared for goes through the registry, also to where
+// somebody wants it who is at neither site.
+func TestWorkflowWhoseFilesGoThroughTheRegistry(t *testing.T) {
+	t.Parallel()
+	o := handing(t, "", "")
+	o.write("tables.star", tableWorkflow)
+	o.must("workflow", "run", "tables.star", "rows=5")
+	got := o.tables()
+	table, is := berth.ParseBlob(got.Table)
+	parts, are := berth.ParseBlob(got.Parts)
+	if !is || !are || table.Name != "table.csv" || parts.Name != "parts" || !parts.Directory || got.Rows != 5 {
+		t.Fatalf("%+v", got)
+	}
+	if out := o.must("data", "get", got.Table, "-"); out != "1\n2\n3\n4\n5\n" {
+		t.Errorf("the table is %q", out)
+	}
+	o.must("data", "get", "-r", got.Parts, "here")
+	if text, err := os.ReadFile(filepath.Join(o.dir, "here", "xac")); err != nil || string(text) != "5\n" {
+		t.Errorf("the last part is %q, %v", text, err)
+	}
+	if r := o.berth("data", "get", strings.Replace(got.Table, "sha256:", "sha256:0000", 1)[:len(got.Table)], "-"); r.code == 0 {
+		t.Errorf("what isn't there: %q", r.stdout)
+	}
+}
+
+// What is on the filesystem of one site is brought to the other, which has
+// none, or has another.
+func TestWorkflowWhoseFilesGoFromOneFilesystemToAnother(t *testing.T) {
+	t.Parallel()
+	o := handing(t, "mount_dfs: pvc:shared\n", "mount_dfs: {url: pvc:shared, path: /elsewhere}\n")
+	o.write("tables.star", tableWorkflow)
+	o.must("workflow", "run", "tables.star", "rows=7")
+	got := o.tables()
+	if !strings.HasPrefix(got.Table, "/data/.berth/work/") || !strings.HasPrefix(got.Parts, "/elsewhere/.berth/work/") || got.Rows != 7 {
+		t.Errorf("%+v", got)
+	}
+	if out := o.must("data", "ls", "-R", "/elsewhere/.berth/files", "--on", "site-b"); strings.Count(out, "/table.csv") != 1 {
+		t.Errorf("%s", out)
+	}
+}
+
+// Without a way from one to the other the call that takes the file says so.
+func TestWorkflowWhoseFilesHaveNoWay(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, false, "")
+	o.script("tables", tableProgram, tableFunctions)
+	o.write("tables.star", "tables = package(\"tables\")\n\ndef main():\n    return tables.split(table = tables.make(rows = 2))\n")
+	r := o.berth("workflow", "run", "tables.star")
+	if r.code != 1 || !strings.Contains(r.stderr, "callback_to") || !strings.Contains(r.stderr, "tables.star:4:") {
+		t.Errorf("exit %d\n%s", r.code, r.stderr)
+	}
+}
