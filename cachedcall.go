@@ -8,21 +8,21 @@ import (
 // CachedCall is what a call of a workflow gave, for which the program asked with
 // cache = True: an equal call of the same owner is answered by it.
 type CachedCall struct {
-	ID        string          `json:"id"`
-	Digest    string          `json:"digest"` // of the image, the function and the arguments
-	Owner     string          `json:"owner"`
-	Name      string          `json:"name"`  // of what was called
-	Image     string          `json:"image"` // by its digest
-	Package   string          `json:"package,omitempty"`
-	Version   string          `json:"version,omitempty"`
-	Task      string          `json:"task"`
-	Run       string          `json:"run"`
-	Result    json.RawMessage `json:"result"`
+	ID      string          `json:"id"`
+	Digest  string          `json:"digest"` // of the image, the function and the arguments
+	Owner   string          `json:"owner"`
+	Name    string          `json:"name"`  // of what was called
+	Image   string          `json:"image"` // by its digest
+	Package string          `json:"package,omitempty"`
+	Version string          `json:"version,omitempty"`
+	Task    string          `json:"task"`
+	Run     string          `json:"run"`
+	Result  json.RawMessage `json:"result"`
 
 	Infrastructure string            `json:"infrastructure,omitempty"` // where it was made
 	Files          map[string]string `json:"files,omitempty"`          // the paths in the result, and the digests of what was there
 
-	CreatedAt time.Time       `json:"createdAt"`
+	CreatedAt time.Time `json:"createdAt"`
 }
 
 // CacheQuery selects cached calls, newest first. Who is asked shows, and clears,

@@ -66,7 +66,7 @@ var allowed = map[string][]string{
 	"internal/workflow":                   {"internal/nearest"},
 	"internal/yamlstrict":                 {"internal/nearest"},
 	"test/cli":                            {},
-	"test/bench":                          {"client", "internal/pgtest"},
+	"test/bench":                          {"client", "internal/pgtest", "internal/store", "internal/workflow"},
 }
 
 // outside says which modules only some packages may import.

@@ -11,6 +11,7 @@ hack/postgres.sh
 bin/localkube up --name bench-kwok --control-plane-only --kwok-nodes 20
 CGO_ENABLED=0 go run ./test/bench throughput --kubeconfig .localkube/bench-kwok/kubeconfig "$@"
 CGO_ENABLED=0 go run ./test/bench workflow --kubeconfig .localkube/bench-kwok/kubeconfig
+CGO_ENABLED=0 go run ./test/bench replay --kubeconfig .localkube/bench-kwok/kubeconfig --berth bin/berth --tasks 10000
 CGO_ENABLED=0 go run ./test/bench live --kubeconfig .localkube/bench-kwok/kubeconfig --berth bin/berth --tasks "${BENCH_LIVE:-10000}"
 CGO_ENABLED=0 go run ./test/bench queue --kubeconfig .localkube/bench-kwok/kubeconfig --berth bin/berth --tasks "${BENCH_QUEUE:-1000000}"
 bin/localkube down --name bench-kwok

@@ -503,3 +503,26 @@ func TestAnOutputThatIsNotWholeIsNotTakenForOne(t *testing.T) {
 		}
 	}
 }
+
+// All that a program can see that is not an argument or came from a task is the
+// same in each run, in each process.
+func TestNothingDiffersFromRunToRun(t *testing.T) {
+	const program = `
+def main():
+    d = {k: len(k) for k in ["b", "a", "cc"]}
+    d.update([("z", 1)])
+    s = set([3, 1, 2]) | set([9, 0])
+    return [hash("text"), str(d), d.keys(), list(s), dir(d), str(main), str([1, (2,), None]), sorted([2, 1], reverse = True), json.encode({"b": 1, "a": 2}), "%s" % d, repr(math.pi), type(main)]
+`
+	const want = `[3556653,"{\"b\": 1, \"a\": 1, \"cc\": 2, \"z\": 1}",["b","a","cc","z"],[3,1,2,9,0],["clear","get","items","keys","pop","popitem","setdefault","update","values"],"<function main>","[1, (2,), None]",[2,1],"{\"a\":2,\"b\":1}","{\"b\": 1, \"a\": 1, \"cc\": 2, \"z\": 1}","3.141592653589793","function"]`
+	for range 3 {
+		if got, err := execute(t, counting, program); err != nil || got != want {
+			t.Fatalf("%s, %v", got, err)
+		}
+	}
+	for _, name := range []string{"time.now()", "random.random()", "open(\"/etc/passwd\")", "os.environ", "id(main)", "input()", "globals()", "eval(\"1\")", "__import__(\"os\")"} {
+		if value, err := execute(t, counting, "def main():\n    return "+name+"\n"); err == nil || !strings.Contains(err.Error(), "undefined") {
+			t.Errorf("%s: %s, %v", name, value, err)
+		}
+	}
+}

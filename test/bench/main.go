@@ -22,7 +22,7 @@ const image = "docker.io/library/busybox:1.35"
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: bench throughput|workflow|latency|live|queue|fleet|functions|proxy [flags]")
+		fmt.Fprintln(os.Stderr, "usage: bench throughput|workflow|replay|latency|live|queue|fleet|functions|proxy [flags]")
 		os.Exit(2)
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
@@ -56,6 +56,8 @@ func main() {
 		err = throughput(context.Background(), *kubeconfig, *only, *tasks, *rounds)
 	case "workflow":
 		err = workflows(context.Background(), *kubeconfig, *tasks, *rounds)
+	case "replay":
+		err = replay(context.Background(), *kubeconfig, *berth, *tasks, *rounds)
 	case "latency":
 		err = latency(context.Background(), *kubeconfig, *berth, *runs)
 	case "live":

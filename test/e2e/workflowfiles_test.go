@@ -35,9 +35,10 @@ esac
 `
 
 // handing is an office with two infrastructures in namespaces of their own.
-func handing(t *testing.T, first, second string) *office {
+func handing(t *testing.T, first, second string, profiles ...string) *office {
 	t.Helper()
-	o, other := newOffice(t, true, ""), newSite(t, "functions")
+	profiles = append(profiles, "functions")
+	o, other := officeOf(newSite(t, profiles...), true, ""), newSite(t, profiles...)
 	common := "registry: " + o.address + "\ncallback_to: " + o.address + "\n"
 	for _, s := range []*site{o.site, other} {
 		if err := os.Chmod(s.share("shared"), 0o777); err != nil {
@@ -92,8 +93,8 @@ func TestWorkflowWhoseFilesGoThroughTheRegistry(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(o.dir, "here", "xac")); err != nil || string(text) != "5\n" {
 		t.Errorf("the last part is %q, %v", text, err)
 	}
-	if r := o.berth("data", "get", strings.Replace(got.Table, "sha256:", "sha256:0000", 1)[:len(got.Table)], "-"); r.code == 0 {
-		t.Errorf("what isn't there: %q", r.stdout)
+	if r := o.berth("data", "get", "blob:sha256:"+strings.Repeat("0a", 32)+"/table.csv", "-"); r.code != 125 || !strings.Contains(r.stderr, "there is no blob:sha256:") {
+		t.Errorf("what isn't there: exit %d, %q, %q", r.code, r.stdout, r.stderr)
 	}
 }
 
@@ -101,7 +102,7 @@ func TestWorkflowWhoseFilesGoThroughTheRegistry(t *testing.T) {
 // none, or has another.
 func TestWorkflowWhoseFilesGoFromOneFilesystemToAnother(t *testing.T) {
 	t.Parallel()
-	o := handing(t, "mount_dfs: pvc:shared\n", "mount_dfs: {url: pvc:shared, path: /elsewhere}\n")
+	o := handing(t, "mount_dfs: pvc:shared\n", "mount_dfs: {url: pvc:shared, path: /elsewhere}\n", "data")
 	o.write("tables.star", tableWorkflow)
 	o.must("workflow", "run", "tables.star", "rows=7")
 	got := o.tables()
