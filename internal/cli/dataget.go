@@ -27,7 +27,10 @@ func (a *app) dataGetCommand() *cobra.Command {
 		Use: "get PATH [LOCAL|-]", Short: "Copy a shared file, or a directory, to here",
 		Long: `Copy a shared file to LOCAL, or into it where it is a directory; without LOCAL into the
 current directory; - is stdout. With -r a directory with all that is in it, as a new
-directory. What came is compared with its SHA-256, and nothing half done is left.`,
+directory. What came is compared with its SHA-256, and nothing half done is left.
+
+A file that a workflow gave as blob:sha256:... is in Berth's registry, and needs no
+shared filesystem.`,
 		Example: "  berth data get /data/results.csv\n  berth data get -r results ./results-1 --on site-a\n  berth data get log.txt - | grep error",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) < 1 || len(args) > 2 {
