@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import sys
+import tempfile
 
 
 def split(text, n):
@@ -19,8 +20,9 @@ def count(part):
 
 
 def split_file(file, n):
-    # BERTH_WORK is the call's own folder, from which the next calls get the parts.
-    paths = [os.path.join(os.environ["BERTH_WORK"], f"part-{i}.txt") for i in range(n)]
+    # The call's own folder, from which the next calls of a workflow get the parts.
+    folder = os.environ.get("BERTH_WORK") or tempfile.gettempdir()
+    paths = [os.path.join(folder, f"part-{i}.txt") for i in range(n)]
     parts = [open(path, "w") for path in paths]
     with open(file) as lines:
         for number, line in enumerate(lines):

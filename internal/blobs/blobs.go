@@ -55,7 +55,7 @@ func (s *Store) Has(ctx context.Context, digest string) (bool, error) {
 // Open returns the content of a file and how many bytes that has. Reading fails
 // at its end where it is not what the digest says. CodeNotFound where there is none.
 func (s *Store) Open(ctx context.Context, digest string) (content io.ReadCloser, size int64, err error) {
-	response, err := s.do(ctx, http.MethodGet, "blobs/"+digest, nil, nil, http.StatusOK)
+	response, err := s.do(ctx, http.MethodGet, "blobs/"+digest, nil, nil, http.StatusOK) //nolint:bodyclose // who reads it does
 	if err != nil {
 		return nil, 0, err
 	}
@@ -198,8 +198,7 @@ func (s *Store) expire(ctx context.Context, tag string, before time.Time) (bool,
 		return false, err
 	}
 	response.Body.Close()
-	kept, err := http.ParseTime(response.Header.Get("Last-Modified"))
-	if response.StatusCode == http.StatusNotFound || err != nil || !kept.Before(before) {
+	if kept, unknown := http.ParseTime(response.Header.Get("Last-Modified")); response.StatusCode == http.StatusNotFound || unknown != nil || !kept.Before(before) {
 		return false, nil
 	}
 	response, err = s.do(ctx, http.MethodDelete, "manifests/"+response.Header.Get("Docker-Content-Digest"), nil, nil, http.StatusAccepted, http.StatusNotFound)

@@ -34,7 +34,11 @@ func (h *Host) placed(ctx context.Context, caller berth.Caller, spec *berth.Task
 	}
 	var last error
 	for _, c := range h.candidates(ctx, entries, spec) {
-		now, err := h.engine.Fits(ctx, c.Name, completed(spec, &entries[c.Order]))
+		asked, err := h.resolved(ctx, &entries[c.Order], spec)
+		now := false
+		if err == nil {
+			now, err = h.engine.Fits(ctx, c.Name, asked)
+		}
 		if err != nil {
 			last = err
 			among = slices.DeleteFunc(among, func(name string) bool { return name == c.Name })
@@ -87,14 +91,20 @@ func (h *Host) lacks(ctx context.Context, entry *berth.InfrastructureConfig, spe
 			return "can't run steps: " + err.Error()
 		}
 	}
-	if spec.Call != nil {
-		call, copied := *spec.Call, *spec
-		copied.Call = &call
-		if err := h.resolveCall(ctx, *entry, &copied); err != nil {
-			return "can't run the function: " + err.Error()
-		}
+	if _, err := h.resolved(ctx, entry, spec); err != nil {
+		return "can't run the function: " + err.Error()
 	}
 	return ""
+}
+
+// resolved is a spec as an infrastructure would run it.
+func (h *Host) resolved(ctx context.Context, entry *berth.InfrastructureConfig, spec *berth.TaskSpec) (berth.TaskSpec, error) {
+	copied := completed(spec, entry)
+	if copied.Call == nil {
+		return copied, nil
+	}
+	err := h.resolveCall(ctx, *entry, &copied)
+	return copied, err
 }
 
 // candidates orders entries by their room for a task; Order is their index.
@@ -187,7 +197,11 @@ func (h *Host) moveSome(ctx context.Context, from berth.Candidate, entry *berth.
 		if len(lives) == most || !slices.Contains(life.Among, entry.Name) || h.lacks(ctx, entry, spec) != "" {
 			continue
 		}
-		if now, err := h.engine.Fits(ctx, entry.Name, *spec); err != nil || !now {
+		asked, err := h.resolved(ctx, entry, spec)
+		if err != nil || asked.Image != spec.Image { // which its nodes may get from another registry
+			continue
+		}
+		if now, err := h.engine.Fits(ctx, entry.Name, asked); err != nil || !now {
 			continue
 		}
 		lives = append(lives, life)

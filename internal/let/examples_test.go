@@ -55,7 +55,8 @@ func call(t *testing.T, dir, program string, p *berth.Package, fn *berth.Functio
 	capture := let.NewCapture(fn, log)
 	cmd := exec.Command(program, fn.Args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, capture, log
-	cmd.Env = append(append(os.Environ(), environ...), "BERTH_INPUT="+input)
+	work := t.TempDir()
+	cmd.Env = append(append(os.Environ(), environ...), "BERTH_INPUT="+input, "BERTH_WORK="+work)
 	err = cmd.Run()
 	var ended *exec.ExitError
 	if errors.As(err, &ended) {
@@ -71,7 +72,7 @@ func call(t *testing.T, dir, program string, p *berth.Package, fn *berth.Functio
 		t.Fatal(err)
 	}
 	result, failure := p.Result(fn.Name, output)
-	return string(result), 0, failure
+	return strings.ReplaceAll(string(result), work, "BERTH_WORK"), 0, failure
 }
 
 func TestExamplesGiveTheirResults(t *testing.T) {
@@ -79,6 +80,8 @@ func TestExamplesGiveTheirResults(t *testing.T) {
 	want := map[string]string{
 		"add": "5", "subtract": "4", "multiply": "20", "divide": "3", "hello": `"Hello, Ada!"`,
 		"split": `["one two three","four five"]`,
+		"split_file": `["BERTH_WORK/part-0.txt","BERTH_WORK/part-1.txt"]`,
+		"count_file": `[{"word":"be","n":2},{"word":"to","n":2},{"word":"not","n":1},{"word":"or","n":1}]`,
 		"count": `[{"word":"be","n":2},{"word":"to","n":2},{"word":"not","n":1},{"word":"or","n":1}]`,
 		"merge": `{"counts":[{"word":"to","n":3},{"word":"be","n":2}],"total":5}`,
 	}

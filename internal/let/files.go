@@ -85,7 +85,7 @@ func (f *files) hand(t berth.Type, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if strings.HasPrefix(real+"/", agent.SecretsDir+"/") || real == "/" || strings.HasPrefix(agent.SecretsDir+"/", real+"/") {
+	if inside(agent.SecretsDir, real) || inside(real, agent.SecretsDir) {
 		return "", fmt.Errorf("there are secrets in %s", real)
 	}
 	blob := berth.Blob{Name: filepath.Base(filepath.Clean(full)), Directory: t.Base == berth.TypeDirectory}
@@ -118,6 +118,12 @@ func (f *files) hand(t berth.Type, path string) (string, error) {
 		return "", fmt.Errorf("%w: %w", errNotHanded, err)
 	}
 	return blob.String(), nil
+}
+
+// inside reports whether a path is a folder, or in it.
+func inside(folder, path string) bool {
+	relative, err := filepath.Rel(folder, path)
+	return err == nil && filepath.IsLocal(relative)
 }
 
 type counted struct{ n int64 }

@@ -206,7 +206,6 @@ func TestACachedCallWithFiles(t *testing.T) {
 func TestACachedFileThatHasChangedIsMadeAnew(t *testing.T) {
 	d, m, c := newDisks(), newMemory(), newCluster()
 	d.put("shared-1", "/data/table.csv", "foo")
-	made := 0
 	for i, content := range []string{"", "", "bar", ""} {
 		if content != "" {
 			d.put("shared-1", "/data/table.csv", content)
@@ -215,7 +214,7 @@ func TestACachedFileThatHasChangedIsMadeAnew(t *testing.T) {
 		if string(run.Result) != `"/data/table.csv"` {
 			t.Errorf("run %d: %s %v", i, run.Result, run.Error)
 		}
-		if made = len(c.done()); made != []int{1, 1, 2, 2}[i] {
+		if made := len(c.done()); made != []int{1, 1, 2, 2}[i] {
 			t.Errorf("run %d: it was made %d times", i, made)
 		}
 	}

@@ -54,9 +54,9 @@ const tableWorkflow = `
 tables = package("tables")
 
 def main(rows):
-    table = tables.make(rows = rows, on = "site-a")
-    parts = tables.split(table = table, on = "site-b")
-    return {"table": table, "parts": parts, "rows": tables.count(parts = parts, on = "site-a")}
+    table = tables.make(rows = rows, on = "site-a", cache = True)
+    parts = tables.split(table = table, on = "site-b", cache = True)
+    return {"table": table, "parts": parts, "rows": tables.count(parts = parts, on = "site-a", cache = True)}
 `
 
 // madeTables is what the workflow gives.
@@ -71,6 +71,20 @@ func (o *office) tables() (got madeTables) {
 		o.t.Fatal(err)
 	}
 	return got
+}
+
+// cached runs the workflow once more, and says how many of its calls were
+// answered by the cache.
+func (o *office) cached(rows string) int {
+	o.t.Helper()
+	o.must("workflow", "run", "tables.star", "rows="+rows)
+	n := 0
+	for _, call := range o.newest().AllCalls {
+		if call.Cached != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // What no filesystem is shared for goes through the registry, also to where
@@ -93,6 +107,9 @@ func TestWorkflowWhoseFilesGoThroughTheRegistry(t *testing.T) {
 	if text, err := os.ReadFile(filepath.Join(o.dir, "here", "xac")); err != nil || string(text) != "5\n" {
 		t.Errorf("the last part is %q, %v", text, err)
 	}
+	if n := o.cached("5"); n != 3 {
+		t.Errorf("%d calls of 3 were answered by the cache", n)
+	}
 	if r := o.berth("data", "get", "blob:sha256:"+strings.Repeat("0a", 32)+"/table.csv", "-"); r.code != 125 || !strings.Contains(r.stderr, "there is no blob:sha256:") {
 		t.Errorf("what isn't there: exit %d, %q, %q", r.code, r.stdout, r.stderr)
 	}
@@ -110,6 +127,22 @@ func TestWorkflowWhoseFilesGoFromOneFilesystemToAnother(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	if out := o.must("data", "ls", "-R", "/elsewhere/.berth/files", "--on", "site-b"); strings.Count(out, "/table.csv") != 1 {
+		t.Errorf("%s", out)
+	}
+	if n := o.cached("7"); n != 3 {
+		t.Errorf("%d calls of 3 were answered by the cache", n)
+	}
+	o.write("changed.csv", "another table\n")
+	o.must("data", "put", "changed.csv", got.Table, "--on", "site-a")
+	if n := o.cached("7"); n != 2 { // what is made anew is what it was
+		t.Errorf("%d calls of 3 were answered by the cache after the table was changed", n)
+	}
+
+	o.build("text")
+	o.write("book.txt", strings.Repeat("to be or\nnot to be\nthat is\n", 2))
+	o.must("data", "put", "book.txt", "/data/book.txt", "--on", "site-a")
+	out := o.must("workflow", "run", example(t, "wordfiles.star"), "file=/data/book.txt", "parts=3", "least=3", "here=site-a", "there=site-b")
+	if out != `{"counts":[{"n":4,"word":"be"},{"n":4,"word":"to"}],"total":8}`+"\n" {
 		t.Errorf("%s", out)
 	}
 }
