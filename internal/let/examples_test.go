@@ -79,11 +79,11 @@ func TestExamplesGiveTheirResults(t *testing.T) {
 	t.Parallel()
 	want := map[string]string{
 		"add": "5", "subtract": "4", "multiply": "20", "divide": "3", "hello": `"Hello, Ada!"`,
-		"split": `["one two three","four five"]`,
+		"split":      `["one two three","four five"]`,
 		"split_file": `["BERTH_WORK/part-0.txt","BERTH_WORK/part-1.txt"]`,
 		"count_file": `[{"word":"be","n":2},{"word":"to","n":2},{"word":"not","n":1},{"word":"or","n":1}]`,
-		"count": `[{"word":"be","n":2},{"word":"to","n":2},{"word":"not","n":1},{"word":"or","n":1}]`,
-		"merge": `{"counts":[{"word":"to","n":3},{"word":"be","n":2}],"total":5}`,
+		"count":      `[{"word":"be","n":2},{"word":"to","n":2},{"word":"not","n":1},{"word":"or","n":1}]`,
+		"merge":      `{"counts":[{"word":"to","n":3},{"word":"be","n":2}],"total":5}`,
 	}
 	for _, name := range []string{"arithmetic-bash", "arithmetic-python", "arithmetic-go", "text", "hello-node"} {
 		t.Run(name, func(t *testing.T) {
