@@ -23,49 +23,49 @@ import (
 func replay(ctx context.Context, kubeconfig, binary string, calls, rounds int) error {
 	program := fmt.Sprintf("def main():\n    return len([r[\"output\"] for r in run.map(image = %q, args = [[\"echo\", str(i)] for i in range(%d)])])\n", image, calls)
 	infra := "infrastructures:\n  bench:\n    kind: kube\n    namespace: default\n    credentials: {mechanism: config, path: ./kubeconfig}\n"
-	var took, most []float64
+	var took, resident, text []float64
 	for round := range rounds {
 		s, err := newServer(binary, kubeconfig, infra)
 		if err != nil {
 			return err
 		}
-		seconds, mib, err := replayOnce(ctx, s, program, calls)
+		seconds, memory, err := replayOnce(ctx, s, program, calls)
 		s.close()
 		if err != nil {
 			return err
 		}
-		took, most = append(took, seconds), append(most, mib)
-		fmt.Printf("round %d: %.2f s from the start of the process to the end of the run, %.0f MiB at most\n", round+1, seconds, mib)
+		took, resident, text = append(took, seconds), append(resident, memory.resident), append(text, memory.text)
+		fmt.Printf("round %d: %.2f s from the start of the process to the end of the run, %.0f MiB at most, %.0f of them pages of the program's file\n", round+1, seconds, memory.resident, memory.text)
 	}
-	fmt.Printf("replay of %d calls, medians: %.2f s, %.0f MiB at most\n", calls, median(took), median(most))
+	fmt.Printf("replay of %d calls, medians: %.2f s, %.0f MiB at most, %.0f of them pages of the program's file\n", calls, median(took), median(resident), median(text))
 	return nil
 }
 
-func replayOnce(ctx context.Context, s *server, program string, calls int) (seconds, mib float64, err error) {
+func replayOnce(ctx context.Context, s *server, program string, calls int) (seconds float64, most memory, err error) {
 	if _, err := s.service.Infrastructures(ctx); err != nil {
-		return 0, 0, err
+		return 0, most, err
 	}
 	s.kill()
 	id, err := storeRun(ctx, filepath.Join(s.dir, ".berth", "berth.db"), program)
 	if err != nil {
-		return 0, 0, err
+		return 0, most, err
 	}
 	began := time.Now()
 	if err := s.start(); err != nil {
-		return 0, 0, err
+		return 0, most, err
 	}
 	run := berth.Run{}
 	for now, err := range s.service.WatchRun(ctx, id) {
 		if err != nil {
-			return 0, 0, err
+			return 0, most, err
 		}
 		run = now
 	}
 	if run.State != berth.RunSucceeded || string(run.Result) != strconv.Itoa(calls) {
-		return 0, 0, fmt.Errorf("the run %s: %w, %s", run.State, run.Error, run.Result)
+		return 0, most, fmt.Errorf("the run %s: %w, %s", run.State, run.Error, run.Result)
 	}
-	mib, err = mostMemory(s.process.Process.Pid)
-	return run.FinishedAt.Sub(began).Seconds(), mib, err
+	most, err = mostMemory(s.process.Process.Pid)
+	return run.FinishedAt.Sub(began).Seconds(), most, err
 }
 
 // storeRun stores a run as it stands when its last call has just ended.
@@ -112,18 +112,33 @@ func (e *ended) Do(_ context.Context, c workflow.Call) (json.RawMessage, *berth.
 	return value, nil, nil
 }
 
-// mostMemory is the most that a process ever had in memory, in MiB.
-func mostMemory(pid int) (float64, error) {
+// memory is what a process has resident, in MiB; text: pages of its program's
+// file, which the kernel drops where memory is wanted.
+type memory struct{ resident, text float64 }
+
+// mostMemory is the most that a process ever had resident, and how much of what
+// it has now is of its file.
+func mostMemory(pid int) (memory, error) {
+	var m memory
 	file, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, err
+		return m, err
 	}
 	defer file.Close()
 	for lines := bufio.NewScanner(file); lines.Scan(); {
-		if text, is := strings.CutPrefix(lines.Text(), "VmHWM:"); is {
-			kib, err := strconv.ParseFloat(strings.Fields(text)[0], 64)
-			return kib / 1024, err
+		fields := strings.Fields(lines.Text())
+		for name, to := range map[string]*float64{"VmHWM:": &m.resident, "RssFile:": &m.text} {
+			if len(fields) > 1 && fields[0] == name {
+				kib, err := strconv.ParseFloat(fields[1], 64)
+				if err != nil {
+					return m, err
+				}
+				*to = kib / 1024
+			}
 		}
 	}
-	return 0, fmt.Errorf("process %d does not say how much memory it needed", pid)
+	if m.resident == 0 {
+		return m, fmt.Errorf("process %d does not say how much memory it needed", pid)
+	}
+	return m, nil
 }
