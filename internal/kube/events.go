@@ -26,6 +26,8 @@ const (
 	// before it is told what it waits for.
 	quietAfter   = 3 * time.Second
 	eventsPerPod = 32
+	// settleAtMost is how long what is known of pods waits for their events.
+	settleAtMost = 5 * time.Second
 )
 
 // podEvents holds the Kubernetes events of pods that have not started. Watching
@@ -100,7 +102,7 @@ func (p *podEvents) see(pod *corev1.Pod) {
 			time.AfterFunc(max(0, stallAfter-time.Since(pod.CreationTimestamp.Time)), func() { p.stalled(uid) })
 		}
 		// It may be an old one, which another process looked at so far.
-		left := quietAfter - time.Since(lastChange(pod))
+		left := min(quietAfter, quietAfter-time.Since(lastChange(pod))) // by a clock that may be ahead of ours
 		p.pods[uid] = &pendingPod{last: pod, quiet: left <= 0, timer: time.AfterFunc(max(0, left), func() { p.hush(uid) })}
 	case known.last.ResourceVersion != pod.ResourceVersion:
 		if !known.quiet || known.last.Spec.NodeName != pod.Spec.NodeName {
@@ -148,7 +150,7 @@ func (p *podEvents) settle(ctx context.Context) {
 	p.need()
 	select {
 	case <-p.tried:
-	case <-time.After(callTimeout):
+	case <-time.After(settleAtMost):
 	case <-ctx.Done():
 	}
 }
