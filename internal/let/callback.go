@@ -3,8 +3,6 @@ package let
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -46,11 +44,7 @@ func newCallback(order *agent.Order) *callback {
 	}
 	// No proxy: the variables are the program's. HTTP/1.1: one connection, one
 	// request at a time.
-	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Hour}
-	if order.Callback.CA != "" {
-		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-		transport.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(order.Callback.CA))
-	}
+	transport := &http.Transport{TLSClientConfig: trusting(order.Callback.CA), MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Hour}
 	c := &callback{
 		order: order, wake: make(chan struct{}, 1), last: make(chan struct{}), done: make(chan struct{}), idle: make(chan struct{}),
 		client: &http.Client{

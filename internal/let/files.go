@@ -3,8 +3,6 @@ package let
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -40,11 +38,7 @@ func newFiles(order *agent.Order, p *processes, workDir, folder string) *files {
 	if order.Files == nil {
 		return nil
 	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ResponseHeaderTimeout: time.Minute}
-	if order.Files.CA != "" {
-		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-		transport.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(order.Files.CA))
-	}
+	transport := &http.Transport{TLSClientConfig: trusting(order.Files.CA), ResponseHeaderTimeout: time.Minute}
 	f := &files{workDir: workDir, folders: []string{filepath.Join(folder, "files")}, store: &blobs.Store{
 		URL: order.Files.URL,
 		Client: &http.Client{

@@ -2,8 +2,6 @@ package let
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -43,11 +41,7 @@ func reach(p *agent.Probe) *agent.Completion {
 	if p.URL == "" {
 		return &agent.Completion{}
 	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
-	if p.CA != "" {
-		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-		transport.TLSClientConfig.RootCAs.AppendCertsFromPEM([]byte(p.CA))
-	}
+	transport := &http.Transport{TLSClientConfig: trusting(p.CA)}
 	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
 	// A server that was just started, or a network that is just being set up,
 	// may take a moment.

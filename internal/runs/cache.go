@@ -62,11 +62,12 @@ func (h *host) cached(ctx context.Context, c *workflow.Call, begun berth.RunCall
 // keep stores what a call gave, with what is in its files.
 func (h *host) keep(ctx context.Context, c *workflow.Call, digest string, value json.RawMessage) error {
 	x := h.x
+	task, infrastructure := x.made(c.Key)
 	it := &berth.CachedCall{
-		ID: xid.New().String(), Digest: digest, Owner: x.caller.Name, Name: c.Name, Image: c.Image, Package: c.Package, Version: c.Version, Task: x.taskOf(c.Key), Run: x.id, Result: value, CreatedAt: time.Now().UTC(),
+		ID: xid.New().String(), Digest: digest, Owner: x.caller.Name, Name: c.Name, Image: c.Image, Package: c.Package, Version: c.Version, Task: task, Run: x.id, Result: value, CreatedAt: time.Now().UTC(),
 	}
 	if fn, types := x.definition(c.Package, c.Image, c.Function); fn != nil && c.Kind == workflow.KindFunction {
-		it.Infrastructure = x.madeOn(c.Key)
+		it.Infrastructure = infrastructure
 		_, err := berth.MapResultPaths(fn, types, value, func(_ string, t berth.Type, file string) (string, error) {
 			directory := t.Base == berth.TypeDirectory
 			sum, err := x.sum(ctx, it.Infrastructure, file, directory)
@@ -112,22 +113,17 @@ func (h *host) stillThere(ctx context.Context, known *berth.CachedCall) error {
 	return nil
 }
 
-func (x *execution) madeOn(key string) string {
+// made is the task that did a call, and where; empty where there was none.
+func (x *execution) made(key string) (task, infrastructure string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if on := x.calls[key].Infrastructure; on != nil {
-		return *on
+	if c := x.calls[key]; c.Task != nil {
+		task = *c.Task
+		if c.Infrastructure != nil {
+			infrastructure = *c.Infrastructure
+		}
 	}
-	return ""
-}
-
-func (x *execution) taskOf(key string) string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if task := x.calls[key].Task; task != nil {
-		return *task
-	}
-	return ""
+	return task, infrastructure
 }
 
 // cacheDigest is the same for calls that are equal: of the same image by its
@@ -166,7 +162,10 @@ func (h *host) contents(ctx context.Context, c *workflow.Call) (map[string]json.
 		return c.Arguments, nil
 	}
 	return x.eachPath(c, func(t berth.Type, file string) (string, error) {
-		on := x.origin(file)
+		on := ""
+		if from := x.origin(file); from != nil {
+			on = from.infrastructure
+		}
 		if _, is := berth.ParseBlob(file); !is && on == "" {
 			spec, err := h.submission(c, 0)
 			if err == nil {

@@ -25,7 +25,7 @@ type execution struct {
 	caller   berth.Caller
 	packages []berth.Package
 	calls    map[string]*call
-	origins  map[string]string // by path: the infrastructure of what a call gave
+	origins  map[string]*origin // by path: of what a call gave
 	seq      int64
 	version  int64
 	dirty    map[*call]bool // not stored as it is
@@ -44,7 +44,7 @@ type call struct {
 func newExecution(e *Executor, id, infrastructure string) *execution {
 	x := &execution{
 		Executor: e, id: id, infrastructure: infrastructure, done: make(chan struct{}),
-		calls: map[string]*call{}, origins: map[string]string{}, dirty: map[*call]bool{}, wake: make(chan struct{}, 1), watchers: make(chan struct{}),
+		calls: map[string]*call{}, origins: map[string]*origin{}, dirty: map[*call]bool{}, wake: make(chan struct{}, 1), watchers: make(chan struct{}),
 	}
 	x.life, x.end = context.WithCancelCause(e.ctx)
 	return x

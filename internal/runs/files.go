@@ -59,23 +59,36 @@ func (x *execution) findFiles(c *berth.RunCall) {
 	}
 	_, _ = berth.MapResultPaths(fn, types, c.Result, func(_ string, _ berth.Type, file string) (string, error) {
 		if path.IsAbs(file) {
-			x.origins[path.Clean(file)] = *c.Infrastructure
+			x.origins[path.Clean(file)] = &origin{infrastructure: *c.Infrastructure, moved: map[string]*moved{}}
 		}
 		return file, nil
 	})
 }
 
-// origin is the infrastructure where a path is that a call gave, or one in a
-// directory that a call gave; empty: no call did.
-func (x *execution) origin(file string) string {
+// origin is where something is that a call gave.
+type origin struct {
+	infrastructure string
+	moved          map[string]*moved // by path: what of it is, or is being, put into the registry
+}
+
+// moved is a file that is moved for all calls that take it.
+type moved struct {
+	done chan struct{} // closed once the rest is set
+	blob berth.Blob
+	err  error
+}
+
+// origin is where a path is that a call gave, or one in a directory that a call
+// gave; nil: no call did.
+func (x *execution) origin(file string) *origin {
 	if !path.IsAbs(file) {
-		return ""
+		return nil
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for at := path.Clean(file); ; at = path.Dir(at) {
-		if infrastructure := x.origins[at]; infrastructure != "" || at == "/" {
-			return infrastructure
+		if from := x.origins[at]; from != nil || at == "/" {
+			return from
 		}
 	}
 }
@@ -112,10 +125,11 @@ func (h *host) bring(ctx context.Context, c *workflow.Call, spec *berth.TaskSpec
 	}
 	target, known := "", false
 	arguments, err := x.eachPath(c, func(t berth.Type, file string) (string, error) {
-		from := x.origin(file)
-		if from == "" {
+		found := x.origin(file)
+		if found == nil {
 			return file, nil
 		}
+		from := found.infrastructure
 		if !known {
 			known = true
 			var err error
@@ -136,13 +150,41 @@ func (h *host) bring(ctx context.Context, c *workflow.Call, spec *berth.TaskSpec
 			}
 			return file, nil
 		}
-		blob, err := x.files.Blob(ctx, from, file, t.Base == berth.TypeDirectory)
+		blob, err := x.move(ctx, found, file, t.Base == berth.TypeDirectory)
 		return blob.String(), err
 	})
 	if err == nil {
 		spec.Call.Arguments = arguments
 	}
 	return err
+}
+
+// move puts what is at a path into the registry, once for all that ask. One that
+// fails is tried anew by who asks next.
+func (x *execution) move(ctx context.Context, from *origin, file string, directory bool) (berth.Blob, error) {
+	x.mu.Lock()
+	m, begun := from.moved[file]
+	if !begun {
+		m = &moved{done: make(chan struct{})}
+		from.moved[file] = m
+	}
+	x.mu.Unlock()
+	if begun {
+		select {
+		case <-m.done:
+			return m.blob, m.err
+		case <-ctx.Done():
+			return berth.Blob{}, context.Cause(ctx)
+		}
+	}
+	m.blob, m.err = x.files.Blob(ctx, from.infrastructure, file, directory)
+	if m.err != nil {
+		x.mu.Lock()
+		delete(from.moved, file)
+		x.mu.Unlock()
+	}
+	close(m.done)
+	return m.blob, m.err
 }
 
 // sum returns the digest of a file that is on an infrastructure, or a blob.

@@ -147,6 +147,24 @@ def main():
 	}
 }
 
+// However many calls take a file, it is moved once; one that is made anew is
+// moved anew.
+func TestAFileIsMovedOnceForAllCallsThatTakeIt(t *testing.T) {
+	d, m, c := newDisks(), newMemory(), newCluster()
+	d.put("other", "/data/table.csv", "foo")
+	run := filing(t, d, m, c, "r-1", `
+def main():
+    counts = []
+    for rows in [1, 2]:
+        table = tables.make(rows = rows, on = "other")
+        counts += tables.count.map(tables = [[table], [table], [table, "/etc/passwd"]], on = "bare")
+    return counts
+`)
+	if want := []string{"other:/data/table.csv", "other:/data/table.csv"}; string(run.Result) != "[3,3,3,3,3,3]" || !slices.Equal(d.moved, want) {
+		t.Errorf("%s %v, moved %q", run.Result, run.Error, d.moved)
+	}
+}
+
 func TestAFileThatIsGoneWithItsContainerIsAnErrorOfTheCallThatTakesIt(t *testing.T) {
 	d, m, c := newDisks(), newMemory(), newCluster()
 	run := filing(t, d, m, c, "r-1", "def main():\n    return tables.split(table = tables.make(rows = 1, on = \"bare\"), on = \"other\")\n")
