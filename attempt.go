@@ -44,6 +44,12 @@ type Attempt struct {
 	Removed bool     `json:"removed,omitempty"` // no pod of it exists any more, or ever did
 }
 
+// MayHaveRun reports whether the attempt's program ran, or may have without
+// anybody seeing it.
+func (a *Attempt) MayHaveRun() bool {
+	return !a.StartedAt.IsZero() || a.Outcome != nil && a.Outcome.Unknown
+}
+
 // LogState is how far the log of an attempt was kept.
 type LogState string
 

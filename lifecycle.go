@@ -216,7 +216,7 @@ func (l *Life) end(a *Attempt, o Outcome, now time.Time) []Event {
 	if a.EndedAt.IsZero() {
 		a.EndedAt = now.UTC()
 	}
-	if a.StartedAt.IsZero() && a.Logs == LogsOpen {
+	if !a.MayHaveRun() && a.Logs == LogsOpen {
 		a.Logs = LogsComplete // there can't be any
 	}
 	l.Task.ExitCode, l.Task.Reason = o.ExitCode, nil

@@ -12,7 +12,13 @@ import (
 // act does what a committed life asks for. It decides by what is stored, and
 // by what is under way already; called twice it does nothing twice.
 func (l *loop) act(ctx context.Context, life *berth.Life) {
-	if l.driver == nil || l.health.Load().State == berth.InfraReplaced {
+	reachable := l.driver != nil && l.health.Load().State != berth.InfraReplaced
+	for i := range life.Attempts {
+		if a := &life.Attempts[i]; a.Logs == berth.LogsOpen && a.MayHaveRun() && (reachable || a.Removed) {
+			l.follow(ctx, life, a)
+		}
+	}
+	if !reachable {
 		return
 	}
 	l.setTimer(life)
@@ -28,9 +34,6 @@ func (l *loop) act(ctx context.Context, life *berth.Life) {
 		a := &life.Attempts[i]
 		if a.UID == "" {
 			continue
-		}
-		if !a.StartedAt.IsZero() && a.Logs == berth.LogsOpen {
-			l.follow(ctx, life, a)
 		}
 		if c := l.calls[a.Pod]; c != nil && c.follower != nil && a.Outcome != nil {
 			l.endLog(a, c.follower)
@@ -147,7 +150,7 @@ func (l *loop) create(ctx context.Context, driver Driver, order Order, intended 
 	if err == nil {
 		return func(s *step) {
 			c := s.call(order.Pod)
-			c.failures, c.forbidden = 0, 0
+			c.failures, c.forbidden, c.seen = 0, 0, time.Now()
 			s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Seen(uid, false, s.now) })
 			if life := s.life(order.TaskID); life != nil {
 				s.release(requestOf(&life.Task.Spec))
@@ -215,6 +218,7 @@ func passes(err error) bool {
 // somebody else's, which leaves the attempt the next name.
 func (s *step) found(order Order, uid string, ours, adopted bool) {
 	if ours {
+		s.call(order.Pod).seen = time.Now()
 		s.apply(order.TaskID, func(l *berth.Life) []berth.Event { return l.Seen(uid, adopted, s.now) })
 		return
 	}

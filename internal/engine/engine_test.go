@@ -113,6 +113,12 @@ func TestACrashBetweenIntentAndCreateMakesOnePod(t *testing.T) {
 			if made, _, _ := c.counts(); made != test.wantCreated {
 				t.Errorf("%d pods were made", made)
 			}
+			if test.want == berth.StateLost { // it may have printed something
+				life := p.settled(id)
+				if a, said := life.Attempts[0], p.log(id); a.Logs != berth.LogsIncomplete || said != "output from its beginning to its end could not be read: the pod is gone" {
+					t.Errorf("its log is %s: %q", a.Logs, said)
+				}
+			}
 		})
 	}
 }
@@ -406,16 +412,20 @@ func TestManyTasksEndOnce(t *testing.T) {
 }
 
 func TestAListingThatBeganBeforeTheCreateLosesNothing(t *testing.T) {
-	c := newCluster()
-	p := start(t, t.TempDir(), c, berth.InfrastructureConfig{})
-	began := time.Now()
-	task := p.submit(nil)
-	c.mu.Lock()
-	c.sink.Listed(nil, began) // it came too early for the pod
-	c.mu.Unlock()
-	c.ends(*task.Pod, 0)
-	if task = p.until(task.ID, ended); task.State != berth.StateSucceeded {
-		t.Errorf("the task is %s: %v", task.State, task.Diagnosis)
+	for name, set := range map[string]time.Duration{"": 0, "the clock was set back meanwhile": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster()
+			p := startAt(t, t.TempDir(), c, berth.InfrastructureConfig{}, func() time.Time { return time.Now().Add(set) })
+			began := time.Now()
+			task := p.submit(nil)
+			c.mu.Lock()
+			c.sink.Listed(nil, began) // it came too early for the pod
+			c.mu.Unlock()
+			c.ends(*task.Pod, 0)
+			if task = p.until(task.ID, ended); task.State != berth.StateSucceeded {
+				t.Errorf("the task is %s: %v", task.State, task.Diagnosis)
+			}
+		})
 	}
 }
 

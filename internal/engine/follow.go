@@ -19,6 +19,7 @@ type follower struct {
 	end   func()
 	at    time.Time // when the program ended; once ended is closed
 
+	gone    bool   // the pod is, so there is nothing left to read
 	turn    bool   // reads what is there, and does not follow
 	grew    bool   // a turn brought something new
 	nonce   string // of the agent's frames; empty without an agent
@@ -71,6 +72,8 @@ const hiccup = time.Second
 // there is any log.
 const late = 250 * time.Millisecond
 
+const gone = "the pod is gone"
+
 // follow begins to copy the log of an attempt, if that isn't done already.
 func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	c := l.call(a.Pod)
@@ -83,6 +86,7 @@ func (l *loop) follow(ctx context.Context, life *berth.Life, a *berth.Attempt) {
 	if stream {
 		l.streams++
 	}
+	f.gone = a.Removed
 	if life.Task.Spec.Agent() || life.Task.Orphan {
 		f.nonce = l.engine.agents.Nonce(a.Pod)
 	}
@@ -153,6 +157,9 @@ func (l *loop) copyLog(ctx context.Context, driver Driver, f *follower, id strin
 
 // copyAll is copyLog with a writer.
 func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWriter, pod string) berth.LogState {
+	if f.gone {
+		return incomplete(w, gone, w.Last())
+	}
 	var deadline time.Time // set at the first failure after the end
 	idle := afterEnd
 	// Nothing is what a kubelet gives that ends at that moment, too: an API
@@ -220,7 +227,7 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 			unreachable := errors.As(err, &refusal) && refusal.Kind == RefusedUnreachable || berth.CodeOf(err) == berth.CodeExhausted
 			switch {
 			case errors.As(err, &refusal) && refusal.Kind == RefusedNotFound:
-				return incomplete(w, "the pod is gone", w.Last())
+				return incomplete(w, gone, w.Last())
 			case deadline.IsZero() || unreachable:
 				deadline = now.Add(logsDeadline)
 			case now.After(deadline):

@@ -88,6 +88,7 @@ type calls struct {
 	creating  bool
 	unwanted  chan struct{} // of the create that is under way: closed when the task was cancelled meanwhile
 	doubtful  bool          // a create of this process may have been done, and could not be looked for
+	seen      time.Time     // when this process made or found it, by no clock that can be set
 	failures  int           // of creates, for the pause until the next
 	forbidden int           // of these, the last in a row that a right was missing for
 	quota     int           // changes of the quota that were told when the create was sent

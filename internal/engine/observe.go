@@ -51,7 +51,7 @@ func (s *step) onListed(pods []berth.Observation, began time.Time) {
 			if a.UID == "" || a.Removed || s.present[a.Pod] == a.UID {
 				continue
 			}
-			if !a.CreatedAt.Before(began) {
+			if c := s.calls[a.Pod]; c != nil && !c.seen.Before(began) {
 				s.recheck(id, a) // it was made while the listing was under way
 				continue
 			}
@@ -159,14 +159,6 @@ func (s *step) consequences(id string) {
 		if a.Outcome != nil && a.Usage == nil && !a.StartedAt.IsZero() {
 			number, used := a.Number, s.meters.total(a.Pod, a.EndedAt)
 			s.apply(id, func(l *berth.Life) []berth.Event { l.Measured(number, used); return nil })
-		}
-		c := s.calls[a.Pod]
-		if a.Removed && a.Logs == berth.LogsOpen && (c == nil || c.follower == nil && c.turns == turns{}) {
-			state, number := berth.LogsIncomplete, a.Number
-			if a.StartedAt.IsZero() {
-				state = berth.LogsComplete
-			}
-			s.apply(id, func(l *berth.Life) []berth.Event { l.LogsKept(number, state); return nil })
 		}
 	}
 }

@@ -92,15 +92,18 @@ exit 0`
 // answersScript asks for a name that no cache has. Who asks a mount that is
 // silent can't be killed, and whoever waits for them, or for a pipe that they
 // hold, waits too: they are left alone, and nobody else asks until they are back.
+// How long that is goes by a clock: a busy node takes its time for every turn.
 //
 // $2: for how many seconds it waits.
 const answersScript = `asking=/tmp/berth-dfs-asking answer=/tmp/berth-dfs-answer
 if mkdir $asking 2>/dev/null; then
   { said=$(ls "$1/.berth-probe-$$" 2>&1); echo "$said" > $answer; rmdir $asking; } </dev/null >/dev/null 2>&1 &
 fi
-i=0
+read -r up idle < /proc/uptime
+limit=$((${up%.*} + 1 + $2))
 while [ -e $asking ]; do
-  i=$((i + 1)); [ "$i" -le $(($2 * 10)) ] || { echo "` + diagnosis.DFSSilence + `: nothing within $2 s"; exit 1; }
+  read -r up idle < /proc/uptime
+  [ "${up%.*}" -lt $limit ] || { echo "` + diagnosis.DFSSilence + `: nothing within $2 s"; exit 1; }
   sleep 0.1
 done
 said=$(cat $answer)

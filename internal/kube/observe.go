@@ -31,6 +31,8 @@ func (d *Driver) observe(pod *corev1.Pod, gone bool) berth.Observation {
 		switch {
 		case main.State.Running != nil:
 			o.StartedAt = main.State.Running.StartedAt.Time
+		case removed(main) != nil && pod.Status.StartTime != nil:
+			o.StartedAt = pod.Status.StartTime.Time // or somewhat later
 		case main.State.Terminated != nil:
 			if t := main.State.Terminated.StartedAt.Time; t.Unix() > 0 {
 				o.StartedAt = t
@@ -94,18 +96,38 @@ func mainStatus(pod *corev1.Pod) *corev1.ContainerStatus {
 	return nil
 }
 
+// removed returns what a kubelet says of a container that was removed before it
+// had looked how it ended, nil where it looked. It removes those of a pod that it
+// evicts, and first shows them as waiting to be made, with that as the last time
+// that they ended.
+func removed(main *corev1.ContainerStatus) *corev1.ContainerStateTerminated {
+	if main == nil {
+		return nil
+	}
+	for _, t := range []*corev1.ContainerStateTerminated{main.State.Terminated, main.LastTerminationState.Terminated} {
+		if t != nil && t.Reason == "ContainerStatusUnknown" {
+			return t
+		}
+	}
+	return nil
+}
+
 // outcome returns how the attempt ended, nil while it has not or nobody saw it.
 func outcome(pod *corev1.Pod, main *corev1.ContainerStatus, finding *diagnosis.Finding, gone bool) (*berth.Outcome, time.Time) {
 	out := &berth.Outcome{}
 	if finding != nil {
 		out.Diagnosis, out.ByCluster, out.ExitCode = &finding.Diagnosis, finding.Infrastructure, finding.ExitCode
 	}
+	if t := removed(main); t != nil {
+		if pod.Status.Reason == "Evicted" && finding != nil && !finding.Infrastructure {
+			out.ExitCode = ptr(int(t.ExitCode)) // by the kubelet that killed it, for what it did
+		} else {
+			out.Unknown, out.ExitCode = true, nil
+		}
+		return out, t.FinishedAt.Time
+	}
 	if main != nil && main.State.Terminated != nil {
 		t := main.State.Terminated
-		if t.Reason == "ContainerStatusUnknown" {
-			out.Unknown, out.ExitCode = true, nil
-			return out, t.FinishedAt.Time
-		}
 		if out.ExitCode == nil {
 			out.ExitCode = ptr(int(t.ExitCode))
 		}

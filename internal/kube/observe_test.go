@@ -65,6 +65,38 @@ func TestTheMainContainerDecidesHowAnAttemptEnded(t *testing.T) {
 	}
 }
 
+// A kubelet removes the containers of a pod that it evicts, at times before it
+// has looked how they ended. What it ran is not run again as if it had never been.
+func TestAnEvictedProgramWhoseContainerIsGoneWasRunning(t *testing.T) {
+	began := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	waiting := corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}
+	unknown := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "ContainerStatusUnknown", ExitCode: 137}}
+	for _, said := range []corev1.ContainerStatus{
+		{Name: MainContainer, State: waiting, LastTerminationState: unknown, RestartCount: 1},
+		{Name: MainContainer, State: unknown},
+	} {
+		for message, own := range map[string]bool{
+			"Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. ": true,
+			"The node was low on resource: memory. ":                                        false,
+		} {
+			pod := &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Name: "berth-a-1", UID: "u"},
+				Spec:       corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: MainContainer, Image: "i"}}},
+				Status:     corev1.PodStatus{Phase: corev1.PodFailed, Reason: "Evicted", Message: message, StartTime: &began, ContainerStatuses: []corev1.ContainerStatus{said}},
+			}
+			got := NewDriver(&Client{}, berth.InfrastructureConfig{}, "i").observe(pod, false)
+			switch o := got.Outcome; {
+			case o == nil || o.NeverStarted || o.Unknown == own || o.ByCluster == own || got.StartedAt.IsZero():
+				t.Errorf("%s: started at %v, outcome %+v", message, got.StartedAt, o)
+			case o.Diagnosis == nil || o.Diagnosis.Cause != berth.CauseEvicted:
+				t.Errorf("%s: diagnosis %+v", message, o.Diagnosis)
+			case own && (o.ExitCode == nil || *o.ExitCode != 137), !own && o.ExitCode != nil:
+				t.Errorf("%s: exit code %v", message, o.ExitCode)
+			}
+		}
+	}
+}
+
 // Of a container whose making was interrupted the program never ran; of one
 // whose start was interrupted it may have.
 func TestAnInterruptedStartCountsAsAStart(t *testing.T) {

@@ -13,8 +13,8 @@ const (
 	rotatable  = 8 << 20         // bytes that a log has before it is rotated, at least
 	shortCycle = 3 * time.Second // between two rotations: what a kubelet can be set to, at least
 	clockSkew  = time.Second     // of a node against this machine
-	switching  = time.Second     // in which a runtime goes over to a new file, at most, and the second that a program's end is given in
 	late       = 100 * time.Millisecond
+	lastWords  = 10 * time.Second // from the last line that came to the end of a program that wrote until then, at most; its node may have much to do
 )
 
 // pace is how a log's streams come in.
@@ -62,10 +62,10 @@ func (p *pace) parted(from, to time.Time) bool {
 // endedIn reports whether a program may have ended while its log went over from
 // a file to a new one, of which nothing came. A kubelet that is told of the new
 // file leaves the old one at once, and the runtime has more to write to it: what
-// it holds, of which the last line came. A program that ended later had nothing
+// it holds. A program that ended long after the last line that came had nothing
 // more to say.
 func (p *pace) endedIn(last time.Time) bool {
-	return p.read >= rotatable && !p.ended.IsZero() && p.ended.Sub(last) < switching
+	return p.read >= rotatable && !p.ended.IsZero() && p.ended.Sub(last) < lastWords
 }
 
 // took takes in how long a line of now took.

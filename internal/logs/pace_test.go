@@ -118,7 +118,8 @@ func TestALogThatWasRotatedAsItsProgramEndedHasAGapAtItsEnd(t *testing.T) {
 	}{
 		"at once":                          {9 << 10, time.Second, "", true},
 		"within the next second":           {9 << 10, 2 * time.Second, "", true},
-		"after a silence":                  {9 << 10, 3 * time.Second, "", false},
+		"on a node that is slow":           {9 << 10, 4 * time.Second, "", true},
+		"after a silence":                  {9 << 10, 12 * time.Second, "", false},
 		"at once, of a file that goes on":  {9 << 10, time.Second, line, false},
 		"at once, too short to be rotated": {9, time.Second, "", false},
 		"nobody knows when":                {9 << 10, -1, "", false},
