@@ -122,6 +122,7 @@ func (x *execution) read(ctx context.Context, record *berth.RunRecord) (map[stri
 	clear(x.calls)
 	clear(x.origins)
 	clear(x.dirty)
+	texts := unique{}
 	for {
 		const page = 1000
 		calls, err := x.store.RunCalls(ctx, x.id, x.seq, page)
@@ -131,6 +132,7 @@ func (x *execution) read(ctx context.Context, record *berth.RunRecord) (map[stri
 		for _, stored := range calls {
 			x.seq = stored.Seq
 			x.version++
+			texts.share(&stored)
 			x.calls[stored.Key] = &call{stored, x.version}
 			x.findFiles(&stored)
 			if answers(&stored, record.Run.Resumed) {
@@ -141,6 +143,23 @@ func (x *execution) read(ctx context.Context, record *berth.RunRecord) (map[stri
 			x.announce()
 			return history, nil
 		}
+	}
+}
+
+// unique are texts that many calls of a run have in common, each kept once.
+type unique map[string]*string
+
+func (u unique) of(text string) *string {
+	if u[text] == nil {
+		u[text] = &text
+	}
+	return u[text]
+}
+
+func (u unique) share(c *berth.RunCall) {
+	c.Kind, c.Name, c.At = *u.of(c.Kind), *u.of(c.Name), *u.of(c.At)
+	if c.Infrastructure != nil {
+		c.Infrastructure = u.of(*c.Infrastructure)
 	}
 }
 

@@ -154,13 +154,30 @@ func fromGo(v any) (starlark.Value, error) {
 			if err != nil {
 				return nil, err
 			}
-			if err := dict.SetKey(starlark.String(key), value); err != nil {
+			if err := dict.SetKey(keyOf(key), value); err != nil {
 				return nil, err
 			}
 		}
 		return dict, nil
 	}
 	return nil, fmt.Errorf("a %T is no value", v)
+}
+
+// plainKeys are those of the values of plain tasks, of which a run may have
+// many thousands: they have them in common.
+var plainKeys = func() map[string]starlark.Value {
+	keys := map[string]starlark.Value{}
+	for _, key := range []string{"output", "truncated", "incomplete", "exit_code", "started_at", "finished_at", "task"} {
+		keys[key] = starlark.String(key)
+	}
+	return keys
+}()
+
+func keyOf(text string) starlark.Value {
+	if key := plainKeys[text]; key != nil {
+		return key
+	}
+	return starlark.String(text)
 }
 
 // partial is the value of a plain task of whose output something is missing: a

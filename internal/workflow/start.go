@@ -98,6 +98,9 @@ func fillRun(call *Call, arguments map[string]json.RawMessage) error {
 	return berth.ValidateImage(call.Image)
 }
 
+// answered is done from the start, for all calls that a history answers.
+var answered = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
 // start takes a call from the history, or has it done.
 func (e *run) start(thread *starlark.Thread, call Call, needs []*Future, l *later) (*Future, error) {
 	if len(e.futures) == e.limits.Calls {
@@ -115,11 +118,10 @@ func (e *run) start(thread *starlark.Thread, call Call, needs []*Future, l *late
 	if call.Digest == "" {
 		call.Digest = digest(&call, nil)
 	}
-	future := &Future{run: e, key: call.Key, kind: call.Kind, name: call.Name, done: make(chan struct{})}
+	future := &Future{run: e, key: call.Key, kind: call.Kind, name: call.Name}
 	if record, ok := e.History[call.Key]; ok {
 		if record.Digest == call.Digest {
-			future.value, future.failure = record.Value, record.Failure
-			close(future.done)
+			future.value, future.failure, future.done = record.Value, record.Failure, answered
 			e.futures = append(e.futures, future)
 			return future, nil
 		}
@@ -129,6 +131,7 @@ func (e *run) start(thread *starlark.Thread, call Call, needs []*Future, l *late
 		}
 		e.Edited(diverged)
 	}
+	future.done = make(chan struct{})
 	e.futures = append(e.futures, future)
 	e.calls.Go(func() {
 		defer close(future.done)

@@ -231,7 +231,7 @@ func checkNumbered(t *testing.T, s *site, id string, lines int) int {
 		unsaid += lines - expected
 	}
 	task := s.task(id)
-	t.Logf("%s: %d of %d lines in %.1f s, %d gaps, %s", id, lines-missing, lines, last.Sub(first).Seconds(), gaps, task.State)
+	t.Logf("%s: %d of %d lines in %.1f s, %d gaps, %s; by its status the program ended %.1f s after the last line", id, lines-missing, lines, last.Sub(first).Seconds(), gaps, task.State, task.FinishedAt.Sub(last).Seconds())
 	if unsaid > 0 || strange > 0 || task.State != berth.StateSucceeded {
 		t.Errorf("%s: %d lines are missing without a word, %d were not written so", id, unsaid, strange)
 	}
