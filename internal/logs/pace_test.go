@@ -149,6 +149,37 @@ func TestALogThatWasRotatedAsItsProgramEndedHasAGapAtItsEnd(t *testing.T) {
 	}
 }
 
+// A runtime that can't keep up gives up on the rest of a program that has ended.
+// Most short outputs without a newline are whole.
+func TestALongLogThatEndsWithinALineMayLackItsEnd(t *testing.T) {
+	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	line := begin.Format(time.RFC3339Nano) + " " + strings.Repeat("x", 1000) + "\n"
+	for name, tt := range map[string]struct {
+		text  string
+		ended time.Duration
+		want  bool
+	}{
+		"long":                      {strings.Repeat(line, 9<<10) + line[:100], time.Second, true},
+		"long, with its last line":  {strings.Repeat(line, 9<<10), time.Second, false},
+		"long, and silent since":    {strings.Repeat(line, 9<<10) + line[:100], 20 * time.Second, false},
+		"short":                     {line + line[:100], time.Second, false},
+		"of one line, however long": {line[:100] + strings.Repeat("x", 9<<20), time.Second, false},
+	} {
+		s := newStore(t)
+		w := appendTo(t, s, strings.NewReader(tt.text))
+		w.Ended(begin.Add(tt.ended))
+		if err := w.Copy(strings.NewReader(tt.text), true); err != nil { // as it is read once more
+			t.Fatal(err)
+		}
+		if err := w.Seal(); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, s, berth.LogQuery{Tail: 2}); strings.Contains(got, "the log ends within a line") != tt.want {
+			t.Errorf("%s: %.200q", name, got[max(0, len(got)-200):])
+		}
+	}
+}
+
 func TestAFileBetweenTwoStreamsThatWasLeftOutIsAGap(t *testing.T) {
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	line := func(at time.Duration, text string) string {
