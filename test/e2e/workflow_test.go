@@ -92,6 +92,17 @@ func TestWorkflowWhoseBranchFails(t *testing.T) {
 	}
 }
 
+func TestWorkflowThatSweepsParameters(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	if out := s.must("workflow", "run", example(t, "sweep.star"), "at_once=10"); out != `{"score":0,"x":7,"y":3}`+"\n" {
+		t.Errorf("%s", out)
+	}
+	if run := s.newest(); run.Calls[berth.CallSucceeded] != 200 {
+		t.Errorf("%+v", run.Calls)
+	}
+}
+
 // The data stays on its site, and the program goes there.
 func TestWorkflowOfTwoInfrastructures(t *testing.T) {
 	t.Parallel()
