@@ -22,6 +22,7 @@ import (
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/client"
+	"github.com/berth-run/berth/internal/childtest"
 )
 
 // The server is killed, by SIGKILL, each time that it has submitted calls of an
@@ -149,11 +150,10 @@ func (o *office) killed(args ...string) (run berth.Run, kills int) {
 		server.Dir = o.dir
 		server.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + o.dir, "BERTH_CRASH=" + point}, o.env...)
 		server.Stderr = o.log
-		if err := server.Start(); err != nil {
+		ended, err := childtest.Start(server, syscall.SIGKILL)
+		if err != nil {
 			t.Fatal(err)
 		}
-		ended := make(chan struct{})
-		go func() { defer close(ended); _ = server.Wait() }()
 		select {
 		case <-ended:
 		case <-over:
