@@ -99,17 +99,20 @@ func mainStatus(pod *corev1.Pod) *corev1.ContainerStatus {
 // removed returns what a kubelet says of a container that was removed before it
 // had looked how it ended, nil where it looked. It removes those of a pod that it
 // evicts, and first shows them as waiting to be made, with that as the last time
-// that they ended.
+// that they ended. One that it makes once more has that too, until it runs.
 func removed(main *corev1.ContainerStatus) *corev1.ContainerStateTerminated {
-	if main == nil {
+	var t *corev1.ContainerStateTerminated
+	switch {
+	case main == nil:
+	case main.State.Terminated != nil:
+		t = main.State.Terminated
+	case main.State.Waiting != nil:
+		t = main.LastTerminationState.Terminated
+	}
+	if t == nil || t.Reason != "ContainerStatusUnknown" {
 		return nil
 	}
-	for _, t := range []*corev1.ContainerStateTerminated{main.State.Terminated, main.LastTerminationState.Terminated} {
-		if t != nil && t.Reason == "ContainerStatusUnknown" {
-			return t
-		}
-	}
-	return nil
+	return t
 }
 
 // outcome returns how the attempt ended, nil while it has not or nobody saw it.
@@ -118,7 +121,7 @@ func outcome(pod *corev1.Pod, main *corev1.ContainerStatus, finding *diagnosis.F
 	if finding != nil {
 		out.Diagnosis, out.ByCluster, out.ExitCode = &finding.Diagnosis, finding.Infrastructure, finding.ExitCode
 	}
-	if t := removed(main); t != nil {
+	if t := removed(main); t != nil && (main.State.Terminated != nil || pod.Status.Phase == corev1.PodFailed) {
 		if pod.Status.Reason == "Evicted" && finding != nil && !finding.Infrastructure {
 			out.ExitCode = ptr(int(t.ExitCode)) // by the kubelet that killed it, for what it did
 		} else {

@@ -65,6 +65,27 @@ func TestTheMainContainerDecidesHowAnAttemptEnded(t *testing.T) {
 	}
 }
 
+// A kubelet that lost a container may make it once more, whatever it was told.
+func TestAContainerThatIsMadeOnceMoreHasNotEnded(t *testing.T) {
+	began := metav1.NewTime(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	for _, state := range []corev1.ContainerState{
+		{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}},
+		{Running: &corev1.ContainerStateRunning{StartedAt: began}},
+	} {
+		pod := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Name: "berth-a-1", UID: "u"},
+			Spec:       corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{Name: MainContainer, Image: "i"}}},
+			Status: corev1.PodStatus{Phase: corev1.PodRunning, StartTime: &began, ContainerStatuses: []corev1.ContainerStatus{{
+				Name: MainContainer, State: state, RestartCount: 1,
+				LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "ContainerStatusUnknown", ExitCode: 137}},
+			}}},
+		}
+		if got := NewDriver(&Client{}, berth.InfrastructureConfig{}, "i").observe(pod, false); got.Outcome != nil || got.StartedAt.IsZero() {
+			t.Errorf("%+v: started at %v, outcome %+v", state, got.StartedAt, got.Outcome)
+		}
+	}
+}
+
 // A kubelet removes the containers of a pod that it evicts, at times before it
 // has looked how they ended. What it ran is not run again as if it had never been.
 func TestAnEvictedProgramWhoseContainerIsGoneWasRunning(t *testing.T) {
