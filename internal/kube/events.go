@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -26,6 +27,8 @@ const (
 	// before it is told what it waits for.
 	quietAfter   = 3 * time.Second
 	eventsPerPod = 32
+	// earlyAtMost is by how much an event may come before the status of its pod.
+	earlyAtMost = 10 * time.Second
 	// settleAtMost is how long what is known of pods waits for their events.
 	settleAtMost = 5 * time.Second
 )
@@ -38,12 +41,19 @@ type podEvents struct {
 	mu       sync.Mutex
 	pods     map[types.UID]*pendingPod
 	events   map[types.UID][]corev1.Event
-	seen     bool // events are being watched, or it is not known yet whether they can be
+	early    map[types.UID]earlyEvent // of pods that are not in pods: the last
+	seen     bool                     // events are being watched, or it is not known yet whether they can be
 	asked    bool
 	needed   chan struct{} // closed when the first pod stalls
 	unneeded *sync.Once
 	tried    chan struct{}     // closed once they were listed, or could not be
 	changed  func(*corev1.Pod) // has a pod looked at again; nil before feed
+}
+
+// earlyEvent tells of a probe that failed, where the pod's status doesn't yet.
+type earlyEvent struct {
+	event corev1.Event
+	at    time.Time
 }
 
 // pendingPod is a pod that has not started.
@@ -69,7 +79,7 @@ func wordless(pod *corev1.Pod) bool {
 }
 
 func newPodEvents(d *Driver) *podEvents {
-	return &podEvents{driver: d, pods: map[types.UID]*pendingPod{}, events: map[types.UID][]corev1.Event{}, seen: true, needed: make(chan struct{}), unneeded: &sync.Once{}, tried: make(chan struct{})}
+	return &podEvents{driver: d, pods: map[types.UID]*pendingPod{}, events: map[types.UID][]corev1.Event{}, early: map[types.UID]earlyEvent{}, seen: true, needed: make(chan struct{}), unneeded: &sync.Once{}, tried: make(chan struct{})}
 }
 
 // unsettled reports whether a pod's events are worth knowing: it has not
@@ -94,7 +104,16 @@ func (p *podEvents) see(pod *corev1.Pod) {
 		if pod.Status.Phase == corev1.PodRunning || pod.DeletionTimestamp != nil {
 			delete(p.events, uid)
 		}
+		if pod.Status.Phase != corev1.PodRunning {
+			delete(p.early, uid)
+		}
 		return
+	}
+	if e, ok := p.early[uid]; ok {
+		delete(p.early, uid)
+		if time.Since(e.at) < earlyAtMost {
+			p.events[uid] = append(p.events[uid], e.event)
+		}
 	}
 	switch {
 	case known == nil:
@@ -211,6 +230,7 @@ func (p *podEvents) forget() {
 		pod.timer.Stop()
 	}
 	clear(p.pods)
+	clear(p.early)
 }
 
 // of returns the events of a pod, and whether they can be seen at all.
@@ -334,6 +354,9 @@ func (p *podEvents) take(e *corev1.Event, changed func(*corev1.Pod)) {
 		if !pod.quiet {
 			pod.stir()
 		}
+	} else if e.Reason == "Unhealthy" {
+		maps.DeleteFunc(p.early, func(_ types.UID, e earlyEvent) bool { return time.Since(e.at) >= earlyAtMost })
+		p.early[e.InvolvedObject.UID] = earlyEvent{*e, time.Now()}
 	}
 	var last *corev1.Pod
 	if pod != nil {

@@ -176,3 +176,32 @@ func TestEventsAreKeptOfAProgramWhoseSharedFilesystemHasNotAnswered(t *testing.T
 		t.Errorf("once it answers: %d events, looked at %d times", len(events), looks)
 	}
 }
+
+// A kubelet tells that a probe failed by an event, and a moment later by the
+// pod's status, with which the pod begins to be one whose events matter.
+func TestAnEventThatComesBeforeItsStatusIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPodEvents(nil)
+		see := func(ready bool) {
+			p.see(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "uid-1"}, Status: corev1.PodStatus{Phase: corev1.PodRunning, InitContainerStatuses: []corev1.ContainerStatus{
+				{Name: diagnosis.DFSContainer, Ready: ready, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}},
+			}}})
+		}
+		failed := &corev1.Event{ObjectMeta: metav1.ObjectMeta{UID: "event-1"}, InvolvedObject: corev1.ObjectReference{UID: "uid-1"}, Reason: "Unhealthy"}
+		see(true)
+		p.take(failed, func(*corev1.Pod) { t.Error("it is looked at, and answers") })
+		see(true)
+		see(false)
+		if events, _ := p.of("uid-1"); len(events) != 1 {
+			t.Errorf("%d events", len(events))
+		}
+		see(true)
+		p.take(failed, nil)
+		time.Sleep(2 * earlyAtMost)
+		see(false)
+		if events, _ := p.of("uid-1"); len(events) != 0 {
+			t.Errorf("%d events, of another time", len(events))
+		}
+		p.forget()
+	})
+}

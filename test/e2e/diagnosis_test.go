@@ -484,6 +484,10 @@ func TestDiagnosisOfAPodThatNobodyLookedAt(t *testing.T) {
 				pods := s.pods()
 				return len(pods) == 1 && time.Since(pods[0].CreationTimestamp.Time) > 6*time.Second
 			})
+			waitFor(t, "its kubelet has said why", 60*time.Second, func() bool {
+				events, err := admin.CoreV1().Events(s.namespace).List(t.Context(), metav1.ListOptions{FieldSelector: "reason=FailedMount"})
+				return err == nil && len(events.Items) > 0
+			})
 			if r := s.berth("task", "wait", id); r.code != 125 {
 				t.Errorf("exit %d\n%s", r.code, r.stderr)
 			}
