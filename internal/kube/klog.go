@@ -1,15 +1,14 @@
 package kube
 
 import (
-	"io"
+	"log/slog"
 
 	"k8s.io/klog/v2"
 )
 
 // QuietClientGo keeps client-go from writing to stderr by itself, as it does
-// when it refreshes credentials: what matters reaches the person as an error or
+// when it refreshes credentials, or a connection is cut: what matters reaches the person as an error or
 // a diagnosis. It is global, so programs decide on it, not packages.
 func QuietClientGo() {
-	klog.LogToStderr(false)
-	klog.SetOutput(io.Discard)
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler)) // without a logger errors go to stderr, wherever the rest goes
 }
