@@ -12,7 +12,6 @@ type Attempt struct {
 	Candidate  int       `json:"candidate,omitempty"` // names that were taken by others before this one
 	UID        string    `json:"uid,omitempty"`       // stored at first sight; never created again from then on
 	IntendedAt time.Time `json:"intendedAt"`
-	CreatedAt  time.Time `json:"createdAt,omitzero"`
 	StartedAt  time.Time `json:"startedAt,omitzero"` // main container
 	EndedAt    time.Time `json:"endedAt,omitzero"`
 	EndSeen    time.Time `json:"endSeen,omitzero"` // when the container's own end was seen; an agent tells earlier

@@ -173,7 +173,7 @@ func (l *Life) Seen(uid string, adopted bool, now time.Time) []Event {
 	if a == nil || a.UID != "" {
 		return nil
 	}
-	a.UID, a.CreatedAt = uid, now.UTC()
+	a.UID = uid
 	events := []Event{l.event(EventCreated, now, "pod "+a.Pod)}
 	if adopted {
 		events = append(events, l.event(EventAdopted, now, "found pod "+a.Pod+" that an earlier process created"))

@@ -25,7 +25,7 @@ func NewOrphan(infrastructure string, o Observation, now time.Time) (*Life, []Ev
 			Outcome: &Outcome{Unknown: true, Reason: "nothing is known of it"},
 		})
 	}
-	l.Attempts = append(l.Attempts, Attempt{Number: o.Attempt, Pod: o.Pod, UID: o.UID, IntendedAt: o.StartedAt.UTC(), CreatedAt: now.UTC(), GraceFrom: now.UTC()})
+	l.Attempts = append(l.Attempts, Attempt{Number: o.Attempt, Pod: o.Pod, UID: o.UID, IntendedAt: o.StartedAt.UTC(), GraceFrom: now.UTC()})
 	return l, []Event{l.event(EventWarning, now, fmt.Sprintf("found pod %s, whose task this store did not know: the store is an older copy, or a copy of it is in use elsewhere", o.Pod))}
 }
 

@@ -104,9 +104,6 @@ func (p *podEvents) see(pod *corev1.Pod) {
 		if pod.Status.Phase == corev1.PodRunning || pod.DeletionTimestamp != nil {
 			delete(p.events, uid)
 		}
-		if pod.Status.Phase != corev1.PodRunning {
-			delete(p.early, uid)
-		}
 		return
 	}
 	if e, ok := p.early[uid]; ok {

@@ -6,8 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -146,10 +144,8 @@ func (o *office) killed(args ...string) (run berth.Run, kills int) {
 		if kills%2 == 1 { // from what it keeps as it begins to what comes of a call
 			point = fmt.Sprintf("runs.kept:%d", 1+kills/2%6)
 		}
-		server := exec.Command(binary, "server", "--listen", o.address)
-		server.Dir = o.dir
-		server.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + o.dir, "BERTH_CRASH=" + point}, o.env...)
-		server.Stderr = o.log
+		server := o.command([]string{"BERTH_CRASH=" + point}, "server", "--listen", o.address)
+		server.Path, server.Stderr = binary, o.log
 		ended, err := childtest.Start(server, syscall.SIGKILL)
 		if err != nil {
 			t.Fatal(err)
