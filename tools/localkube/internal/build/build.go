@@ -36,7 +36,10 @@ type Program struct {
 	Duration string
 }
 
-const kubernetesVersion = "v1.34.4"
+const (
+	kubernetesVersion = "v1.34.4"
+	containerdVersion = "v1.6.36"
+)
 
 // The programs that clusters are made of.
 var (
@@ -47,6 +50,10 @@ var (
 			"k8s.io/component-base/version.gitMajor=1",
 			"k8s.io/component-base/version.gitMinor=34",
 		},
+	}
+	Containerd = Program{
+		Name: "containerd", Package: ".", Duration: "about 1 minute",
+		LinkerVariables: []string{"github.com/containerd/containerd/version.Version=" + containerdVersion},
 	}
 	Pause         = Program{Name: "pause", Package: ".", Duration: "seconds"}
 	CoreDNS       = Program{Name: "coredns", Package: ".", Duration: "about 2 minutes"}

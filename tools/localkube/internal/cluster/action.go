@@ -28,7 +28,7 @@ func (c *Cluster) actions(wanted Wanted, built programs) []action {
 				return err
 			}
 			if !wanted.ControlPlaneOnly {
-				if err := c.startContainerd(); err != nil {
+				if err := c.startContainerd(built.containerd); err != nil {
 					return err
 				}
 			}

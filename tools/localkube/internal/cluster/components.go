@@ -49,7 +49,7 @@ func (c *Cluster) startScheduler(kubernetes string) error {
 	return c.Processes().Start("kube-scheduler", c.namespace(), kubernetes, "kube-scheduler", "--config", c.file("scheduler.yaml"))
 }
 
-func (c *Cluster) startContainerd() error {
+func (c *Cluster) startContainerd(containerd string) error {
 	for name, content := range map[string]string{
 		"containerd.toml": c.containerdConfig(), "cni/net.d/10-localkube.conflist": c.cniConfig(),
 		"resolv.conf": "nameserver " + c.plan.DNS().String() + "\n",
@@ -61,7 +61,7 @@ func (c *Cluster) startContainerd() error {
 	if err := os.MkdirAll(c.file("certs.d"), 0o755); err != nil {
 		return fmt.Errorf("make the folder of registries: %w", err)
 	}
-	return c.Processes().Start("containerd", c.namespace(), "/usr/bin/containerd", "--config", c.file("containerd.toml"))
+	return c.Processes().Start("containerd", c.namespace(), containerd, "--config", c.file("containerd.toml"))
 }
 
 func (c *Cluster) startKubelet(kubernetes string, maxPods int, dns bool) error {

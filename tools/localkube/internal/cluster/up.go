@@ -15,7 +15,7 @@ import (
 )
 
 // programs are the paths of what was built.
-type programs struct{ kubernetes, pause, coredns, metrics, kwok string }
+type programs struct{ kubernetes, containerd, pause, coredns, metrics, kwok string }
 
 // Up brings the cluster up, or finds that it is. What an earlier run left half done is removed first.
 func (c *Cluster) Up(ctx context.Context, wanted Wanted, builder *build.Builder, p *progress.Printer) (err error) {
@@ -87,6 +87,7 @@ func (c *Cluster) build(ctx context.Context, wanted Wanted, builder *build.Build
 		path    *string
 	}{
 		{build.Kubernetes, true, &built.kubernetes},
+		{build.Containerd, !wanted.ControlPlaneOnly, &built.containerd},
 		{build.Pause, !wanted.ControlPlaneOnly, &built.pause},
 		{build.CoreDNS, wanted.DNS, &built.coredns},
 		{build.MetricsServer, wanted.Metrics, &built.metrics},

@@ -22,7 +22,7 @@ type Package struct {
 
 // Packages that a cluster's node needs.
 var Node = []Package{
-	{"containerd", "/usr/bin/containerd", "runs containers"},
+	{"containerd", "/usr/bin/containerd-shim-runc-v2", "has the shim that holds a container"},
 	{"runc", "/usr/sbin/runc", "starts a container's process"},
 	{"containernetworking-plugins", "/usr/lib/cni/ptp", "gives pods their network"},
 	{"nftables", "/usr/sbin/nft", "loads kube-proxy's rules"},
