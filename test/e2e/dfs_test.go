@@ -363,8 +363,15 @@ func TestDFSRedisThatIsAwayForAWhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.explainedAs(id, berth.CauseMountFailed, "The shared filesystem at /data does not answer", 60*time.Second)
+	var evidence []berth.Evidence
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("its evidence: %+v", evidence)
+		}
+	})
 	waitFor(t, "the probe itself says so", 60*time.Second, func() bool {
-		return slices.ContainsFunc(s.explained(id).Evidence, func(e berth.Evidence) bool { return strings.Contains(e.Text, "nothing within 8 s") })
+		evidence = s.explained(id).Evidence
+		return slices.ContainsFunc(evidence, func(e berth.Evidence) bool { return strings.Contains(e.Text, "nothing within 8 s") })
 	})
 	if err := r.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)

@@ -102,7 +102,9 @@ func (c *Cluster) kubeletConfig(maxPods int, dns bool) string {
 		// A machine whose disk is nearly full still runs tests.
 		`evictionHard: {memory.available: "50Mi", nodefs.available: "0%", imagefs.available: "0%", nodefs.inodesFree: "0%"}`,
 		"registryPullQPS: 0",
-		"eventRecordQPS: 0",
+		// 0 would be 5 a second, and not no limit: events of what a test does would come a minute after it, or never.
+		"eventRecordQPS: 1000",
+		"eventBurst: 1000",
 		"serializeImagePulls: false",
 		// Not /var/log/pods: a kubelet deletes logs there of pods that it doesn't know, another cluster's.
 		fmt.Sprintf("podLogsDir: %q", c.podLogs()),
