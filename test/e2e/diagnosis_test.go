@@ -290,6 +290,9 @@ func TestDiagnosisOfImages(t *testing.T) {
 		{"never pull", []string{"--pull", "never", empty + "/other:1", "true"}, 125, berth.CauseImageNeverPull, []string{empty + "/other:1", "--pull never"}},
 		{"nothing is said until start_timeout", []string{silent + "/tool:1", "true"}, 125, berth.CauseStartTimedOut, []string{"after 6s"}},
 	})
+	// Which Secret it was is in an event, which may come later than the status.
+	s.infra("grace: {pull_grace: 8s}\npod: {image_pull_secrets: [nosuch]}\n")
+	s.fail([]diagnosisCase{{"a pull Secret that is not there", []string{private + "/tool:2", "true"}, 125, berth.CauseImageUnauthorized, []string{private, "pull Secret nosuch"}}})
 	if r := s.berth("run", "--name", "capitals", "docker.io/library/BusyBox:1.35", "true"); r.code != 125 || !strings.Contains(r.stderr, "must be lower case") {
 		t.Errorf("an invalid name: exit %d\n%s", r.code, r.stderr)
 	}
