@@ -55,6 +55,7 @@ with the same socket: nobody is refused meanwhile.`,
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(serverGarbage)
 			}
+			dropProgramPages()
 			return a.serve(c)
 		},
 	}
