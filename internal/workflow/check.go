@@ -3,6 +3,7 @@ package workflow
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -126,7 +127,7 @@ func (c *checker) resolve(name string) {
 	var list resolve.ErrorList
 	if errors.As(err, &list) {
 		for _, e := range list {
-			c.problem(e.Pos, "%s", e.Msg)
+			c.problem(e.Pos, "%s", meant(e.Msg))
 		}
 	}
 	exports := map[string]*syntax.Ident{}
@@ -140,6 +141,23 @@ func (c *checker) resolve(name string) {
 		c.bind(name, n)
 		return true
 	})
+}
+
+// starlarkMeant is how Starlark says which of a file's own names was meant.
+var starlarkMeant = regexp.MustCompile(` \(did you mean (\w+)\?\)$`)
+
+// meant has Starlark's word on a name that is not known end with the one that was
+// meant, which may be one of ours too.
+func meant(message string) string {
+	name, unknown := strings.CutPrefix(message, "undefined: ")
+	near := nearest.Word(name, predeclared)
+	switch {
+	case starlarkMeant.MatchString(message):
+		return starlarkMeant.ReplaceAllString(message, "; did you mean $1?")
+	case unknown && near != "":
+		return message + "; did you mean " + near + "?"
+	}
+	return message
 }
 
 // of is the variable that an identifier stands for; nil for what is built in.

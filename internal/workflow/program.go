@@ -76,7 +76,7 @@ func Load(files fs.FS, main string) (*Program, error) {
 	text, err := l.read(main)
 	var size *errSize
 	if errors.As(err, &size) {
-		return nil, Problems{{File: main, Message: size.text}}
+		return l.program, Problems{{File: main, Message: size.text}}
 	}
 	if err != nil {
 		return nil, err
@@ -134,7 +134,12 @@ func (l *loader) load(name, text string) {
 	}
 	tree, err := options.Parse(name, text, 0)
 	if err != nil {
-		l.problems = append(l.problems, syntaxProblem(name, err))
+		problem := syntaxProblem(name, err)
+		line := []rune(p.Line(name, problem.Line))
+		if hint := pythonHint(problem.Message, string(line[:min(max(problem.Column-1, 0), len(line))])); hint != "" {
+			problem.Message = hint
+		}
+		l.problems = append(l.problems, problem)
 		return
 	}
 	p.trees[name], p.loads[name] = tree, map[string]string{}

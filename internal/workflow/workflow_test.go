@@ -224,7 +224,11 @@ def main(path):
 		"what Starlark says": `
 def main():
     retrun = 1
-    return retrn # want "undefined: retrn"
+    return retrn # want "undefined: retrn; did you mean retrun?"
+`,
+		"a mistyped name of what workflows have": `
+def main():
+    rum("busybox") # want "undefined: rum; did you mean run?"
 `,
 		"syntax": `
 def main(:  # want "got ':'"
@@ -298,6 +302,42 @@ def main(path):
 	}
 	for name, texts := range tests {
 		t.Run(name, func(t *testing.T) { compare(t, texts) })
+	}
+}
+
+// Who knows Python is told what to write in its place.
+func TestPythonThatStarlarkDoesNotHave(t *testing.T) {
+	tests := map[string]string{
+		"import random\n":                          "main.star:1:1: Starlark has no import: package(",
+		"from x import y\n":                        "main.star:1:1: Starlark has no from: package(",
+		"def main():\n    try:\n        pass\n":    "main.star:2:5: Starlark has no try: try_call(",
+		"def main():\n    raise Oh()\n":            "main.star:2:5: Starlark has no raise: fail(",
+		"def main():\n    assert 1 == 1\n":         "main.star:2:13: Starlark has no assert: if not",
+		"def main():\n    return f\"{x}\"\n":       "Starlark has no f-strings: use",
+		"def main(x: int):\n    pass\n":            "main.star:1:12: Starlark has no types",
+		"def main() -> int:\n    pass\n":           "Starlark has no types",
+		"def main():\n    return 2 ** 3\n":         "main.star:2:16: Starlark has no **: use math.pow",
+		"@cached\ndef main():\n    pass\n":         "main.star:1:1: Starlark has no decorators",
+		"def main(n):\n    return n is None\n":     "main.star:2:16: Starlark has no is: compare with ==",
+		"async def main():\n    pass\n":            "main.star:1:1: Starlark has no async: .submit(",
+		"def main():\n    return (1, 2\n":          "main.star:3:",
+		"def main():\n    x = {1: 2, 3}\n":         "got '}', want",
+		"def main():\n    return \"a\" \"b\"\n":    "got string literal, want newline",
+		"def main():\n    for x in [1] print(x)\n": "got identifier, want ':'",
+	}
+	for text, want := range tests {
+		found := problems(t, map[string]string{"main.star": text})
+		if len(found) == 0 || !strings.Contains(found[0].String(), want) {
+			t.Errorf("%q: %v, want %s", text, found, want)
+		}
+	}
+}
+
+// Who shows problems asks the program for the lines that they are in.
+func TestAMainFileThatIsTooLargeHasNoLines(t *testing.T) {
+	program, err := Load(files(map[string]string{"main.star": strings.Repeat("x\n", MaxFile)}), "main.star")
+	if err == nil || program.Line("main.star", 1) != "" {
+		t.Errorf("%v, %q", err, program.Line("main.star", 1))
 	}
 }
 
