@@ -18,7 +18,7 @@ var fromPython = map[string]string{
 	"class":    "use functions and dicts",
 	"with":     "files are opened by the functions that a workflow calls",
 	"is":       "compare with == or !=",
-	"del":      "use pop",
+	"del":      "use .pop(...)",
 	"global":   "return what a function makes",
 	"nonlocal": "return what a function makes",
 	"yield":    "return a list",

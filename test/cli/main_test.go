@@ -27,8 +27,6 @@ func TestMain(m *testing.M) {
 	}})
 }
 
-func TestScripts(t *testing.T) { bothWays(t, "testdata", nil) }
-
 // bothWays runs the scripts of a directory on the embedded store and through
 // servers. prepare adds to a script's environment.
 func bothWays(t *testing.T, dir string, prepare func(*testscript.Env) error) {

@@ -24,6 +24,7 @@ import (
 // infra check starts a pod that proves its ways to the registry and to the
 // control plane, says which of the two is barred and why, and leaves nothing.
 func TestInfraCheckTriesTheWaysOfAPod(t *testing.T) {
+	t.Parallel()
 	o := newOffice(t, true, "")
 	check := func(code int) (registry, callback berth.CheckRow) {
 		t.Helper()

@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"encoding/json"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -26,11 +28,14 @@ func (m *member) run(id string) workflowRun {
 func TestAWorkflowGoesOnWithAnotherServer(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
+	// Both of the first tasks go on until it listens: however late one of them
+	// starts, the other still runs.
+	goOn := closedPort(t, hostIP(t))
 	file := f.one.write("flow.star", `
 image = "`+busybox+`"
 
 def part(name, on):
-    return run.submit(image, ["sh", "-c", "sleep 6; echo " + name], on = on, name = name)
+    return run.submit(image, ["sh", "-c", "until timeout 5 wget -q -O /dev/null http://`+goOn+`/; do sleep 0.2; done 2>/dev/null; echo " + name], on = on, name = name)
 
 def main():
     first = [part("a", "one"), part("b", "two")]
@@ -56,6 +61,13 @@ def main():
 		return running == 2
 	})
 	dies.kill()
+	listener, err := net.Listen("tcp", goOn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	t.Cleanup(func() { _ = server.Close() })
+	go func() { _ = server.Serve(listener) }()
 	waitFor(t, "the run to have ended", 90*time.Second, func() bool { return other.run(id).State.Terminal() })
 	run := other.run(id)
 	if run.State != berth.RunSucceeded || string(run.Result) != `"abc"` {
