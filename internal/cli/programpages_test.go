@@ -20,7 +20,7 @@ func residentOfFiles(t *testing.T) int {
 	t.Helper()
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	_, rest, _ := strings.Cut(string(status), "RssFile:")
 	kib := 0

@@ -149,13 +149,13 @@ var starlarkMeant = regexp.MustCompile(` \(did you mean (\w+)\?\)$`)
 // meant has Starlark's word on a name that is not known end with the one that was
 // meant, which may be one of ours too.
 func meant(message string) string {
-	name, unknown := strings.CutPrefix(message, "undefined: ")
-	near := nearest.Word(name, predeclared)
-	switch {
-	case starlarkMeant.MatchString(message):
+	if starlarkMeant.MatchString(message) {
 		return starlarkMeant.ReplaceAllString(message, "; did you mean $1?")
-	case unknown && near != "":
-		return message + "; did you mean " + near + "?"
+	}
+	if name, unknown := strings.CutPrefix(message, "undefined: "); unknown {
+		if near := nearest.Word(name, predeclared); near != "" {
+			message += "; did you mean " + near + "?"
+		}
 	}
 	return message
 }

@@ -50,7 +50,7 @@ func TestInfraCheckTriesTheWaysOfAPod(t *testing.T) {
 		o.infra(lines)
 		o.start()
 	}
-	closed := hostAddress(t) + ":" + freePort(t, hostAddress(t))
+	closed := hostIP(t) + ":" + freePort(t, hostIP(t))
 	set("registry: " + o.address + "\ncallback_to: " + closed + "\n")
 	registry, callback := check(1)
 	if registry.Status != berth.CheckOK || callback.Status != berth.CheckFailed || !strings.Contains(callback.Detail, closed) || !strings.Contains(callback.Detail, "refused") || callback.Remedy == "" {

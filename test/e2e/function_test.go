@@ -99,7 +99,7 @@ func TestFunctionResultsUpToAMebibyte(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			more := ""
 			if !callbacks {
-				more = "callback_to: " + hostAddress(t) + ":1\n"
+				more = "callback_to: " + hostIP(t) + ":1\n"
 			}
 			o := newOffice(t, callbacks, more)
 			o.script("large", `python3 - <<'P'

@@ -39,7 +39,7 @@ type gateway struct {
 
 func newGateway(t *testing.T, change func(*gateway)) *gateway {
 	t.Helper()
-	host := hostAddress(t)
+	host := hostIP(t)
 	g := &gateway{t: t, address: host + ":" + freePort(t, host), targets: map[string]int{}, users: map[string]int{}, conns: map[net.Conn]bool{}}
 	if change != nil {
 		change(g)

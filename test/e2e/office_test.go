@@ -30,16 +30,6 @@ type office struct {
 	log     *lockedBuffer
 }
 
-// hostAddress is where pods reach listeners of this machine.
-func hostAddress(t *testing.T) string {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(os.Getenv("BERTH_E2E_STATE"), "host-ip"))
-	if err != nil {
-		t.Fatalf("where pods reach this machine: %v", err)
-	}
-	return strings.TrimSpace(string(data))
-}
-
 func freePort(t *testing.T, host string) string {
 	t.Helper()
 	l, err := net.Listen("tcp", host+":0")
@@ -62,7 +52,7 @@ func newOffice(t *testing.T, callbacks bool, more string) *office {
 func officeOf(s *site, callbacks bool, more string) *office {
 	t := s.t
 	t.Helper()
-	host := hostAddress(t)
+	host := hostIP(t)
 	o := &office{site: s, address: host + ":" + freePort(t, host)}
 	entry := "registry: " + o.address + "\n"
 	if callbacks {

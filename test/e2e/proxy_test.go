@@ -25,7 +25,7 @@ func (s *site) behind(address, more string) {
 // greeter is an HTTP server of this machine that says hello.
 func greeter(t *testing.T) (address string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", net.JoinHostPort(hostAddress(t), "0"))
+	listener, err := net.Listen("tcp", net.JoinHostPort(hostIP(t), "0"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestProxyBypass(t *testing.T) {
 	s := newSite(t, "proxy")
 	g := newGateway(t, nil)
 	to, around := greeter(t), greeter(t)
-	g.resolve("around.example", hostAddress(t))
+	g.resolve("around.example", hostIP(t))
 	_, port, _ := net.SplitHostPort(around)
 	s.behind(g.address, "proxy_bypass: ["+around+"]\n")
 	r := s.berth("run", busybox, "--", "sh", "-c", "wget -q -O - http://"+to+"/by; wget -q -O - http://"+around+"/around; wget -q -O - http://around.example:"+port+"/name; unset http_proxy; wget -q -O - http://"+around+"/unaware")
@@ -141,7 +141,7 @@ func TestProxyByItsName(t *testing.T) {
 	s := newSite(t, "proxy")
 	g := newGateway(t, nil)
 	to := greeter(t)
-	resolver(t, "proxy.example", hostAddress(t))
+	resolver(t, "proxy.example", hostIP(t))
 	_, port, _ := net.SplitHostPort(g.address)
 	s.behind("socks5://proxy.example:"+port, "")
 	if out := s.must("run", busybox, "--", "sh", "-c", "unset http_proxy; wget -q -O - http://"+to+"/named"); out != "hello named 0\n" || g.saw(to) != 1 {

@@ -29,7 +29,7 @@ type redis struct {
 
 func newRedis(t *testing.T) *redis {
 	t.Helper()
-	host := hostAddress(t)
+	host := hostIP(t)
 	for range 5 { // somebody else may take a port that was free
 		r := &redis{t: t, address: net.JoinHostPort(host, freePort(t, host))}
 		if r.start() {
