@@ -176,6 +176,9 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 		if ctx.Err() != nil {
 			return berth.LogsOpen
 		}
+		if errors.Is(err, errLeftBehind) {
+			continue
+		}
 		if f.turn && !isClosed(f.ended) {
 			f.grew = w.Last() != last
 			return berth.LogsOpen // what it could not read is the next one's
@@ -219,8 +222,9 @@ func (l *loop) copyAll(ctx context.Context, driver Driver, f *follower, w LogWri
 			}
 		}
 		if !endedBefore && isClosed(f.ended) {
-			wait = 0 // read the rest at once
-		} else if endedBefore {
+			continue // the rest is read at once
+		}
+		if endedBefore {
 			now := l.engine.now()
 			var refusal *Refusal
 			// What there is no room for now can be had as long as the pod is there.
@@ -295,6 +299,11 @@ func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWr
 	}
 	defer func() { stream.Close() }()
 	_, whole := stream.(WholeLog)
+	var file *rotating
+	if follow && !whole {
+		file = newRotating(stream, func(last time.Time) (bool, bool) { return l.newestFile(ctx, driver, pod, last) }, cancel)
+		stream = file
+	}
 	if l.engine.leases != nil {
 		stream = heldStream{stream, l}
 	}
@@ -304,7 +313,10 @@ func (l *loop) copyOnce(ctx context.Context, driver Driver, f *follower, w LogWr
 	if f.nonce != "" {
 		stream = agent.Filter(stream, f.nonce, w.Streams())
 	}
-	return w.Copy(stream, !whole)
+	if err := w.Copy(stream, !whole); err != nil || file == nil || !file.leftBehind() {
+		return err
+	}
+	return errLeftBehind
 }
 
 func incomplete(w LogWriter, why string, since time.Time) berth.LogState {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"slices"
@@ -162,6 +163,33 @@ func TestALogThatWasNeverStreamedIsNotBelievedToBeEmptyAtOnce(t *testing.T) {
 		began := time.Now()
 		if got := testLoop().copyAll(t.Context(), driver, f, noLog{}, "pod"); got != berth.LogsComplete || driver.calls.Load() != 2 || time.Since(began) != hiccup {
 			t.Errorf("the log is %v after %d calls and %s", got, driver.calls.Load(), time.Since(began))
+		}
+	})
+}
+
+// broken is a Driver of whose pods no log can be read, though they are there.
+type broken struct {
+	Driver
+	calls atomic.Int32
+}
+
+func (b *broken) Logs(ctx context.Context, _ string, _ time.Time, follow bool) (io.ReadCloser, error) {
+	b.calls.Add(1)
+	if follow {
+		<-ctx.Done() // as if it was open until the end
+	}
+	return nil, errors.New("the node does not answer")
+}
+
+func TestALogThatCannotBeReadAtItsEndIsAskedForLessOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		driver, f := &broken{}, newFollower(false)
+		state := make(chan berth.LogState)
+		go func() { state <- testLoop().copyAll(t.Context(), driver, f, noLog{}, "pod") }()
+		synctest.Wait()
+		f.end()
+		if got := <-state; got != berth.LogsIncomplete || driver.calls.Load() > 30 {
+			t.Errorf("the log is %v after %d calls", got, driver.calls.Load())
 		}
 	})
 }

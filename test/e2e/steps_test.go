@@ -4,9 +4,6 @@ package e2e
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -180,40 +177,3 @@ func TestStepsInARestrictedNamespace(t *testing.T) {
 		t.Errorf("exit %d, %q\n%s", r.code, r.stdout, r.stderr)
 	}
 }
-
-// A log of 100 MiB is complete and in order, with the agent and without, also
-// where the kubelet begins new files in the middle of it. It gives nobody what
-// it rotated away before it was read, so the program begins once its log may be
-// read, and writes no more in 10 s, after which a file may be rotated away, than
-// an API server on a busy machine of two cores passes on.
-func TestLogOf100MiBIsCompleteAndInOrder(t *testing.T) {
-	o := newOffice(t, true, "")
-	const lines = 1 << 20 // of 100 bytes
-	script := fmt.Sprintf(`sleep 3; awk 'BEGIN { for (i = 0; i < %d; i++) { printf "%%099d\n", i; if (i %% 60000 == 59999) { fflush(); system("sleep 1") } } }'`, lines)
-	want := sha256.New()
-	for i := range lines {
-		fmt.Fprintf(want, "%099d\n", i)
-	}
-	file := o.write("task.yaml", "version: 1\nimage: "+busybox+"\nsteps: [{run: \""+strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(script)+"\"}]\n")
-	for name, args := range map[string][]string{
-		"steps": {"run", "--detach", "-f", file},
-		"plain": {"run", "--detach", busybox, "sh", "-c", script},
-	} {
-		id := strings.TrimSpace(o.must(args...))
-		o.must("task", "wait", id)
-		got := sha256.New()
-		cmd := o.command(nil, "task", "logs", "-f", id)
-		counted := &counter{}
-		cmd.Stdout = io.MultiWriter(got, counted)
-		if err := cmd.Run(); err != nil {
-			t.Fatal(err)
-		}
-		if counted.n != 100*lines || hex.EncodeToString(got.Sum(nil)) != hex.EncodeToString(want.Sum(nil)) {
-			t.Errorf("%s: %d bytes of %d, or not in order", name, counted.n, 100*lines)
-		}
-	}
-}
-
-type counter struct{ n int }
-
-func (c *counter) Write(p []byte) (int, error) { c.n += len(p); return len(p), nil }
