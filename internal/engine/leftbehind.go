@@ -17,8 +17,9 @@ import (
 // cri-client 1.36). So where a stream that brought enough for that brings
 // nothing, the newest file is asked for whether it has something else.
 const (
-	nothingComes     = 500 * time.Millisecond // before the first time it is asked
-	nothingComesMost = 30 * time.Second       // before each other one
+	nothingComes      = 500 * time.Millisecond  // before the first time it is asked
+	nothingComesMost  = 30 * time.Second        // before each other one
+	nothingComesStill = 1500 * time.Millisecond // from the answer that it has to the end of the stream, which may only have been slow
 )
 
 // errLeftBehind says that a stream is at the end of a file that isn't the newest.
@@ -32,22 +33,22 @@ type rotating struct {
 
 	mu      sync.Mutex
 	timer   *time.Timer
-	wait    time.Duration
-	brought int64 // since it was last known to be in the newest file
-	reads   int   // that returned
+	wait    time.Duration // before it is asked the next time
+	brought int64         // since it was last known to be in the newest file
+	behind  int           // reads that had returned when the newest file was another one
+	reads   int           // that returned
 	line    []byte
 	inside  bool // of a line: its beginning is in line
 	left    bool
 }
 
 func newRotating(stream io.ReadCloser, goesOn func(time.Time) (bool, bool), cancel func()) *rotating {
-	return &rotating{ReadCloser: stream, goesOn: goesOn, cancel: cancel}
+	return &rotating{ReadCloser: stream, goesOn: goesOn, cancel: cancel, wait: nothingComes, behind: -1}
 }
 
 func (r *rotating) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	if r.brought >= rotatable { // a timer for those alone: there may be thousands of streams
-		r.wait = nothingComes
 		reads := r.reads
 		r.timer = time.AfterFunc(r.wait, func() { r.ask(reads) })
 	}
@@ -88,15 +89,18 @@ func (r *rotating) ask(reads int) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.wait = min(2*r.wait, nothingComesMost)
 	switch {
-	case r.reads != reads: // it was not at its end
-	case newFile:
+	case sameFile:
+		r.brought, r.wait = 0, nothingComes
+	case r.reads != reads: // so it was not at its end; and the answer may have cost the node much
+	case newFile && r.behind == reads:
 		r.left = true
 		r.cancel()
-	case sameFile:
-		r.brought = 0
+	case newFile:
+		r.behind = reads
+		r.timer.Reset(nothingComesStill)
 	default: // an empty file, or nobody answered
-		r.wait = min(2*r.wait, nothingComesMost)
 		r.timer.Reset(r.wait)
 	}
 }

@@ -20,6 +20,7 @@ type node struct {
 	Driver
 	mu       sync.Mutex
 	newest   string
+	drips    string // what a stream that follows brings then, a line every 600 ms
 	followed int
 	asked    int
 }
@@ -41,6 +42,10 @@ func (n *node) Logs(ctx context.Context, _ string, since time.Time, follow bool)
 	r, w := io.Pipe()
 	go func() {
 		_, _ = io.Copy(w, strings.NewReader(lines.String()))
+		for line := range strings.Lines(n.drips) {
+			time.Sleep(600 * time.Millisecond)
+			_, _ = io.WriteString(w, line)
+		}
 		<-ctx.Done()
 		w.CloseWithError(ctx.Err())
 	}()
@@ -132,9 +137,9 @@ func TestALogGoesOnWhereAKubeletStaysInAnOldFile(t *testing.T) {
 		f := follow(t, n)
 		synctest.Wait()
 		n.begin(next)
-		time.Sleep(2 * nothingComes)
+		time.Sleep(nothingComes + nothingComesStill + time.Millisecond)
 		f.has(old, next)
-		n.called(t, 2, 1)
+		n.called(t, 2, 2)
 	})
 }
 
@@ -179,8 +184,24 @@ func TestALogGoesOnInAFileThatWasEmptyAtFirst(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		_, asked := n.calls()
 		n.begin(linesOf(time.Now(), longFile, 10))
-		time.Sleep(nothingComesMost)
-		n.called(t, 2, asked+1)
+		time.Sleep(nothingComesMost + nothingComesStill)
+		n.called(t, 2, asked+2)
+	})
+}
+
+// A stream that is slow, but not at its end, is left alone: it still has what is
+// in the old file, and who is slow is not to be asked more.
+func TestAStreamThatBringsSomethingIsNotLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now()
+		old, rest := linesOf(now, 0, longFile), linesOf(now.Add(time.Second), longFile, 100)
+		n := &node{newest: old, drips: rest}
+		f := follow(t, n)
+		synctest.Wait()
+		n.begin(linesOf(now.Add(2*time.Second), longFile+100, 1))
+		time.Sleep(100*600*time.Millisecond + 100*time.Millisecond)
+		f.has(old, rest)
+		n.called(t, 1, 1)
 	})
 }
 
