@@ -83,7 +83,7 @@ func dfsEvidence(t *corev1.ContainerStateTerminated, how string) berth.Evidence 
 func mounting(pattern *regexp.Regexp) func(*podFacts) *hit {
 	return func(f *podFacts) *hit {
 		c, s := f.dfs()
-		if s == nil || f.started() || s.Started != nil && *s.Started {
+		if s == nil || f.started() && !f.unmounted() || !f.started() && s.Started != nil && *s.Started {
 			return nil
 		}
 		t, how := dfsEnd(s)
@@ -92,6 +92,35 @@ func mounting(pattern *regexp.Regexp) func(*podFacts) *hit {
 		}
 		return saw(dfsEvidence(t, how), "where", dfsAddress(c), "path", f.dfsPath(c), "said", cmp.Or(lastLine(t.Message), fmt.Sprintf("exit code %d", t.ExitCode)))
 	}
+}
+
+// unmounted reports whether the program was started though the sidecar had ended
+// without a mount. A kubelet starts what comes next by what its runtime says, and
+// that may still be that the sidecar runs. Times are in whole seconds: where they
+// don't tell, the event of what waits for the mount does.
+func (f *podFacts) unmounted() bool {
+	_, s := f.dfs()
+	if s == nil || !f.started() {
+		return false
+	}
+	at := f.startedAt()
+	if r := s.State.Running; r != nil && !r.StartedAt.After(at) {
+		return false
+	}
+	failed := false
+	for _, t := range []*corev1.ContainerStateTerminated{s.State.Terminated, s.LastTerminationState.Terminated} {
+		switch {
+		case t == nil || t.ExitCode == 0 && !t.FinishedAt.Time.Before(at):
+		case t.FinishedAt.Time.Before(at):
+			failed = failed || t.ExitCode != 0
+		case !t.StartedAt.After(at):
+			if _, hook := f.newest("FailedPostStartHook"); !hook || s.RestartCount > 0 || !t.FinishedAt.Time.Equal(at) {
+				return false // it ran then, and ended later
+			}
+			failed = true
+		}
+	}
+	return failed
 }
 
 // lastLine is the last that a program said.
@@ -104,7 +133,7 @@ func lastLine(text string) string {
 // sidecar makes anew is not the one that the program has.
 func dfsGone(f *podFacts) *hit {
 	c, s := f.dfs()
-	if s == nil || !f.started() || f.pod.DeletionTimestamp != nil {
+	if s == nil || !f.started() || f.unmounted() || f.pod.DeletionTimestamp != nil {
 		return nil
 	}
 	t, how := dfsEnd(s)
@@ -161,7 +190,7 @@ func DFSAnswered(pod *corev1.Pod) bool {
 
 // dfsTroubled reports whether the shared filesystem of a program that runs is
 // in trouble.
-func (f *podFacts) dfsTroubled() bool { return dfsGone(f) != nil || dfsSilent(f) != nil }
+func (f *podFacts) dfsTroubled() bool { return f.unmounted() || dfsGone(f) != nil || dfsSilent(f) != nil }
 
 var dfsRows = []row{
 	{

@@ -29,6 +29,7 @@ type Finding struct {
 	Retry          Retry          // what to do after an API error; RetryNone for pods
 	Hopeless       bool           // of a refusal: the same request will not be accepted, however long it waits
 	ExitCode       *int           // where the container's own status misleads; nil otherwise
+	Void           bool           // the program ran without what it was to be given: that it ended well says nothing
 }
 
 // Subject is what the texts name: what was asked for. Empty fields are taken
@@ -89,6 +90,7 @@ func Pod(pod *corev1.Pod, main string, events []corev1.Event, eventsSeen bool, s
 	if finding == nil {
 		return nil
 	}
+	finding.Void = f.unmounted()
 	if f.ended() {
 		finding.Patience = berth.PatienceNone
 		finding.addEvidence(ProxyEvidence(pod))

@@ -166,7 +166,7 @@ func (f *podFacts) reason(reasons ...string) bool {
 // fine reports whether there is nothing to explain.
 func (f *podFacts) fine() bool {
 	if t := f.terminated(); t != nil {
-		return t.ExitCode == 0 && !f.overDeadline()
+		return t.ExitCode == 0 && !f.overDeadline() && !f.unmounted()
 	}
 	if f.pod.Status.Phase == corev1.PodSucceeded {
 		return true

@@ -134,7 +134,7 @@ func outcome(pod *corev1.Pod, main *corev1.ContainerStatus, finding *diagnosis.F
 		if out.ExitCode == nil {
 			out.ExitCode = ptr(int(t.ExitCode))
 		}
-		if t.ExitCode == 0 && pod.Status.Reason != "DeadlineExceeded" {
+		if t.ExitCode == 0 && pod.Status.Reason != "DeadlineExceeded" && (finding == nil || !finding.Void) {
 			out.Diagnosis, out.ByCluster = nil, false // it came to its end, whatever happened to the pod
 		}
 		out.NeverStarted = t.StartedAt.Unix() <= 0 && (finding == nil || !finding.Began)

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -169,5 +170,57 @@ func TestWhyAProgramFailedIsShownBeforeItsSidecarEnds(t *testing.T) {
 		if got.Outcome == nil || *got.Outcome.ExitCode != int(code) || got.Outcome.Network == nil || got.Outcome.Network.SentBytes != 7 {
 			t.Errorf("exit %d, and the sidecar has ended: %+v", code, got.Outcome)
 		}
+	}
+}
+
+// A kubelet may start a program though the sidecar that mounts the shared
+// filesystem has ended, by what its runtime still says of that. What the program
+// wrote is nowhere then, however well it ended.
+func TestAProgramThatRanWithoutItsSharedFilesystemFailed(t *testing.T) {
+	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	at := func(seconds int) metav1.Time { return metav1.NewTime(began.Add(time.Duration(seconds) * time.Second)) }
+	ended := func(from, to int, code int32) corev1.ContainerState {
+		return corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, StartedAt: at(from), FinishedAt: at(to), Message: "NOAUTH Authentication required."}}
+	}
+	runs := func(from int) corev1.ContainerState {
+		return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: at(from)}}
+	}
+	hook := corev1.Event{Reason: "FailedPostStartHook", LastTimestamp: at(2)}
+	for name, is := range map[string]struct {
+		now, before corev1.ContainerState
+		restarts    int32
+		events      []corev1.Event
+		ran         bool // without it
+	}{
+		"the sidecar ended before":                            {now: ended(0, 1, 1), ran: true},
+		"the sidecar ended before, and runs again":            {now: runs(4), before: ended(0, 1, 1), restarts: 1, ran: true},
+		"the sidecar failed in the same second, by an event":  {now: ended(0, 2, 1), events: []corev1.Event{hook}, ran: true},
+		"the sidecar ended in the same second, as it does":    {now: ended(0, 2, 1)},
+		"the second try mounted":                              {now: runs(1), before: ended(0, 1, 1), restarts: 1, events: []corev1.Event{hook}},
+		"the second try mounted, and ended after the program": {now: ended(1, 4, 143), before: ended(0, 1, 1), restarts: 1, events: []corev1.Event{hook}},
+		"the sidecar ended after the program":                 {now: ended(0, 4, 143)},
+		"the sidecar runs":                                    {now: runs(0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Name: "berth-a-1", UID: "a"},
+				Spec: corev1.PodSpec{
+					NodeName: "n", Containers: []corev1.Container{{Name: MainContainer}},
+					InitContainers: []corev1.Container{{Name: diagnosis.DFSContainer, Command: []string{"sh", "-c", mountScript, diagnosis.DFSContainer, "redis://redis.example:6379/1", dfsShare}}},
+				},
+				Status: corev1.PodStatus{
+					Phase: corev1.PodRunning, InitContainerStatuses: []corev1.ContainerStatus{{Name: diagnosis.DFSContainer, State: is.now, LastTerminationState: is.before, RestartCount: is.restarts}},
+					ContainerStatuses: []corev1.ContainerStatus{{Name: MainContainer, State: ended(2, 3, 0)}},
+				},
+			}
+			finding := diagnosis.Pod(pod, MainContainer, is.events, true, diagnosis.Subject{}, began.Add(time.Minute))
+			got, _ := outcome(pod, mainStatus(pod), finding, false)
+			if got.Success() == is.ran || *got.ExitCode != 0 {
+				t.Fatalf("succeeded: %v, %+v", got.Success(), got)
+			}
+			if is.ran && (got.Diagnosis.Cause != berth.CauseMountFailed || !strings.Contains(got.Diagnosis.Summary, "does not accept the login")) {
+				t.Errorf("%+v", got.Diagnosis)
+			}
+		})
 	}
 }

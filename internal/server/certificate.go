@@ -44,7 +44,7 @@ type Authority struct {
 func OpenAuthority(dir string) (*Authority, error) {
 	a := &Authority{Path: filepath.Join(dir, "ca.pem")}
 	keyPath := filepath.Join(dir, "ca-key.pem")
-	if _, err := os.Stat(keyPath); errors.Is(err, fs.ErrNotExist) {
+	if missing(a.Path) || missing(keyPath) {
 		if err := makeAuthority(a.Path, keyPath, time.Now()); err != nil {
 			return nil, berth.Errorf(berth.CodeInternal, "cannot make a CA in %s: %w", dir, err)
 		}
@@ -60,11 +60,20 @@ func OpenAuthority(dir string) (*Authority, error) {
 	return a, nil
 }
 
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// makeAuthority makes what is missing of a CA. The certificate comes last: who
+// finds it may give it out, so it is that of the key for good. One that is made
+// anew for the same key verifies what the one before did, and the other way round.
 func makeAuthority(path, keyPath string, now time.Time) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := authorityKey(path, keyPath)
 	if err != nil {
 		return err
 	}
+	crash.Point("server.authority-key-written")
 	host, _ := os.Hostname() // for people who look at it
 	template := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Berth CA " + host}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(caLifetime),
@@ -74,12 +83,42 @@ func makeAuthority(path, keyPath string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	// The key last: with it there, the certificate is as well.
-	if err := writePEM(path, "CERTIFICATE", der); err != nil {
-		return err
+	return writePEM(path, "CERTIFICATE", der)
+}
+
+// authorityKey reads the key of a CA, or makes it: then a certificate that is
+// there is of a key that is gone.
+func authorityKey(path, keyPath string) (crypto.Signer, error) {
+	if text, err := os.ReadFile(keyPath); !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
+			return nil, err
+		}
+		return parseKey(text)
 	}
-	crash.Point("server.authority-written")
-	return writeKey(keyPath, key)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return key, writeKey(keyPath, key)
+}
+
+func parseKey(text []byte) (crypto.Signer, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("ca-key.pem holds no key")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("ca-key.pem: %w", err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("ca-key.pem holds no key that signs")
+	}
+	return signer, nil
 }
 
 func serial() *big.Int {

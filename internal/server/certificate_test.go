@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -109,5 +110,35 @@ func TestWhatAServerIsReachedAs(t *testing.T) {
 	host, _ := os.Hostname()
 	if everywhere := Names(&net.TCPAddr{IP: net.IPv6unspecified, Port: 7070}, nil); everywhere[0] != host {
 		t.Errorf("%v has no %s", everywhere, host)
+	}
+}
+
+// Who finds ca.pem may give it out: what a server was killed in the middle of
+// making is made to its end by the next, and no certificate that was there is
+// of another key than the one that stays.
+func TestACertificateAuthorityThatWasMadeInPartVerifiesTheSame(t *testing.T) {
+	dir := t.TempDir()
+	given := authority(t, dir)
+	if err := os.Remove(filepath.Join(dir, "ca.pem")); err != nil {
+		t.Fatal(err)
+	}
+	again := authority(t, dir)
+	leaf := issued(t, again, dir, []string{"berth.example"}, time.Now()).Leaf
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(given.PEM)
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "berth.example"}); err != nil {
+		t.Errorf("by the certificate that was given out: %v", err)
+	}
+	if err := os.Remove(filepath.Join(dir, "ca-key.pem")); err != nil { // then it is a new one
+		t.Fatal(err)
+	}
+	if anew := authority(t, dir); string(anew.PEM) == string(again.PEM) {
+		t.Error("a certificate whose key is gone is given out still")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca-key.pem"), []byte("nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenAuthority(dir); err == nil || !strings.Contains(err.Error(), "ca-key.pem") {
+		t.Errorf("a key that is none: %v", err)
 	}
 }
