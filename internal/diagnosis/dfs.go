@@ -190,7 +190,9 @@ func DFSAnswered(pod *corev1.Pod) bool {
 
 // dfsTroubled reports whether the shared filesystem of a program that runs is
 // in trouble.
-func (f *podFacts) dfsTroubled() bool { return f.unmounted() || dfsGone(f) != nil || dfsSilent(f) != nil }
+func (f *podFacts) dfsTroubled() bool {
+	return f.unmounted() || dfsGone(f) != nil || dfsSilent(f) != nil
+}
 
 var dfsRows = []row{
 	{
