@@ -110,11 +110,11 @@ func (f *podFacts) unmounted() bool {
 	failed := false
 	for _, t := range []*corev1.ContainerStateTerminated{s.State.Terminated, s.LastTerminationState.Terminated} {
 		switch {
-		case t == nil || t.ExitCode == 0 && !t.FinishedAt.Time.Before(at):
+		case t == nil:
 		case t.FinishedAt.Time.Before(at):
 			failed = failed || t.ExitCode != 0
 		case !t.StartedAt.After(at):
-			if _, hook := f.newest("FailedPostStartHook"); !hook || s.RestartCount > 0 || !t.FinishedAt.Time.Equal(at) {
+			if _, hook := f.newest("FailedPostStartHook"); !hook || s.RestartCount > 0 || t.ExitCode == 0 || !t.FinishedAt.Time.Equal(at) {
 				return false // it ran then, and ended later
 			}
 			failed = true

@@ -198,6 +198,7 @@ func TestAProgramThatRanWithoutItsSharedFilesystemFailed(t *testing.T) {
 		"the sidecar ended in the same second, as it does":    {now: ended(0, 2, 1)},
 		"the second try mounted":                              {now: runs(1), before: ended(0, 1, 1), restarts: 1, events: []corev1.Event{hook}},
 		"the second try mounted, and ended after the program": {now: ended(1, 4, 143), before: ended(0, 1, 1), restarts: 1, events: []corev1.Event{hook}},
+		"the second try mounted, and ended well":              {now: ended(1, 4, 0), before: ended(0, 1, 1), restarts: 1, events: []corev1.Event{hook}},
 		"the sidecar ended after the program":                 {now: ended(0, 4, 143)},
 		"the sidecar runs":                                    {now: runs(0)},
 	} {
