@@ -16,6 +16,7 @@ type Attempt struct {
 	EndedAt    time.Time `json:"endedAt,omitzero"`
 	EndSeen    time.Time `json:"endSeen,omitzero"` // when the container's own end was seen; an agent tells earlier
 	Node       string    `json:"node,omitempty"`
+	Address    string    `json:"address,omitempty"` // of its pod, for the pods of the same cluster
 	ImageID    string    `json:"imageId,omitempty"`
 	Pulling    bool      `json:"pulling,omitempty"`
 	Pulled     bool      `json:"pulled,omitempty"`

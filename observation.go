@@ -10,6 +10,7 @@ type Observation struct {
 	UID     string
 
 	Node      string
+	Address   string // IP address of the pod
 	Image     string // as the pod asks for it
 	ImageID   string
 	Pulling   bool      // the node is fetching the image
@@ -93,6 +94,9 @@ func (l *Life) milestones(a *Attempt, o Observation, now time.Time) []Event {
 		a.Node = o.Node
 		l.Task.Node = &a.Node
 		events = append(events, l.event(EventScheduled, now, "on node "+o.Node))
+	}
+	if o.Address != "" && l.Task.Spec.Cluster != nil { // of others nobody asks
+		a.Address = o.Address
 	}
 	if o.Pulling && !a.Pulling && !a.Pulled {
 		a.Pulling = true

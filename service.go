@@ -3,6 +3,7 @@ package berth
 import (
 	"context"
 	"iter"
+	"net"
 	"time"
 )
 
@@ -121,6 +122,42 @@ type Service interface {
 
 	// DeleteSchedule deletes a schedule; what it started goes on.
 	DeleteSchedule(ctx context.Context, name string) error
+
+	// CreateCluster stores a compute cluster and begins to start it. The same key
+	// gives the same cluster, and with Reuse the same name. CodeConflict when the
+	// caller has another of that name that has not ended; an error with a Diagnosis
+	// where the infrastructure would never take its pods, with nothing stored.
+	CreateCluster(ctx context.Context, submission ClusterSubmission) (Cluster, error)
+
+	// Cluster returns a cluster by its id or its name; of several of a name that of
+	// the caller, and then the newest. CodeNotFound when there is none.
+	Cluster(ctx context.Context, idOrName string) (Cluster, error)
+
+	// Clusters lists clusters, newest first.
+	Clusters(ctx context.Context, query ClusterQuery) (ClusterPage, error)
+
+	// WatchCluster yields the cluster as it is and then each time that it changed,
+	// until it has ended. Changes in quick succession may be yielded as one.
+	WatchCluster(ctx context.Context, idOrName string) iter.Seq2[Cluster, error]
+
+	// ScaleCluster says how many workers a group has from now on. Workers that are
+	// too many finish what they compute, and what they hold goes to others, before
+	// they end. CodeConflict for a cluster that ends or has ended.
+	ScaleCluster(ctx context.Context, scale ClusterScale) (Cluster, error)
+
+	// DeleteCluster ends a cluster with all that it has. It returns at once;
+	// WatchCluster tells when nothing is left. On one that has ended it does nothing.
+	DeleteCluster(ctx context.Context, idOrName string) (Cluster, error)
+
+	// ClusterAccess returns the key pair by which clients of the engine connect.
+	// It is for those who may cancel the cluster's tasks. CodeUnavailable while it
+	// has none yet.
+	ClusterAccess(ctx context.Context, idOrName string) (ClusterAccess, error)
+
+	// DialCluster connects to the head of a cluster: bytes are passed as they are.
+	// The connection outlives ctx, and may have no deadlines. CodeUnavailable while
+	// the head can't be reached.
+	DialCluster(ctx context.Context, idOrName string, port ClusterPort) (net.Conn, error)
 
 	// Package returns a package as an infrastructure would run it; the newest
 	// version for an empty one, the default infrastructure for no name.

@@ -78,6 +78,9 @@ type TaskSpec struct {
 
 	// Data has the agent serve the shared filesystem. Berth alone submits it.
 	Data *DataServer `json:"data,omitempty"`
+
+	// Cluster is what the task is to a compute cluster. Berth alone submits it.
+	Cluster *ClusterMember `json:"cluster,omitempty"`
 }
 
 // Agent reports whether the agent runs in the task's container.

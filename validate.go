@@ -13,6 +13,7 @@ var (
 	labelPrefix       = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
 	envPattern        = regexp.MustCompile(`^[-._a-zA-Z][-._a-zA-Z0-9]*$`)
 	userPattern       = regexp.MustCompile(`^([0-9]+)(?::([0-9]+))?$`)
+	groupPattern      = regexp.MustCompile(`^[a-z]([-a-z0-9]{0,28}[a-z0-9])?$`)
 	infraNamePattern  = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
 	maxEnvAndArgBytes = 1 << 20 // what Linux and etcd take with room for the rest of the pod
 )
@@ -134,6 +135,9 @@ func (s *TaskSpec) validate() error {
 	for key, value := range s.Labels {
 		if key == LabelRun && IsRunID(value) {
 			continue // of a call of that run
+		}
+		if s.Cluster != nil && (key == LabelCluster && value == s.Cluster.Cluster || key == LabelGroup && value == s.Cluster.Group) {
+			continue
 		}
 		if err := ValidateLabel(key, value); err != nil {
 			return err

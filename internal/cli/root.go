@@ -75,7 +75,7 @@ or the container never ran; 124 on a timeout; 130 when cancelled.`,
 	flags.StringVar(&a.data, "data", "", "data directory (BERTH_DATA; default .berth beside infra.yml)")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "tell on stderr what Berth does")
 	a.remoteFlags(root)
-	root.AddCommand(a.runCommand(), a.callCommand(), a.packageCommand(), a.workflowCommand(), a.cacheCommand(), a.scheduleCommand(), a.taskCommand(), a.dataCommand(), a.infraCommand(), a.createKubeconfigCommand(), a.serverCommand(), a.versionCommand())
+	root.AddCommand(a.runCommand(), a.callCommand(), a.packageCommand(), a.workflowCommand(), a.cacheCommand(), a.scheduleCommand(), a.clusterCommand(), a.apiCommand(), a.taskCommand(), a.dataCommand(), a.infraCommand(), a.createKubeconfigCommand(), a.serverCommand(), a.versionCommand())
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	})

@@ -1,9 +1,6 @@
 package control
 
 import (
-	"context"
-	"net"
-
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/docker"
 	"github.com/berth-run/berth/internal/engine"
@@ -18,13 +15,8 @@ type connection struct {
 	close     func() // connections that nothing uses
 }
 
-// Forward reaches into a pod, where the driver can.
-func (c *connection) Forward(ctx context.Context, pod string, port int) (net.Conn, error) {
-	if to, ok := c.Driver.(engine.Forwarder); ok {
-		return to.Forward(ctx, pod, port)
-	}
-	return nil, berth.Errorf(berth.CodeUnsupported, "there is no way into the containers of a Docker Engine")
-}
+// Underlying is the driver itself: not all can do everything.
+func (c *connection) Underlying() engine.Driver { return c.Driver }
 
 // connect makes the driver of an entry of infra.yml, by its kind. It contacts
 // nothing yet.

@@ -147,6 +147,7 @@ func (h *Host) drop(name string) {
 	h.mu.Lock()
 	delete(h.started, name)
 	h.mu.Unlock()
+	h.clusters.Drop(name)
 	h.schedules.Drop(name)
 	h.runs.Drop(name)
 	h.engine.Stop(name)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/compute"
 	"github.com/berth-run/berth/internal/config"
 	"github.com/berth-run/berth/internal/engine"
 	"github.com/berth-run/berth/internal/logs"
@@ -51,6 +52,7 @@ type Host struct {
 	fleet     *fleet // the servers that share the store; nil: this one has it for itself
 	runs      *runs.Executor
 	schedules *schedules.Scheduler
+	clusters  *compute.Keeper
 	agents    *agents
 	packages  *packages
 	owner     string
@@ -98,6 +100,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 	}
 	h.engine = engine.New(h.engineStore(), logKeeper{logStore, &h.logBytes}, texts{}, h.agents, c.Log)
 	h.runs, h.schedules = runs.New(st, h.service(), workflowFiles{h}, h.leaseOf, c.Log), schedules.New(st, h.service(), h.leaseOf, c.Log)
+	h.clusters = compute.New(st, clusterTasks{h}, clusterEngines, h.leaseOf, c.Log)
 	h.file, h.fileErr = config.Load(c.InfraPath)
 	if h.file != nil {
 		for _, warning := range h.file.Warnings {
@@ -140,6 +143,7 @@ func systemUser() string {
 func (h *Host) Close() error {
 	h.cancel()
 	h.sweeping.Wait()
+	h.clusters.Close()
 	h.schedules.Close()
 	h.runs.Close()
 	if h.fleet != nil {

@@ -35,10 +35,19 @@ func newHosting(ctx context.Context, c Config, lock *os.File) (*hosting, error) 
 	}
 	mux := http.NewServeMux()
 	mux.Handle(rpc.NewHandler(host.service(), rpc.HandlerOptions{}))
+	mux.Handle(rpc.TunnelPath, rpc.NewTunnelHandler(host.service(), rpc.HandlerOptions{Ending: host.engine.Ending()}))
 	mux.Handle("/v2/", host.packages)
-	server := &http.Server{Handler: mux, Protocols: cleartextHTTP2(), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: mux, Protocols: cleartext(), ReadHeaderTimeout: 10 * time.Second}
 	go server.Serve(listener) //nolint:errcheck // it ends when it is closed
 	return &hosting{host: host, lock: lock, server: server}, nil
+}
+
+// cleartext is HTTP/2, and HTTP/1.1 for connections to clusters, which are
+// upgraded, and for programs that know nothing else.
+func cleartext() *http.Protocols {
+	p := cleartextHTTP2()
+	p.SetHTTP1(true)
+	return p
 }
 
 func cleartextHTTP2() *http.Protocols {

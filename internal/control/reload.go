@@ -35,6 +35,7 @@ func (h *Host) reload(file *config.File, err error) {
 		if !ok {
 			h.engine.Remove(name)
 			go func() { // what is waited for may need this lock
+				h.clusters.Drop(name)
 				h.schedules.Drop(name)
 				h.runs.Drop(name)
 			}()
@@ -130,6 +131,7 @@ func (h *Host) startLocked(ctx context.Context, entry berth.InfrastructureConfig
 	h.started[entry.Name] = running{entry, driver.Server()}
 	h.runs.Take(entry.Name)
 	h.schedules.Take(entry.Name)
+	h.clusters.Take(entry.Name)
 	return nil
 }
 

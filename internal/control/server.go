@@ -213,6 +213,7 @@ func (s *Server) serve(tlsConfig *tls.Config) {
 		Callback:     rpc.NewCallbackHandler(host.Told, engine.ErrOver, func(o rpc.CallbackOutcome) { metrics.Callback(string(o)) }),
 	}
 	c.APIPath, c.API = rpc.NewHandler(host.service(), rpc.HandlerOptions{Authenticate: host.authenticate, Ending: s.server.Ending(), Observe: metrics.Request})
+	c.TunnelPath, c.Tunnel = rpc.TunnelPath, rpc.NewTunnelHandler(host.service(), rpc.HandlerOptions{Authenticate: host.authenticate, Ending: s.server.Ending(), Observe: metrics.Request})
 	s.server.Serve(s.socket, c)
 	host.config.Log.Info("serving", "url", s.URL, "version", host.config.Version, "instance", host.store.Instance(), "pid", os.Getpid())
 }

@@ -89,6 +89,22 @@ type Forwarder interface {
 	Forward(ctx context.Context, pod string, port int) (net.Conn, error)
 }
 
+// SecretKeeper is a Driver that keeps Secrets which belong to no pod. Errors are
+// a *Refusal.
+type SecretKeeper interface {
+	// CreateSecret makes a Secret that never changes, or with dryRun only finds
+	// out whether that may be done. One of the same instance, by its label, that is
+	// there already stays as it is; RefusedExists for another's.
+	CreateSecret(ctx context.Context, name string, labels map[string]string, data map[string][]byte, dryRun bool) error
+
+	// Secret returns what a Secret holds; RefusedNotFound when there is none.
+	Secret(ctx context.Context, name string) (map[string][]byte, error)
+
+	// DeleteSecret deletes a Secret of an instance. One that isn't there, or is
+	// another's, is no error.
+	DeleteSecret(ctx context.Context, name, instance string) error
+}
+
 // Sink takes in what a Driver sees. The calls don't block.
 type Sink interface {
 	// Listed: these are all pods of the instance that existed at some time

@@ -34,6 +34,9 @@ func (h *hub) publish(l *berth.Life) {
 		h.lives[l.Task.ID] = l
 	}
 	h.wake(l.Task.ID)
+	if member := l.Task.Spec.Cluster; member != nil {
+		h.wake(member.Cluster)
+	}
 	h.mu.Unlock()
 }
 

@@ -144,3 +144,12 @@ func (e *Engine) Balance(fn func(context.Context)) {
 		}
 	}()
 }
+
+// Takes reports why an infrastructure takes nothing, as [Engine.Submit] would.
+func (e *Engine) Takes(ctx context.Context, name string) error {
+	l := e.loop(name)
+	if l == nil {
+		return berth.Errorf(berth.CodeNotFound, "infrastructure %q is not known", name)
+	}
+	return e.admissible(ctx, l)
+}

@@ -238,6 +238,9 @@ func (f *forwarded) because(err error) error {
 	return err
 }
 
+// CloseWrite tells the pod that nothing more comes.
+func (f *forwarded) CloseWrite() error { return f.Stream.Close() }
+
 // Close ends the connection both ways. What was written and not sent is lost.
 func (f *forwarded) Close() error {
 	err := error(nil)

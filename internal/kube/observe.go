@@ -17,7 +17,7 @@ func (d *Driver) observe(pod *corev1.Pod, gone bool) berth.Observation {
 	attempt, _ := strconv.Atoi(pod.Labels[berth.LabelAttempt])
 	o := berth.Observation{
 		TaskID: pod.Labels[berth.LabelTask], Attempt: attempt, Pod: pod.Name, UID: string(pod.UID),
-		Node: pod.Spec.NodeName, Leaving: pod.DeletionTimestamp != nil, Gone: gone,
+		Node: pod.Spec.NodeName, Address: pod.Status.PodIP, Leaving: pod.DeletionTimestamp != nil, Gone: gone,
 	}
 	for i := range pod.Spec.Containers {
 		if c := &pod.Spec.Containers[i]; c.Name == MainContainer {

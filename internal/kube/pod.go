@@ -91,6 +91,9 @@ func renderPod(order engine.Order, config berth.InfrastructureConfig, nonRoot bo
 		main := &pod.Spec.Containers[0]
 		main.Env = append(main.Env, secretEnv(order, v.Name, secretEnvKey(i)))
 	}
+	if spec.Cluster != nil {
+		addClusterKeys(pod, spec.Cluster)
+	}
 	if config.DFS != nil {
 		addDFS(pod, order, config.DFS)
 	}

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"sync"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -21,6 +22,9 @@ type Client struct {
 	http  *http.Client
 	url   *url.URL
 	token string
+
+	upgradeOnce sync.Once
+	upgrade     http.RoundTripper // by which connections to clusters are made
 }
 
 var _ berth.Service = (*Client)(nil)
@@ -63,6 +67,9 @@ func (c *Client) RoundTrip(r *http.Request) (*http.Response, error) {
 // Close lets go of the connections.
 func (c *Client) Close() error {
 	c.http.CloseIdleConnections()
+	if t, ok := c.upgrading().(*http.Transport); ok {
+		t.CloseIdleConnections()
+	}
 	return nil
 }
 

@@ -35,6 +35,11 @@ type Config struct {
 	APIPath string
 	API     http.Handler
 
+	// Tunnel, if any, is mounted at TunnelPath. It authenticates by itself, takes
+	// connections over, and ends them when Ending is closed.
+	TunnelPath string
+	Tunnel     http.Handler
+
 	// Registry, if any, is mounted at /v2/. It is asked only by callers whose
 	// role allows the method: read to pull, write to push, admin to delete; and
 	// by what Admits lets in beside them.
@@ -111,6 +116,9 @@ func (s *Server) Serve(listener net.Listener, c Config) {
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle(s.config.APIPath, s.config.API)
+	if s.config.Tunnel != nil {
+		mux.Handle(s.config.TunnelPath, s.config.Tunnel)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", s.forReaders(s.config.Metrics.Handler()))

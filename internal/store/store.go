@@ -166,7 +166,7 @@ func (s *Store) Live(ctx context.Context, infrastructure string) ([]*berth.Life,
 // LiveInfrastructures names the infrastructures that have tasks which aren't
 // settled, or runs which have not ended, or schedules.
 func (s *Store) LiveInfrastructures(ctx context.Context) ([]string, error) {
-	return s.texts(ctx, "SELECT infrastructure FROM tasks WHERE live = 1 UNION SELECT infrastructure FROM tasks WHERE live = 2 UNION SELECT infrastructure FROM runs WHERE state = 'running' UNION SELECT infrastructure FROM schedules WHERE paused = 0") // by an index each
+	return s.texts(ctx, "SELECT infrastructure FROM tasks WHERE live = 1 UNION SELECT infrastructure FROM tasks WHERE live = 2 UNION SELECT infrastructure FROM runs WHERE state = 'running' UNION SELECT infrastructure FROM schedules WHERE paused = 0 UNION SELECT infrastructure FROM clusters WHERE live = 1") // by an index each
 }
 
 // visibleTo is the condition for rows that a caller may see, by their columns

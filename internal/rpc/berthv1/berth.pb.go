@@ -2192,6 +2192,610 @@ func (x *Schedule) GetNextAt() *timestamppb.Timestamp {
 	return nil
 }
 
+type ClusterGroup struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	Name             string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Count            int32                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	Min              int32                  `protobuf:"varint,3,opt,name=min,proto3" json:"min,omitempty"`
+	Max              int32                  `protobuf:"varint,4,opt,name=max,proto3" json:"max,omitempty"` // above 0: the engine says how many, from min to max
+	Image            string                 `protobuf:"bytes,5,opt,name=image,proto3" json:"image,omitempty"`
+	Cpu              string                 `protobuf:"bytes,6,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	Memory           string                 `protobuf:"bytes,7,opt,name=memory,proto3" json:"memory,omitempty"`
+	Gpu              int32                  `protobuf:"varint,8,opt,name=gpu,proto3" json:"gpu,omitempty"`
+	EphemeralStorage string                 `protobuf:"bytes,9,opt,name=ephemeral_storage,json=ephemeralStorage,proto3" json:"ephemeral_storage,omitempty"`
+	Labels           map[string]string      `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Env              []*EnvVar              `protobuf:"bytes,11,rep,name=env,proto3" json:"env,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ClusterGroup) Reset() {
+	*x = ClusterGroup{}
+	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterGroup) ProtoMessage() {}
+
+func (x *ClusterGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterGroup.ProtoReflect.Descriptor instead.
+func (*ClusterGroup) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ClusterGroup) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ClusterGroup) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ClusterGroup) GetMin() int32 {
+	if x != nil {
+		return x.Min
+	}
+	return 0
+}
+
+func (x *ClusterGroup) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+func (x *ClusterGroup) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *ClusterGroup) GetCpu() string {
+	if x != nil {
+		return x.Cpu
+	}
+	return ""
+}
+
+func (x *ClusterGroup) GetMemory() string {
+	if x != nil {
+		return x.Memory
+	}
+	return ""
+}
+
+func (x *ClusterGroup) GetGpu() int32 {
+	if x != nil {
+		return x.Gpu
+	}
+	return 0
+}
+
+func (x *ClusterGroup) GetEphemeralStorage() string {
+	if x != nil {
+		return x.EphemeralStorage
+	}
+	return ""
+}
+
+func (x *ClusterGroup) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *ClusterGroup) GetEnv() []*EnvVar {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+type ClusterSpec struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Engine          string                 `protobuf:"bytes,2,opt,name=engine,proto3" json:"engine,omitempty"`
+	Infrastructure  string                 `protobuf:"bytes,3,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Image           string                 `protobuf:"bytes,4,opt,name=image,proto3" json:"image,omitempty"`
+	User            string                 `protobuf:"bytes,5,opt,name=user,proto3" json:"user,omitempty"`
+	Pull            string                 `protobuf:"bytes,6,opt,name=pull,proto3" json:"pull,omitempty"`
+	Env             []*EnvVar              `protobuf:"bytes,7,rep,name=env,proto3" json:"env,omitempty"`
+	Labels          map[string]string      `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Head            *ClusterGroup          `protobuf:"bytes,9,opt,name=head,proto3" json:"head,omitempty"`
+	Workers         []*ClusterGroup        `protobuf:"bytes,10,rep,name=workers,proto3" json:"workers,omitempty"`
+	IdleTimeout     *durationpb.Duration   `protobuf:"bytes,11,opt,name=idle_timeout,json=idleTimeout,proto3" json:"idle_timeout,omitempty"` // absent: the default; 0: none
+	NoClientTimeout *durationpb.Duration   `protobuf:"bytes,12,opt,name=no_client_timeout,json=noClientTimeout,proto3" json:"no_client_timeout,omitempty"`
+	MaxLifetime     *durationpb.Duration   `protobuf:"bytes,13,opt,name=max_lifetime,json=maxLifetime,proto3" json:"max_lifetime,omitempty"`
+	DrainTimeout    *durationpb.Duration   `protobuf:"bytes,14,opt,name=drain_timeout,json=drainTimeout,proto3" json:"drain_timeout,omitempty"` // 0: the default
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ClusterSpec) Reset() {
+	*x = ClusterSpec{}
+	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterSpec) ProtoMessage() {}
+
+func (x *ClusterSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterSpec.ProtoReflect.Descriptor instead.
+func (*ClusterSpec) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ClusterSpec) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ClusterSpec) GetEngine() string {
+	if x != nil {
+		return x.Engine
+	}
+	return ""
+}
+
+func (x *ClusterSpec) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *ClusterSpec) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *ClusterSpec) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *ClusterSpec) GetPull() string {
+	if x != nil {
+		return x.Pull
+	}
+	return ""
+}
+
+func (x *ClusterSpec) GetEnv() []*EnvVar {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *ClusterSpec) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *ClusterSpec) GetHead() *ClusterGroup {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *ClusterSpec) GetWorkers() []*ClusterGroup {
+	if x != nil {
+		return x.Workers
+	}
+	return nil
+}
+
+func (x *ClusterSpec) GetIdleTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.IdleTimeout
+	}
+	return nil
+}
+
+func (x *ClusterSpec) GetNoClientTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.NoClientTimeout
+	}
+	return nil
+}
+
+func (x *ClusterSpec) GetMaxLifetime() *durationpb.Duration {
+	if x != nil {
+		return x.MaxLifetime
+	}
+	return nil
+}
+
+func (x *ClusterSpec) GetDrainTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.DrainTimeout
+	}
+	return nil
+}
+
+type ClusterHead struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Task          *string                `protobuf:"bytes,1,opt,name=task,proto3,oneof" json:"task,omitempty"`
+	State         *string                `protobuf:"bytes,2,opt,name=state,proto3,oneof" json:"state,omitempty"`
+	Versions      map[string]string      `protobuf:"bytes,3,rep,name=versions,proto3" json:"versions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterHead) Reset() {
+	*x = ClusterHead{}
+	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterHead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterHead) ProtoMessage() {}
+
+func (x *ClusterHead) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterHead.ProtoReflect.Descriptor instead.
+func (*ClusterHead) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ClusterHead) GetTask() string {
+	if x != nil && x.Task != nil {
+		return *x.Task
+	}
+	return ""
+}
+
+func (x *ClusterHead) GetState() string {
+	if x != nil && x.State != nil {
+		return *x.State
+	}
+	return ""
+}
+
+func (x *ClusterHead) GetVersions() map[string]string {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+type GroupStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Wanted        int32                  `protobuf:"varint,2,opt,name=wanted,proto3" json:"wanted,omitempty"`
+	Ready         int32                  `protobuf:"varint,3,opt,name=ready,proto3" json:"ready,omitempty"`
+	Waiting       int32                  `protobuf:"varint,4,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Draining      int32                  `protobuf:"varint,5,opt,name=draining,proto3" json:"draining,omitempty"`
+	Lost          map[string]int32       `protobuf:"bytes,6,rep,name=lost,proto3" json:"lost,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // by cause
+	Diagnosis     *Diagnosis             `protobuf:"bytes,7,opt,name=diagnosis,proto3" json:"diagnosis,omitempty"`
+	Versions      map[string]string      `protobuf:"bytes,8,rep,name=versions,proto3" json:"versions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupStatus) Reset() {
+	*x = GroupStatus{}
+	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupStatus) ProtoMessage() {}
+
+func (x *GroupStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupStatus.ProtoReflect.Descriptor instead.
+func (*GroupStatus) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GroupStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GroupStatus) GetWanted() int32 {
+	if x != nil {
+		return x.Wanted
+	}
+	return 0
+}
+
+func (x *GroupStatus) GetReady() int32 {
+	if x != nil {
+		return x.Ready
+	}
+	return 0
+}
+
+func (x *GroupStatus) GetWaiting() int32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *GroupStatus) GetDraining() int32 {
+	if x != nil {
+		return x.Draining
+	}
+	return 0
+}
+
+func (x *GroupStatus) GetLost() map[string]int32 {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+func (x *GroupStatus) GetDiagnosis() *Diagnosis {
+	if x != nil {
+		return x.Diagnosis
+	}
+	return nil
+}
+
+func (x *GroupStatus) GetVersions() map[string]string {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+type Cluster struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	State          string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	Infrastructure string                 `protobuf:"bytes,4,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Owner          string                 `protobuf:"bytes,5,opt,name=owner,proto3" json:"owner,omitempty"`
+	Reason         *string                `protobuf:"bytes,6,opt,name=reason,proto3,oneof" json:"reason,omitempty"`
+	Diagnosis      *Diagnosis             `protobuf:"bytes,7,opt,name=diagnosis,proto3" json:"diagnosis,omitempty"`
+	CreatedAt      *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	StartedAt      *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	FinishedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
+	Head           *ClusterHead           `protobuf:"bytes,11,opt,name=head,proto3" json:"head,omitempty"`
+	Groups         []*GroupStatus         `protobuf:"bytes,12,rep,name=groups,proto3" json:"groups,omitempty"`
+	Clients        *int32                 `protobuf:"varint,13,opt,name=clients,proto3,oneof" json:"clients,omitempty"`
+	IdleSince      *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=idle_since,json=idleSince,proto3" json:"idle_since,omitempty"`
+	EndsAt         *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=ends_at,json=endsAt,proto3" json:"ends_at,omitempty"`
+	Warnings       []string               `protobuf:"bytes,16,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Spec           *ClusterSpec           `protobuf:"bytes,17,opt,name=spec,proto3" json:"spec,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Cluster) Reset() {
+	*x = Cluster{}
+	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cluster) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cluster) ProtoMessage() {}
+
+func (x *Cluster) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
+func (*Cluster) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Cluster) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Cluster) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Cluster) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Cluster) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *Cluster) GetOwner() string {
+	if x != nil {
+		return x.Owner
+	}
+	return ""
+}
+
+func (x *Cluster) GetReason() string {
+	if x != nil && x.Reason != nil {
+		return *x.Reason
+	}
+	return ""
+}
+
+func (x *Cluster) GetDiagnosis() *Diagnosis {
+	if x != nil {
+		return x.Diagnosis
+	}
+	return nil
+}
+
+func (x *Cluster) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Cluster) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *Cluster) GetFinishedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FinishedAt
+	}
+	return nil
+}
+
+func (x *Cluster) GetHead() *ClusterHead {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *Cluster) GetGroups() []*GroupStatus {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *Cluster) GetClients() int32 {
+	if x != nil && x.Clients != nil {
+		return *x.Clients
+	}
+	return 0
+}
+
+func (x *Cluster) GetIdleSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.IdleSince
+	}
+	return nil
+}
+
+func (x *Cluster) GetEndsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndsAt
+	}
+	return nil
+}
+
+func (x *Cluster) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *Cluster) GetSpec() *ClusterSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
 // The files of a program by their paths.
 type WorkflowSource struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2203,7 +2807,7 @@ type WorkflowSource struct {
 
 func (x *WorkflowSource) Reset() {
 	*x = WorkflowSource{}
-	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2819,7 @@ func (x *WorkflowSource) String() string {
 func (*WorkflowSource) ProtoMessage() {}
 
 func (x *WorkflowSource) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[21]
+	mi := &file_berth_v1_berth_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2832,7 @@ func (x *WorkflowSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkflowSource.ProtoReflect.Descriptor instead.
 func (*WorkflowSource) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{21}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WorkflowSource) GetMain() string {
@@ -2259,7 +2863,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2875,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[22]
+	mi := &file_berth_v1_berth_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2888,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{22}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -2337,7 +2941,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2349,7 +2953,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[23]
+	mi := &file_berth_v1_berth_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2362,7 +2966,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{23}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
 }
 
 type InfoResponse struct {
@@ -2377,7 +2981,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2389,7 +2993,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[24]
+	mi := &file_berth_v1_berth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2402,7 +3006,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{24}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InfoResponse) GetVersion() string {
@@ -2446,7 +3050,7 @@ type SubmitTaskRequest struct {
 
 func (x *SubmitTaskRequest) Reset() {
 	*x = SubmitTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2458,7 +3062,7 @@ func (x *SubmitTaskRequest) String() string {
 func (*SubmitTaskRequest) ProtoMessage() {}
 
 func (x *SubmitTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[25]
+	mi := &file_berth_v1_berth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2471,7 +3075,7 @@ func (x *SubmitTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskRequest.ProtoReflect.Descriptor instead.
 func (*SubmitTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{25}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SubmitTaskRequest) GetKey() string {
@@ -2504,7 +3108,7 @@ type SubmitTaskResponse struct {
 
 func (x *SubmitTaskResponse) Reset() {
 	*x = SubmitTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2516,7 +3120,7 @@ func (x *SubmitTaskResponse) String() string {
 func (*SubmitTaskResponse) ProtoMessage() {}
 
 func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[26]
+	mi := &file_berth_v1_berth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2529,7 +3133,7 @@ func (x *SubmitTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitTaskResponse.ProtoReflect.Descriptor instead.
 func (*SubmitTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{26}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SubmitTaskResponse) GetTask() *Task {
@@ -2548,7 +3152,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2560,7 +3164,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[27]
+	mi := &file_berth_v1_berth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2573,7 +3177,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{27}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetTaskRequest) GetId() string {
@@ -2592,7 +3196,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2604,7 +3208,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[28]
+	mi := &file_berth_v1_berth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2617,7 +3221,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{28}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetTaskResponse) GetTask() *Task {
@@ -2643,7 +3247,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +3259,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[29]
+	mi := &file_berth_v1_berth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +3272,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{29}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListTasksRequest) GetStates() []string {
@@ -2737,7 +3341,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2749,7 +3353,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[30]
+	mi := &file_berth_v1_berth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2762,7 +3366,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{30}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -2788,7 +3392,7 @@ type WatchTaskRequest struct {
 
 func (x *WatchTaskRequest) Reset() {
 	*x = WatchTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2800,7 +3404,7 @@ func (x *WatchTaskRequest) String() string {
 func (*WatchTaskRequest) ProtoMessage() {}
 
 func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[31]
+	mi := &file_berth_v1_berth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2813,7 +3417,7 @@ func (x *WatchTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskRequest.ProtoReflect.Descriptor instead.
 func (*WatchTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{31}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchTaskRequest) GetId() string {
@@ -2832,7 +3436,7 @@ type WatchTaskResponse struct {
 
 func (x *WatchTaskResponse) Reset() {
 	*x = WatchTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +3448,7 @@ func (x *WatchTaskResponse) String() string {
 func (*WatchTaskResponse) ProtoMessage() {}
 
 func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[32]
+	mi := &file_berth_v1_berth_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +3461,7 @@ func (x *WatchTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTaskResponse.ProtoReflect.Descriptor instead.
 func (*WatchTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{32}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WatchTaskResponse) GetTask() *Task {
@@ -2878,7 +3482,7 @@ type TaskEventsRequest struct {
 
 func (x *TaskEventsRequest) Reset() {
 	*x = TaskEventsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +3494,7 @@ func (x *TaskEventsRequest) String() string {
 func (*TaskEventsRequest) ProtoMessage() {}
 
 func (x *TaskEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[33]
+	mi := &file_berth_v1_berth_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3507,7 @@ func (x *TaskEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEventsRequest.ProtoReflect.Descriptor instead.
 func (*TaskEventsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{33}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TaskEventsRequest) GetId() string {
@@ -2936,7 +3540,7 @@ type TaskEventsResponse struct {
 
 func (x *TaskEventsResponse) Reset() {
 	*x = TaskEventsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2948,7 +3552,7 @@ func (x *TaskEventsResponse) String() string {
 func (*TaskEventsResponse) ProtoMessage() {}
 
 func (x *TaskEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[34]
+	mi := &file_berth_v1_berth_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2961,7 +3565,7 @@ func (x *TaskEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEventsResponse.ProtoReflect.Descriptor instead.
 func (*TaskEventsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{34}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TaskEventsResponse) GetEvent() *Event {
@@ -2989,7 +3593,7 @@ type TaskLogsRequest struct {
 
 func (x *TaskLogsRequest) Reset() {
 	*x = TaskLogsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3001,7 +3605,7 @@ func (x *TaskLogsRequest) String() string {
 func (*TaskLogsRequest) ProtoMessage() {}
 
 func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[35]
+	mi := &file_berth_v1_berth_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3014,7 +3618,7 @@ func (x *TaskLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsRequest.ProtoReflect.Descriptor instead.
 func (*TaskLogsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{35}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TaskLogsRequest) GetId() string {
@@ -3100,7 +3704,7 @@ type TaskLogsResponse struct {
 
 func (x *TaskLogsResponse) Reset() {
 	*x = TaskLogsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3112,7 +3716,7 @@ func (x *TaskLogsResponse) String() string {
 func (*TaskLogsResponse) ProtoMessage() {}
 
 func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[36]
+	mi := &file_berth_v1_berth_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3125,7 +3729,7 @@ func (x *TaskLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskLogsResponse.ProtoReflect.Descriptor instead.
 func (*TaskLogsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{36}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TaskLogsResponse) GetAttempt() int32 {
@@ -3172,7 +3776,7 @@ type CancelTaskRequest struct {
 
 func (x *CancelTaskRequest) Reset() {
 	*x = CancelTaskRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3184,7 +3788,7 @@ func (x *CancelTaskRequest) String() string {
 func (*CancelTaskRequest) ProtoMessage() {}
 
 func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[37]
+	mi := &file_berth_v1_berth_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3197,7 +3801,7 @@ func (x *CancelTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskRequest.ProtoReflect.Descriptor instead.
 func (*CancelTaskRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{37}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CancelTaskRequest) GetId() string {
@@ -3216,7 +3820,7 @@ type CancelTaskResponse struct {
 
 func (x *CancelTaskResponse) Reset() {
 	*x = CancelTaskResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3228,7 +3832,7 @@ func (x *CancelTaskResponse) String() string {
 func (*CancelTaskResponse) ProtoMessage() {}
 
 func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[38]
+	mi := &file_berth_v1_berth_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3241,7 +3845,7 @@ func (x *CancelTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelTaskResponse.ProtoReflect.Descriptor instead.
 func (*CancelTaskResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{38}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CancelTaskResponse) GetTask() *Task {
@@ -3262,7 +3866,7 @@ type Sample struct {
 
 func (x *Sample) Reset() {
 	*x = Sample{}
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3274,7 +3878,7 @@ func (x *Sample) String() string {
 func (*Sample) ProtoMessage() {}
 
 func (x *Sample) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[39]
+	mi := &file_berth_v1_berth_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3287,7 +3891,7 @@ func (x *Sample) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sample.ProtoReflect.Descriptor instead.
 func (*Sample) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{39}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Sample) GetAt() *timestamppb.Timestamp {
@@ -3325,7 +3929,7 @@ type CPUUse struct {
 
 func (x *CPUUse) Reset() {
 	*x = CPUUse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3337,7 +3941,7 @@ func (x *CPUUse) String() string {
 func (*CPUUse) ProtoMessage() {}
 
 func (x *CPUUse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[40]
+	mi := &file_berth_v1_berth_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3350,7 +3954,7 @@ func (x *CPUUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CPUUse.ProtoReflect.Descriptor instead.
 func (*CPUUse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{40}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CPUUse) GetSeconds() float64 {
@@ -3408,7 +4012,7 @@ type MemoryUse struct {
 
 func (x *MemoryUse) Reset() {
 	*x = MemoryUse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3420,7 +4024,7 @@ func (x *MemoryUse) String() string {
 func (*MemoryUse) ProtoMessage() {}
 
 func (x *MemoryUse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[41]
+	mi := &file_berth_v1_berth_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3433,7 +4037,7 @@ func (x *MemoryUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemoryUse.ProtoReflect.Descriptor instead.
 func (*MemoryUse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{41}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *MemoryUse) GetMeanBytes() int64 {
@@ -3481,7 +4085,7 @@ type GetTaskMetricsRequest struct {
 
 func (x *GetTaskMetricsRequest) Reset() {
 	*x = GetTaskMetricsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3493,7 +4097,7 @@ func (x *GetTaskMetricsRequest) String() string {
 func (*GetTaskMetricsRequest) ProtoMessage() {}
 
 func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[42]
+	mi := &file_berth_v1_berth_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3506,7 +4110,7 @@ func (x *GetTaskMetricsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskMetricsRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskMetricsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{42}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetTaskMetricsRequest) GetId() string {
@@ -3543,7 +4147,7 @@ type GetTaskMetricsResponse struct {
 
 func (x *GetTaskMetricsResponse) Reset() {
 	*x = GetTaskMetricsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3555,7 +4159,7 @@ func (x *GetTaskMetricsResponse) String() string {
 func (*GetTaskMetricsResponse) ProtoMessage() {}
 
 func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[43]
+	mi := &file_berth_v1_berth_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3568,7 +4172,7 @@ func (x *GetTaskMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskMetricsResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{43}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetTaskMetricsResponse) GetTaskId() string {
@@ -3676,7 +4280,7 @@ type Infrastructure struct {
 
 func (x *Infrastructure) Reset() {
 	*x = Infrastructure{}
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3688,7 +4292,7 @@ func (x *Infrastructure) String() string {
 func (*Infrastructure) ProtoMessage() {}
 
 func (x *Infrastructure) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[44]
+	mi := &file_berth_v1_berth_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3701,7 +4305,7 @@ func (x *Infrastructure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Infrastructure.ProtoReflect.Descriptor instead.
 func (*Infrastructure) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{44}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Infrastructure) GetName() string {
@@ -3796,7 +4400,7 @@ type ListInfrastructuresRequest struct {
 
 func (x *ListInfrastructuresRequest) Reset() {
 	*x = ListInfrastructuresRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[45]
+	mi := &file_berth_v1_berth_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3808,7 +4412,7 @@ func (x *ListInfrastructuresRequest) String() string {
 func (*ListInfrastructuresRequest) ProtoMessage() {}
 
 func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[45]
+	mi := &file_berth_v1_berth_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3821,7 +4425,7 @@ func (x *ListInfrastructuresRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresRequest.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{45}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{50}
 }
 
 type ListInfrastructuresResponse struct {
@@ -3833,7 +4437,7 @@ type ListInfrastructuresResponse struct {
 
 func (x *ListInfrastructuresResponse) Reset() {
 	*x = ListInfrastructuresResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[46]
+	mi := &file_berth_v1_berth_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3845,7 +4449,7 @@ func (x *ListInfrastructuresResponse) String() string {
 func (*ListInfrastructuresResponse) ProtoMessage() {}
 
 func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[46]
+	mi := &file_berth_v1_berth_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3858,7 +4462,7 @@ func (x *ListInfrastructuresResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInfrastructuresResponse.ProtoReflect.Descriptor instead.
 func (*ListInfrastructuresResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{46}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ListInfrastructuresResponse) GetInfrastructures() []*Infrastructure {
@@ -3881,7 +4485,7 @@ type CheckRow struct {
 
 func (x *CheckRow) Reset() {
 	*x = CheckRow{}
-	mi := &file_berth_v1_berth_proto_msgTypes[47]
+	mi := &file_berth_v1_berth_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3893,7 +4497,7 @@ func (x *CheckRow) String() string {
 func (*CheckRow) ProtoMessage() {}
 
 func (x *CheckRow) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[47]
+	mi := &file_berth_v1_berth_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3906,7 +4510,7 @@ func (x *CheckRow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRow.ProtoReflect.Descriptor instead.
 func (*CheckRow) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{47}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CheckRow) GetWhat() string {
@@ -3953,7 +4557,7 @@ type CheckInfrastructureRequest struct {
 
 func (x *CheckInfrastructureRequest) Reset() {
 	*x = CheckInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[48]
+	mi := &file_berth_v1_berth_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3965,7 +4569,7 @@ func (x *CheckInfrastructureRequest) String() string {
 func (*CheckInfrastructureRequest) ProtoMessage() {}
 
 func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[48]
+	mi := &file_berth_v1_berth_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3978,7 +4582,7 @@ func (x *CheckInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{48}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CheckInfrastructureRequest) GetName() string {
@@ -4003,7 +4607,7 @@ type CheckInfrastructureResponse struct {
 
 func (x *CheckInfrastructureResponse) Reset() {
 	*x = CheckInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[49]
+	mi := &file_berth_v1_berth_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4015,7 +4619,7 @@ func (x *CheckInfrastructureResponse) String() string {
 func (*CheckInfrastructureResponse) ProtoMessage() {}
 
 func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[49]
+	mi := &file_berth_v1_berth_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4028,7 +4632,7 @@ func (x *CheckInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*CheckInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{49}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CheckInfrastructureResponse) GetName() string {
@@ -4095,7 +4699,7 @@ type AddInfrastructureRequest struct {
 
 func (x *AddInfrastructureRequest) Reset() {
 	*x = AddInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[50]
+	mi := &file_berth_v1_berth_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4107,7 +4711,7 @@ func (x *AddInfrastructureRequest) String() string {
 func (*AddInfrastructureRequest) ProtoMessage() {}
 
 func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[50]
+	mi := &file_berth_v1_berth_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4120,7 +4724,7 @@ func (x *AddInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{50}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *AddInfrastructureRequest) GetName() string {
@@ -4180,7 +4784,7 @@ type AddInfrastructureResponse struct {
 
 func (x *AddInfrastructureResponse) Reset() {
 	*x = AddInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[51]
+	mi := &file_berth_v1_berth_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4192,7 +4796,7 @@ func (x *AddInfrastructureResponse) String() string {
 func (*AddInfrastructureResponse) ProtoMessage() {}
 
 func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[51]
+	mi := &file_berth_v1_berth_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4205,7 +4809,7 @@ func (x *AddInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*AddInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{51}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{56}
 }
 
 type FormatDFSRequest struct {
@@ -4224,7 +4828,7 @@ type FormatDFSRequest struct {
 
 func (x *FormatDFSRequest) Reset() {
 	*x = FormatDFSRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[52]
+	mi := &file_berth_v1_berth_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4236,7 +4840,7 @@ func (x *FormatDFSRequest) String() string {
 func (*FormatDFSRequest) ProtoMessage() {}
 
 func (x *FormatDFSRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[52]
+	mi := &file_berth_v1_berth_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4249,7 +4853,7 @@ func (x *FormatDFSRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatDFSRequest.ProtoReflect.Descriptor instead.
 func (*FormatDFSRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{52}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *FormatDFSRequest) GetInfrastructure() string {
@@ -4321,7 +4925,7 @@ type FormatDFSResponse struct {
 
 func (x *FormatDFSResponse) Reset() {
 	*x = FormatDFSResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[53]
+	mi := &file_berth_v1_berth_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4333,7 +4937,7 @@ func (x *FormatDFSResponse) String() string {
 func (*FormatDFSResponse) ProtoMessage() {}
 
 func (x *FormatDFSResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[53]
+	mi := &file_berth_v1_berth_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4346,7 +4950,7 @@ func (x *FormatDFSResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FormatDFSResponse.ProtoReflect.Descriptor instead.
 func (*FormatDFSResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{53}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *FormatDFSResponse) GetInfrastructure() string {
@@ -4394,7 +4998,7 @@ type RemoveInfrastructureRequest struct {
 
 func (x *RemoveInfrastructureRequest) Reset() {
 	*x = RemoveInfrastructureRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[54]
+	mi := &file_berth_v1_berth_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4406,7 +5010,7 @@ func (x *RemoveInfrastructureRequest) String() string {
 func (*RemoveInfrastructureRequest) ProtoMessage() {}
 
 func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[54]
+	mi := &file_berth_v1_berth_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4419,7 +5023,7 @@ func (x *RemoveInfrastructureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureRequest.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{54}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RemoveInfrastructureRequest) GetName() string {
@@ -4444,7 +5048,7 @@ type RemoveInfrastructureResponse struct {
 
 func (x *RemoveInfrastructureResponse) Reset() {
 	*x = RemoveInfrastructureResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[55]
+	mi := &file_berth_v1_berth_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4456,7 +5060,7 @@ func (x *RemoveInfrastructureResponse) String() string {
 func (*RemoveInfrastructureResponse) ProtoMessage() {}
 
 func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[55]
+	mi := &file_berth_v1_berth_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4469,7 +5073,7 @@ func (x *RemoveInfrastructureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveInfrastructureResponse.ProtoReflect.Descriptor instead.
 func (*RemoveInfrastructureResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{55}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{60}
 }
 
 type GetPackageRequest struct {
@@ -4483,7 +5087,7 @@ type GetPackageRequest struct {
 
 func (x *GetPackageRequest) Reset() {
 	*x = GetPackageRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[56]
+	mi := &file_berth_v1_berth_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4495,7 +5099,7 @@ func (x *GetPackageRequest) String() string {
 func (*GetPackageRequest) ProtoMessage() {}
 
 func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[56]
+	mi := &file_berth_v1_berth_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4508,7 +5112,7 @@ func (x *GetPackageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageRequest.ProtoReflect.Descriptor instead.
 func (*GetPackageRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{56}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *GetPackageRequest) GetInfrastructure() string {
@@ -4541,7 +5145,7 @@ type GetPackageResponse struct {
 
 func (x *GetPackageResponse) Reset() {
 	*x = GetPackageResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[57]
+	mi := &file_berth_v1_berth_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4553,7 +5157,7 @@ func (x *GetPackageResponse) String() string {
 func (*GetPackageResponse) ProtoMessage() {}
 
 func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[57]
+	mi := &file_berth_v1_berth_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4566,7 +5170,7 @@ func (x *GetPackageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPackageResponse.ProtoReflect.Descriptor instead.
 func (*GetPackageResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{57}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GetPackageResponse) GetPackage() []byte {
@@ -4592,7 +5196,7 @@ type Token struct {
 
 func (x *Token) Reset() {
 	*x = Token{}
-	mi := &file_berth_v1_berth_proto_msgTypes[58]
+	mi := &file_berth_v1_berth_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4604,7 +5208,7 @@ func (x *Token) String() string {
 func (*Token) ProtoMessage() {}
 
 func (x *Token) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[58]
+	mi := &file_berth_v1_berth_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4617,7 +5221,7 @@ func (x *Token) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Token.ProtoReflect.Descriptor instead.
 func (*Token) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{58}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Token) GetId() string {
@@ -4689,7 +5293,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[59]
+	mi := &file_berth_v1_berth_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4701,7 +5305,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[59]
+	mi := &file_berth_v1_berth_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4714,7 +5318,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{59}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CreateTokenRequest) GetKey() string {
@@ -4762,7 +5366,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[60]
+	mi := &file_berth_v1_berth_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4774,7 +5378,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[60]
+	mi := &file_berth_v1_berth_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4787,7 +5391,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{60}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CreateTokenResponse) GetToken() *Token {
@@ -4812,7 +5416,7 @@ type ListTokensRequest struct {
 
 func (x *ListTokensRequest) Reset() {
 	*x = ListTokensRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[61]
+	mi := &file_berth_v1_berth_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4824,7 +5428,7 @@ func (x *ListTokensRequest) String() string {
 func (*ListTokensRequest) ProtoMessage() {}
 
 func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[61]
+	mi := &file_berth_v1_berth_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4837,7 +5441,7 @@ func (x *ListTokensRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensRequest.ProtoReflect.Descriptor instead.
 func (*ListTokensRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{61}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{66}
 }
 
 type ListTokensResponse struct {
@@ -4849,7 +5453,7 @@ type ListTokensResponse struct {
 
 func (x *ListTokensResponse) Reset() {
 	*x = ListTokensResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[62]
+	mi := &file_berth_v1_berth_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4861,7 +5465,7 @@ func (x *ListTokensResponse) String() string {
 func (*ListTokensResponse) ProtoMessage() {}
 
 func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[62]
+	mi := &file_berth_v1_berth_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4874,7 +5478,7 @@ func (x *ListTokensResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTokensResponse.ProtoReflect.Descriptor instead.
 func (*ListTokensResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{62}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListTokensResponse) GetTokens() []*Token {
@@ -4893,7 +5497,7 @@ type RevokeTokenRequest struct {
 
 func (x *RevokeTokenRequest) Reset() {
 	*x = RevokeTokenRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[63]
+	mi := &file_berth_v1_berth_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4905,7 +5509,7 @@ func (x *RevokeTokenRequest) String() string {
 func (*RevokeTokenRequest) ProtoMessage() {}
 
 func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[63]
+	mi := &file_berth_v1_berth_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4918,7 +5522,7 @@ func (x *RevokeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenRequest.ProtoReflect.Descriptor instead.
 func (*RevokeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{63}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *RevokeTokenRequest) GetIdOrName() string {
@@ -4936,7 +5540,7 @@ type RevokeTokenResponse struct {
 
 func (x *RevokeTokenResponse) Reset() {
 	*x = RevokeTokenResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[64]
+	mi := &file_berth_v1_berth_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4948,7 +5552,7 @@ func (x *RevokeTokenResponse) String() string {
 func (*RevokeTokenResponse) ProtoMessage() {}
 
 func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[64]
+	mi := &file_berth_v1_berth_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4961,7 +5565,7 @@ func (x *RevokeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeTokenResponse.ProtoReflect.Descriptor instead.
 func (*RevokeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{64}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{69}
 }
 
 // All tasks of an array are stored, or none. indices are ascending.
@@ -4978,7 +5582,7 @@ type SubmitArrayRequest struct {
 
 func (x *SubmitArrayRequest) Reset() {
 	*x = SubmitArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[65]
+	mi := &file_berth_v1_berth_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4990,7 +5594,7 @@ func (x *SubmitArrayRequest) String() string {
 func (*SubmitArrayRequest) ProtoMessage() {}
 
 func (x *SubmitArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[65]
+	mi := &file_berth_v1_berth_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5003,7 +5607,7 @@ func (x *SubmitArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitArrayRequest.ProtoReflect.Descriptor instead.
 func (*SubmitArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{65}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SubmitArrayRequest) GetKey() string {
@@ -5050,7 +5654,7 @@ type SubmitArrayResponse struct {
 
 func (x *SubmitArrayResponse) Reset() {
 	*x = SubmitArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[66]
+	mi := &file_berth_v1_berth_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5062,7 +5666,7 @@ func (x *SubmitArrayResponse) String() string {
 func (*SubmitArrayResponse) ProtoMessage() {}
 
 func (x *SubmitArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[66]
+	mi := &file_berth_v1_berth_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5075,7 +5679,7 @@ func (x *SubmitArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitArrayResponse.ProtoReflect.Descriptor instead.
 func (*SubmitArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{66}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *SubmitArrayResponse) GetArray() *Array {
@@ -5094,7 +5698,7 @@ type GetArrayRequest struct {
 
 func (x *GetArrayRequest) Reset() {
 	*x = GetArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[67]
+	mi := &file_berth_v1_berth_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5106,7 +5710,7 @@ func (x *GetArrayRequest) String() string {
 func (*GetArrayRequest) ProtoMessage() {}
 
 func (x *GetArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[67]
+	mi := &file_berth_v1_berth_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5119,7 +5723,7 @@ func (x *GetArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArrayRequest.ProtoReflect.Descriptor instead.
 func (*GetArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{67}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GetArrayRequest) GetId() string {
@@ -5138,7 +5742,7 @@ type GetArrayResponse struct {
 
 func (x *GetArrayResponse) Reset() {
 	*x = GetArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[68]
+	mi := &file_berth_v1_berth_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5150,7 +5754,7 @@ func (x *GetArrayResponse) String() string {
 func (*GetArrayResponse) ProtoMessage() {}
 
 func (x *GetArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[68]
+	mi := &file_berth_v1_berth_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5163,7 +5767,7 @@ func (x *GetArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetArrayResponse.ProtoReflect.Descriptor instead.
 func (*GetArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{68}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GetArrayResponse) GetArray() *Array {
@@ -5185,7 +5789,7 @@ type ListArraysRequest struct {
 
 func (x *ListArraysRequest) Reset() {
 	*x = ListArraysRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[69]
+	mi := &file_berth_v1_berth_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5197,7 +5801,7 @@ func (x *ListArraysRequest) String() string {
 func (*ListArraysRequest) ProtoMessage() {}
 
 func (x *ListArraysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[69]
+	mi := &file_berth_v1_berth_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5210,7 +5814,7 @@ func (x *ListArraysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListArraysRequest.ProtoReflect.Descriptor instead.
 func (*ListArraysRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{69}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ListArraysRequest) GetInfrastructure() string {
@@ -5251,7 +5855,7 @@ type ListArraysResponse struct {
 
 func (x *ListArraysResponse) Reset() {
 	*x = ListArraysResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[70]
+	mi := &file_berth_v1_berth_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5263,7 +5867,7 @@ func (x *ListArraysResponse) String() string {
 func (*ListArraysResponse) ProtoMessage() {}
 
 func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[70]
+	mi := &file_berth_v1_berth_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5276,7 +5880,7 @@ func (x *ListArraysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListArraysResponse.ProtoReflect.Descriptor instead.
 func (*ListArraysResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{70}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListArraysResponse) GetArrays() []*Array {
@@ -5302,7 +5906,7 @@ type WatchArrayRequest struct {
 
 func (x *WatchArrayRequest) Reset() {
 	*x = WatchArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[71]
+	mi := &file_berth_v1_berth_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5314,7 +5918,7 @@ func (x *WatchArrayRequest) String() string {
 func (*WatchArrayRequest) ProtoMessage() {}
 
 func (x *WatchArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[71]
+	mi := &file_berth_v1_berth_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5327,7 +5931,7 @@ func (x *WatchArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchArrayRequest.ProtoReflect.Descriptor instead.
 func (*WatchArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{71}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *WatchArrayRequest) GetId() string {
@@ -5346,7 +5950,7 @@ type WatchArrayResponse struct {
 
 func (x *WatchArrayResponse) Reset() {
 	*x = WatchArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[72]
+	mi := &file_berth_v1_berth_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5358,7 +5962,7 @@ func (x *WatchArrayResponse) String() string {
 func (*WatchArrayResponse) ProtoMessage() {}
 
 func (x *WatchArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[72]
+	mi := &file_berth_v1_berth_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5371,7 +5975,7 @@ func (x *WatchArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchArrayResponse.ProtoReflect.Descriptor instead.
 func (*WatchArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{72}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *WatchArrayResponse) GetArray() *Array {
@@ -5390,7 +5994,7 @@ type CancelArrayRequest struct {
 
 func (x *CancelArrayRequest) Reset() {
 	*x = CancelArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[73]
+	mi := &file_berth_v1_berth_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5402,7 +6006,7 @@ func (x *CancelArrayRequest) String() string {
 func (*CancelArrayRequest) ProtoMessage() {}
 
 func (x *CancelArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[73]
+	mi := &file_berth_v1_berth_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5415,7 +6019,7 @@ func (x *CancelArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelArrayRequest.ProtoReflect.Descriptor instead.
 func (*CancelArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{73}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *CancelArrayRequest) GetId() string {
@@ -5434,7 +6038,7 @@ type CancelArrayResponse struct {
 
 func (x *CancelArrayResponse) Reset() {
 	*x = CancelArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[74]
+	mi := &file_berth_v1_berth_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5446,7 +6050,7 @@ func (x *CancelArrayResponse) String() string {
 func (*CancelArrayResponse) ProtoMessage() {}
 
 func (x *CancelArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[74]
+	mi := &file_berth_v1_berth_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5459,7 +6063,7 @@ func (x *CancelArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelArrayResponse.ProtoReflect.Descriptor instead.
 func (*CancelArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{74}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *CancelArrayResponse) GetArray() *Array {
@@ -5480,7 +6084,7 @@ type RetryArrayRequest struct {
 
 func (x *RetryArrayRequest) Reset() {
 	*x = RetryArrayRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[75]
+	mi := &file_berth_v1_berth_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5492,7 +6096,7 @@ func (x *RetryArrayRequest) String() string {
 func (*RetryArrayRequest) ProtoMessage() {}
 
 func (x *RetryArrayRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[75]
+	mi := &file_berth_v1_berth_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5505,7 +6109,7 @@ func (x *RetryArrayRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryArrayRequest.ProtoReflect.Descriptor instead.
 func (*RetryArrayRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{75}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *RetryArrayRequest) GetId() string {
@@ -5531,7 +6135,7 @@ type RetryArrayResponse struct {
 
 func (x *RetryArrayResponse) Reset() {
 	*x = RetryArrayResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[76]
+	mi := &file_berth_v1_berth_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5543,7 +6147,7 @@ func (x *RetryArrayResponse) String() string {
 func (*RetryArrayResponse) ProtoMessage() {}
 
 func (x *RetryArrayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[76]
+	mi := &file_berth_v1_berth_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5556,7 +6160,7 @@ func (x *RetryArrayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryArrayResponse.ProtoReflect.Descriptor instead.
 func (*RetryArrayResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{76}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *RetryArrayResponse) GetArray() *Array {
@@ -5581,7 +6185,7 @@ type StartRunRequest struct {
 
 func (x *StartRunRequest) Reset() {
 	*x = StartRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[77]
+	mi := &file_berth_v1_berth_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5593,7 +6197,7 @@ func (x *StartRunRequest) String() string {
 func (*StartRunRequest) ProtoMessage() {}
 
 func (x *StartRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[77]
+	mi := &file_berth_v1_berth_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5606,7 +6210,7 @@ func (x *StartRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRunRequest.ProtoReflect.Descriptor instead.
 func (*StartRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{77}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *StartRunRequest) GetKey() string {
@@ -5667,7 +6271,7 @@ type StartRunResponse struct {
 
 func (x *StartRunResponse) Reset() {
 	*x = StartRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[78]
+	mi := &file_berth_v1_berth_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5679,7 +6283,7 @@ func (x *StartRunResponse) String() string {
 func (*StartRunResponse) ProtoMessage() {}
 
 func (x *StartRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[78]
+	mi := &file_berth_v1_berth_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5692,7 +6296,7 @@ func (x *StartRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartRunResponse.ProtoReflect.Descriptor instead.
 func (*StartRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{78}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *StartRunResponse) GetRun() *Run {
@@ -5711,7 +6315,7 @@ type GetRunRequest struct {
 
 func (x *GetRunRequest) Reset() {
 	*x = GetRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[79]
+	mi := &file_berth_v1_berth_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5723,7 +6327,7 @@ func (x *GetRunRequest) String() string {
 func (*GetRunRequest) ProtoMessage() {}
 
 func (x *GetRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[79]
+	mi := &file_berth_v1_berth_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5736,7 +6340,7 @@ func (x *GetRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRunRequest.ProtoReflect.Descriptor instead.
 func (*GetRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{79}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *GetRunRequest) GetId() string {
@@ -5755,7 +6359,7 @@ type GetRunResponse struct {
 
 func (x *GetRunResponse) Reset() {
 	*x = GetRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[80]
+	mi := &file_berth_v1_berth_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5767,7 +6371,7 @@ func (x *GetRunResponse) String() string {
 func (*GetRunResponse) ProtoMessage() {}
 
 func (x *GetRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[80]
+	mi := &file_berth_v1_berth_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5780,7 +6384,7 @@ func (x *GetRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRunResponse.ProtoReflect.Descriptor instead.
 func (*GetRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{80}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *GetRunResponse) GetRun() *Run {
@@ -5802,7 +6406,7 @@ type ListRunsRequest struct {
 
 func (x *ListRunsRequest) Reset() {
 	*x = ListRunsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[81]
+	mi := &file_berth_v1_berth_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5814,7 +6418,7 @@ func (x *ListRunsRequest) String() string {
 func (*ListRunsRequest) ProtoMessage() {}
 
 func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[81]
+	mi := &file_berth_v1_berth_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5827,7 +6431,7 @@ func (x *ListRunsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunsRequest.ProtoReflect.Descriptor instead.
 func (*ListRunsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{81}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ListRunsRequest) GetState() string {
@@ -5868,7 +6472,7 @@ type ListRunsResponse struct {
 
 func (x *ListRunsResponse) Reset() {
 	*x = ListRunsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[82]
+	mi := &file_berth_v1_berth_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5880,7 +6484,7 @@ func (x *ListRunsResponse) String() string {
 func (*ListRunsResponse) ProtoMessage() {}
 
 func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[82]
+	mi := &file_berth_v1_berth_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5893,7 +6497,7 @@ func (x *ListRunsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRunsResponse.ProtoReflect.Descriptor instead.
 func (*ListRunsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{82}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ListRunsResponse) GetRuns() []*Run {
@@ -5919,7 +6523,7 @@ type WatchRunRequest struct {
 
 func (x *WatchRunRequest) Reset() {
 	*x = WatchRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[83]
+	mi := &file_berth_v1_berth_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5931,7 +6535,7 @@ func (x *WatchRunRequest) String() string {
 func (*WatchRunRequest) ProtoMessage() {}
 
 func (x *WatchRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[83]
+	mi := &file_berth_v1_berth_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5944,7 +6548,7 @@ func (x *WatchRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRunRequest.ProtoReflect.Descriptor instead.
 func (*WatchRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{83}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *WatchRunRequest) GetId() string {
@@ -5963,7 +6567,7 @@ type WatchRunResponse struct {
 
 func (x *WatchRunResponse) Reset() {
 	*x = WatchRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[84]
+	mi := &file_berth_v1_berth_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5975,7 +6579,7 @@ func (x *WatchRunResponse) String() string {
 func (*WatchRunResponse) ProtoMessage() {}
 
 func (x *WatchRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[84]
+	mi := &file_berth_v1_berth_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5988,7 +6592,7 @@ func (x *WatchRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRunResponse.ProtoReflect.Descriptor instead.
 func (*WatchRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{84}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *WatchRunResponse) GetRun() *Run {
@@ -6009,7 +6613,7 @@ type RunCallsRequest struct {
 
 func (x *RunCallsRequest) Reset() {
 	*x = RunCallsRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[85]
+	mi := &file_berth_v1_berth_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6021,7 +6625,7 @@ func (x *RunCallsRequest) String() string {
 func (*RunCallsRequest) ProtoMessage() {}
 
 func (x *RunCallsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[85]
+	mi := &file_berth_v1_berth_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6034,7 +6638,7 @@ func (x *RunCallsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunCallsRequest.ProtoReflect.Descriptor instead.
 func (*RunCallsRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{85}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *RunCallsRequest) GetId() string {
@@ -6060,7 +6664,7 @@ type RunCallsResponse struct {
 
 func (x *RunCallsResponse) Reset() {
 	*x = RunCallsResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[86]
+	mi := &file_berth_v1_berth_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6072,7 +6676,7 @@ func (x *RunCallsResponse) String() string {
 func (*RunCallsResponse) ProtoMessage() {}
 
 func (x *RunCallsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[86]
+	mi := &file_berth_v1_berth_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6085,7 +6689,7 @@ func (x *RunCallsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunCallsResponse.ProtoReflect.Descriptor instead.
 func (*RunCallsResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{86}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *RunCallsResponse) GetCall() *RunCall {
@@ -6104,7 +6708,7 @@ type CancelRunRequest struct {
 
 func (x *CancelRunRequest) Reset() {
 	*x = CancelRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[87]
+	mi := &file_berth_v1_berth_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6116,7 +6720,7 @@ func (x *CancelRunRequest) String() string {
 func (*CancelRunRequest) ProtoMessage() {}
 
 func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[87]
+	mi := &file_berth_v1_berth_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6129,7 +6733,7 @@ func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunRequest.ProtoReflect.Descriptor instead.
 func (*CancelRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{87}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *CancelRunRequest) GetId() string {
@@ -6148,7 +6752,7 @@ type CancelRunResponse struct {
 
 func (x *CancelRunResponse) Reset() {
 	*x = CancelRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[88]
+	mi := &file_berth_v1_berth_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6160,7 +6764,7 @@ func (x *CancelRunResponse) String() string {
 func (*CancelRunResponse) ProtoMessage() {}
 
 func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[88]
+	mi := &file_berth_v1_berth_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6173,7 +6777,7 @@ func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunResponse.ProtoReflect.Descriptor instead.
 func (*CancelRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{88}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *CancelRunResponse) GetRun() *Run {
@@ -6195,7 +6799,7 @@ type ResumeRunRequest struct {
 
 func (x *ResumeRunRequest) Reset() {
 	*x = ResumeRunRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[89]
+	mi := &file_berth_v1_berth_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6207,7 +6811,7 @@ func (x *ResumeRunRequest) String() string {
 func (*ResumeRunRequest) ProtoMessage() {}
 
 func (x *ResumeRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[89]
+	mi := &file_berth_v1_berth_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6220,7 +6824,7 @@ func (x *ResumeRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRunRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRunRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{89}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ResumeRunRequest) GetKey() string {
@@ -6253,7 +6857,7 @@ type ResumeRunResponse struct {
 
 func (x *ResumeRunResponse) Reset() {
 	*x = ResumeRunResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[90]
+	mi := &file_berth_v1_berth_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6265,7 +6869,7 @@ func (x *ResumeRunResponse) String() string {
 func (*ResumeRunResponse) ProtoMessage() {}
 
 func (x *ResumeRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[90]
+	mi := &file_berth_v1_berth_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6278,7 +6882,7 @@ func (x *ResumeRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRunResponse.ProtoReflect.Descriptor instead.
 func (*ResumeRunResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{90}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ResumeRunResponse) GetRun() *Run {
@@ -6301,7 +6905,7 @@ type ListCacheRequest struct {
 
 func (x *ListCacheRequest) Reset() {
 	*x = ListCacheRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[91]
+	mi := &file_berth_v1_berth_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6313,7 +6917,7 @@ func (x *ListCacheRequest) String() string {
 func (*ListCacheRequest) ProtoMessage() {}
 
 func (x *ListCacheRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[91]
+	mi := &file_berth_v1_berth_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6326,7 +6930,7 @@ func (x *ListCacheRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCacheRequest.ProtoReflect.Descriptor instead.
 func (*ListCacheRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{91}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ListCacheRequest) GetOwner() string {
@@ -6374,7 +6978,7 @@ type ListCacheResponse struct {
 
 func (x *ListCacheResponse) Reset() {
 	*x = ListCacheResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[92]
+	mi := &file_berth_v1_berth_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6386,7 +6990,7 @@ func (x *ListCacheResponse) String() string {
 func (*ListCacheResponse) ProtoMessage() {}
 
 func (x *ListCacheResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[92]
+	mi := &file_berth_v1_berth_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6399,7 +7003,7 @@ func (x *ListCacheResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCacheResponse.ProtoReflect.Descriptor instead.
 func (*ListCacheResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{92}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ListCacheResponse) GetCalls() []*CachedCall {
@@ -6427,7 +7031,7 @@ type ClearCacheRequest struct {
 
 func (x *ClearCacheRequest) Reset() {
 	*x = ClearCacheRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[93]
+	mi := &file_berth_v1_berth_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6439,7 +7043,7 @@ func (x *ClearCacheRequest) String() string {
 func (*ClearCacheRequest) ProtoMessage() {}
 
 func (x *ClearCacheRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[93]
+	mi := &file_berth_v1_berth_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6452,7 +7056,7 @@ func (x *ClearCacheRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearCacheRequest.ProtoReflect.Descriptor instead.
 func (*ClearCacheRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{93}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *ClearCacheRequest) GetOwner() string {
@@ -6485,7 +7089,7 @@ type ClearCacheResponse struct {
 
 func (x *ClearCacheResponse) Reset() {
 	*x = ClearCacheResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[94]
+	mi := &file_berth_v1_berth_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6497,7 +7101,7 @@ func (x *ClearCacheResponse) String() string {
 func (*ClearCacheResponse) ProtoMessage() {}
 
 func (x *ClearCacheResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[94]
+	mi := &file_berth_v1_berth_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6510,7 +7114,7 @@ func (x *ClearCacheResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClearCacheResponse.ProtoReflect.Descriptor instead.
 func (*ClearCacheResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{94}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ClearCacheResponse) GetCleared() int32 {
@@ -6529,7 +7133,7 @@ type CreateScheduleRequest struct {
 
 func (x *CreateScheduleRequest) Reset() {
 	*x = CreateScheduleRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[95]
+	mi := &file_berth_v1_berth_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6541,7 +7145,7 @@ func (x *CreateScheduleRequest) String() string {
 func (*CreateScheduleRequest) ProtoMessage() {}
 
 func (x *CreateScheduleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[95]
+	mi := &file_berth_v1_berth_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6554,7 +7158,7 @@ func (x *CreateScheduleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateScheduleRequest.ProtoReflect.Descriptor instead.
 func (*CreateScheduleRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{95}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *CreateScheduleRequest) GetSchedule() *Schedule {
@@ -6573,7 +7177,7 @@ type CreateScheduleResponse struct {
 
 func (x *CreateScheduleResponse) Reset() {
 	*x = CreateScheduleResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[96]
+	mi := &file_berth_v1_berth_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6585,7 +7189,7 @@ func (x *CreateScheduleResponse) String() string {
 func (*CreateScheduleResponse) ProtoMessage() {}
 
 func (x *CreateScheduleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[96]
+	mi := &file_berth_v1_berth_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6598,7 +7202,7 @@ func (x *CreateScheduleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateScheduleResponse.ProtoReflect.Descriptor instead.
 func (*CreateScheduleResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{96}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *CreateScheduleResponse) GetSchedule() *Schedule {
@@ -6616,7 +7220,7 @@ type ListSchedulesRequest struct {
 
 func (x *ListSchedulesRequest) Reset() {
 	*x = ListSchedulesRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[97]
+	mi := &file_berth_v1_berth_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6628,7 +7232,7 @@ func (x *ListSchedulesRequest) String() string {
 func (*ListSchedulesRequest) ProtoMessage() {}
 
 func (x *ListSchedulesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[97]
+	mi := &file_berth_v1_berth_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6641,7 +7245,7 @@ func (x *ListSchedulesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchedulesRequest.ProtoReflect.Descriptor instead.
 func (*ListSchedulesRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{97}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{102}
 }
 
 type ListSchedulesResponse struct {
@@ -6653,7 +7257,7 @@ type ListSchedulesResponse struct {
 
 func (x *ListSchedulesResponse) Reset() {
 	*x = ListSchedulesResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[98]
+	mi := &file_berth_v1_berth_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6665,7 +7269,7 @@ func (x *ListSchedulesResponse) String() string {
 func (*ListSchedulesResponse) ProtoMessage() {}
 
 func (x *ListSchedulesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[98]
+	mi := &file_berth_v1_berth_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6678,7 +7282,7 @@ func (x *ListSchedulesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSchedulesResponse.ProtoReflect.Descriptor instead.
 func (*ListSchedulesResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{98}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ListSchedulesResponse) GetSchedules() []*Schedule {
@@ -6698,7 +7302,7 @@ type PauseScheduleRequest struct {
 
 func (x *PauseScheduleRequest) Reset() {
 	*x = PauseScheduleRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[99]
+	mi := &file_berth_v1_berth_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6710,7 +7314,7 @@ func (x *PauseScheduleRequest) String() string {
 func (*PauseScheduleRequest) ProtoMessage() {}
 
 func (x *PauseScheduleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[99]
+	mi := &file_berth_v1_berth_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6723,7 +7327,7 @@ func (x *PauseScheduleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseScheduleRequest.ProtoReflect.Descriptor instead.
 func (*PauseScheduleRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{99}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *PauseScheduleRequest) GetName() string {
@@ -6749,7 +7353,7 @@ type PauseScheduleResponse struct {
 
 func (x *PauseScheduleResponse) Reset() {
 	*x = PauseScheduleResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[100]
+	mi := &file_berth_v1_berth_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6761,7 +7365,7 @@ func (x *PauseScheduleResponse) String() string {
 func (*PauseScheduleResponse) ProtoMessage() {}
 
 func (x *PauseScheduleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[100]
+	mi := &file_berth_v1_berth_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6774,7 +7378,7 @@ func (x *PauseScheduleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseScheduleResponse.ProtoReflect.Descriptor instead.
 func (*PauseScheduleResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{100}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *PauseScheduleResponse) GetSchedule() *Schedule {
@@ -6793,7 +7397,7 @@ type DeleteScheduleRequest struct {
 
 func (x *DeleteScheduleRequest) Reset() {
 	*x = DeleteScheduleRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[101]
+	mi := &file_berth_v1_berth_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6805,7 +7409,7 @@ func (x *DeleteScheduleRequest) String() string {
 func (*DeleteScheduleRequest) ProtoMessage() {}
 
 func (x *DeleteScheduleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[101]
+	mi := &file_berth_v1_berth_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6818,7 +7422,7 @@ func (x *DeleteScheduleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteScheduleRequest.ProtoReflect.Descriptor instead.
 func (*DeleteScheduleRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{101}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *DeleteScheduleRequest) GetName() string {
@@ -6836,7 +7440,7 @@ type DeleteScheduleResponse struct {
 
 func (x *DeleteScheduleResponse) Reset() {
 	*x = DeleteScheduleResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[102]
+	mi := &file_berth_v1_berth_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6848,7 +7452,7 @@ func (x *DeleteScheduleResponse) String() string {
 func (*DeleteScheduleResponse) ProtoMessage() {}
 
 func (x *DeleteScheduleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[102]
+	mi := &file_berth_v1_berth_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6861,7 +7465,7 @@ func (x *DeleteScheduleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteScheduleResponse.ProtoReflect.Descriptor instead.
 func (*DeleteScheduleResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{102}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{107}
 }
 
 type DataEntry struct {
@@ -6880,7 +7484,7 @@ type DataEntry struct {
 
 func (x *DataEntry) Reset() {
 	*x = DataEntry{}
-	mi := &file_berth_v1_berth_proto_msgTypes[103]
+	mi := &file_berth_v1_berth_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6892,7 +7496,7 @@ func (x *DataEntry) String() string {
 func (*DataEntry) ProtoMessage() {}
 
 func (x *DataEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[103]
+	mi := &file_berth_v1_berth_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6905,7 +7509,7 @@ func (x *DataEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataEntry.ProtoReflect.Descriptor instead.
 func (*DataEntry) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{103}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *DataEntry) GetPath() string {
@@ -6975,7 +7579,7 @@ type ListDataRequest struct {
 
 func (x *ListDataRequest) Reset() {
 	*x = ListDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[104]
+	mi := &file_berth_v1_berth_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6987,7 +7591,7 @@ func (x *ListDataRequest) String() string {
 func (*ListDataRequest) ProtoMessage() {}
 
 func (x *ListDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[104]
+	mi := &file_berth_v1_berth_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7000,7 +7604,7 @@ func (x *ListDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDataRequest.ProtoReflect.Descriptor instead.
 func (*ListDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{104}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *ListDataRequest) GetInfrastructure() string {
@@ -7033,7 +7637,7 @@ type ListDataResponse struct {
 
 func (x *ListDataResponse) Reset() {
 	*x = ListDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[105]
+	mi := &file_berth_v1_berth_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7045,7 +7649,7 @@ func (x *ListDataResponse) String() string {
 func (*ListDataResponse) ProtoMessage() {}
 
 func (x *ListDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[105]
+	mi := &file_berth_v1_berth_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7058,7 +7662,7 @@ func (x *ListDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDataResponse.ProtoReflect.Descriptor instead.
 func (*ListDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{105}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *ListDataResponse) GetEntries() []*DataEntry {
@@ -7079,7 +7683,7 @@ type GetDataRequest struct {
 
 func (x *GetDataRequest) Reset() {
 	*x = GetDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[106]
+	mi := &file_berth_v1_berth_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7091,7 +7695,7 @@ func (x *GetDataRequest) String() string {
 func (*GetDataRequest) ProtoMessage() {}
 
 func (x *GetDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[106]
+	mi := &file_berth_v1_berth_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7104,7 +7708,7 @@ func (x *GetDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDataRequest.ProtoReflect.Descriptor instead.
 func (*GetDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{106}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *GetDataRequest) GetInfrastructure() string {
@@ -7139,7 +7743,7 @@ type GetDataResponse struct {
 
 func (x *GetDataResponse) Reset() {
 	*x = GetDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[107]
+	mi := &file_berth_v1_berth_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7151,7 +7755,7 @@ func (x *GetDataResponse) String() string {
 func (*GetDataResponse) ProtoMessage() {}
 
 func (x *GetDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[107]
+	mi := &file_berth_v1_berth_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7164,7 +7768,7 @@ func (x *GetDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDataResponse.ProtoReflect.Descriptor instead.
 func (*GetDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{107}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *GetDataResponse) GetEntry() *DataEntry {
@@ -7199,7 +7803,7 @@ type DataEnd struct {
 
 func (x *DataEnd) Reset() {
 	*x = DataEnd{}
-	mi := &file_berth_v1_berth_proto_msgTypes[108]
+	mi := &file_berth_v1_berth_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7211,7 +7815,7 @@ func (x *DataEnd) String() string {
 func (*DataEnd) ProtoMessage() {}
 
 func (x *DataEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[108]
+	mi := &file_berth_v1_berth_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7224,7 +7828,7 @@ func (x *DataEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DataEnd.ProtoReflect.Descriptor instead.
 func (*DataEnd) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{108}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *DataEnd) GetSize() int64 {
@@ -7259,7 +7863,7 @@ type PutDataRequest struct {
 
 func (x *PutDataRequest) Reset() {
 	*x = PutDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[109]
+	mi := &file_berth_v1_berth_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7271,7 +7875,7 @@ func (x *PutDataRequest) String() string {
 func (*PutDataRequest) ProtoMessage() {}
 
 func (x *PutDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[109]
+	mi := &file_berth_v1_berth_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7284,7 +7888,7 @@ func (x *PutDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDataRequest.ProtoReflect.Descriptor instead.
 func (*PutDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{109}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *PutDataRequest) GetStart() *PutDataStart {
@@ -7321,7 +7925,7 @@ type PutDataStart struct {
 
 func (x *PutDataStart) Reset() {
 	*x = PutDataStart{}
-	mi := &file_berth_v1_berth_proto_msgTypes[110]
+	mi := &file_berth_v1_berth_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7333,7 +7937,7 @@ func (x *PutDataStart) String() string {
 func (*PutDataStart) ProtoMessage() {}
 
 func (x *PutDataStart) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[110]
+	mi := &file_berth_v1_berth_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7346,7 +7950,7 @@ func (x *PutDataStart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDataStart.ProtoReflect.Descriptor instead.
 func (*PutDataStart) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{110}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *PutDataStart) GetInfrastructure() string {
@@ -7393,7 +7997,7 @@ type PutDataResponse struct {
 
 func (x *PutDataResponse) Reset() {
 	*x = PutDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[111]
+	mi := &file_berth_v1_berth_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7405,7 +8009,7 @@ func (x *PutDataResponse) String() string {
 func (*PutDataResponse) ProtoMessage() {}
 
 func (x *PutDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[111]
+	mi := &file_berth_v1_berth_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7418,7 +8022,7 @@ func (x *PutDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutDataResponse.ProtoReflect.Descriptor instead.
 func (*PutDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{111}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *PutDataResponse) GetEntry() *DataEntry {
@@ -7439,7 +8043,7 @@ type RemoveDataRequest struct {
 
 func (x *RemoveDataRequest) Reset() {
 	*x = RemoveDataRequest{}
-	mi := &file_berth_v1_berth_proto_msgTypes[112]
+	mi := &file_berth_v1_berth_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7451,7 +8055,7 @@ func (x *RemoveDataRequest) String() string {
 func (*RemoveDataRequest) ProtoMessage() {}
 
 func (x *RemoveDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[112]
+	mi := &file_berth_v1_berth_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7464,7 +8068,7 @@ func (x *RemoveDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDataRequest.ProtoReflect.Descriptor instead.
 func (*RemoveDataRequest) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{112}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *RemoveDataRequest) GetInfrastructure() string {
@@ -7496,7 +8100,7 @@ type RemoveDataResponse struct {
 
 func (x *RemoveDataResponse) Reset() {
 	*x = RemoveDataResponse{}
-	mi := &file_berth_v1_berth_proto_msgTypes[113]
+	mi := &file_berth_v1_berth_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7508,7 +8112,7 @@ func (x *RemoveDataResponse) String() string {
 func (*RemoveDataResponse) ProtoMessage() {}
 
 func (x *RemoveDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_berth_proto_msgTypes[113]
+	mi := &file_berth_v1_berth_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7521,7 +8125,729 @@ func (x *RemoveDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveDataResponse.ProtoReflect.Descriptor instead.
 func (*RemoveDataResponse) Descriptor() ([]byte, []int) {
-	return file_berth_v1_berth_proto_rawDescGZIP(), []int{113}
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{118}
+}
+
+// With reuse a cluster of that name that has not ended is the answer.
+type CreateClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Spec          *ClusterSpec           `protobuf:"bytes,2,opt,name=spec,proto3" json:"spec,omitempty"`
+	Reuse         bool                   `protobuf:"varint,3,opt,name=reuse,proto3" json:"reuse,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateClusterRequest) Reset() {
+	*x = CreateClusterRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[119]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateClusterRequest) ProtoMessage() {}
+
+func (x *CreateClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[119]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateClusterRequest.ProtoReflect.Descriptor instead.
+func (*CreateClusterRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{119}
+}
+
+func (x *CreateClusterRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *CreateClusterRequest) GetSpec() *ClusterSpec {
+	if x != nil {
+		return x.Spec
+	}
+	return nil
+}
+
+func (x *CreateClusterRequest) GetReuse() bool {
+	if x != nil {
+		return x.Reuse
+	}
+	return false
+}
+
+type CreateClusterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateClusterResponse) Reset() {
+	*x = CreateClusterResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[120]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateClusterResponse) ProtoMessage() {}
+
+func (x *CreateClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[120]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateClusterResponse.ProtoReflect.Descriptor instead.
+func (*CreateClusterResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{120}
+}
+
+func (x *CreateClusterResponse) GetCluster() *Cluster {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+// A cluster is named by its id or its name.
+type GetClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClusterRequest) Reset() {
+	*x = GetClusterRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[121]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClusterRequest) ProtoMessage() {}
+
+func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[121]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
+func (*GetClusterRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{121}
+}
+
+func (x *GetClusterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetClusterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClusterResponse) Reset() {
+	*x = GetClusterResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[122]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClusterResponse) ProtoMessage() {}
+
+func (x *GetClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[122]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClusterResponse.ProtoReflect.Descriptor instead.
+func (*GetClusterResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{122}
+}
+
+func (x *GetClusterResponse) GetCluster() *Cluster {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+type ListClustersRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	All            bool                   `protobuf:"varint,1,opt,name=all,proto3" json:"all,omitempty"` // those that have ended as well
+	Infrastructure string                 `protobuf:"bytes,2,opt,name=infrastructure,proto3" json:"infrastructure,omitempty"`
+	Limit          int32                  `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	After          string                 `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ListClustersRequest) Reset() {
+	*x = ListClustersRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[123]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListClustersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListClustersRequest) ProtoMessage() {}
+
+func (x *ListClustersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[123]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListClustersRequest.ProtoReflect.Descriptor instead.
+func (*ListClustersRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{123}
+}
+
+func (x *ListClustersRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *ListClustersRequest) GetInfrastructure() string {
+	if x != nil {
+		return x.Infrastructure
+	}
+	return ""
+}
+
+func (x *ListClustersRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListClustersRequest) GetAfter() string {
+	if x != nil {
+		return x.After
+	}
+	return ""
+}
+
+type ListClustersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Clusters      []*Cluster             `protobuf:"bytes,1,rep,name=clusters,proto3" json:"clusters,omitempty"`
+	Next          string                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListClustersResponse) Reset() {
+	*x = ListClustersResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[124]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListClustersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListClustersResponse) ProtoMessage() {}
+
+func (x *ListClustersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[124]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListClustersResponse.ProtoReflect.Descriptor instead.
+func (*ListClustersResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{124}
+}
+
+func (x *ListClustersResponse) GetClusters() []*Cluster {
+	if x != nil {
+		return x.Clusters
+	}
+	return nil
+}
+
+func (x *ListClustersResponse) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+type WatchClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchClusterRequest) Reset() {
+	*x = WatchClusterRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[125]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchClusterRequest) ProtoMessage() {}
+
+func (x *WatchClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[125]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchClusterRequest.ProtoReflect.Descriptor instead.
+func (*WatchClusterRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{125}
+}
+
+func (x *WatchClusterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type WatchClusterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchClusterResponse) Reset() {
+	*x = WatchClusterResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[126]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchClusterResponse) ProtoMessage() {}
+
+func (x *WatchClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[126]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchClusterResponse.ProtoReflect.Descriptor instead.
+func (*WatchClusterResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{126}
+}
+
+func (x *WatchClusterResponse) GetCluster() *Cluster {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+type ScaleClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Group         string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"` // empty: the only one
+	Count         int32                  `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	Adaptive      bool                   `protobuf:"varint,4,opt,name=adaptive,proto3" json:"adaptive,omitempty"` // from min to max, as the engine wants
+	Min           int32                  `protobuf:"varint,5,opt,name=min,proto3" json:"min,omitempty"`
+	Max           int32                  `protobuf:"varint,6,opt,name=max,proto3" json:"max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScaleClusterRequest) Reset() {
+	*x = ScaleClusterRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[127]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaleClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaleClusterRequest) ProtoMessage() {}
+
+func (x *ScaleClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[127]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaleClusterRequest.ProtoReflect.Descriptor instead.
+func (*ScaleClusterRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{127}
+}
+
+func (x *ScaleClusterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ScaleClusterRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *ScaleClusterRequest) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ScaleClusterRequest) GetAdaptive() bool {
+	if x != nil {
+		return x.Adaptive
+	}
+	return false
+}
+
+func (x *ScaleClusterRequest) GetMin() int32 {
+	if x != nil {
+		return x.Min
+	}
+	return 0
+}
+
+func (x *ScaleClusterRequest) GetMax() int32 {
+	if x != nil {
+		return x.Max
+	}
+	return 0
+}
+
+type ScaleClusterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScaleClusterResponse) Reset() {
+	*x = ScaleClusterResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[128]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaleClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaleClusterResponse) ProtoMessage() {}
+
+func (x *ScaleClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[128]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaleClusterResponse.ProtoReflect.Descriptor instead.
+func (*ScaleClusterResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{128}
+}
+
+func (x *ScaleClusterResponse) GetCluster() *Cluster {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+type DeleteClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteClusterRequest) Reset() {
+	*x = DeleteClusterRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[129]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteClusterRequest) ProtoMessage() {}
+
+func (x *DeleteClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[129]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteClusterRequest.ProtoReflect.Descriptor instead.
+func (*DeleteClusterRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{129}
+}
+
+func (x *DeleteClusterRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type DeleteClusterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cluster       *Cluster               `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteClusterResponse) Reset() {
+	*x = DeleteClusterResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[130]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteClusterResponse) ProtoMessage() {}
+
+func (x *DeleteClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[130]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteClusterResponse.ProtoReflect.Descriptor instead.
+func (*DeleteClusterResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{130}
+}
+
+func (x *DeleteClusterResponse) GetCluster() *Cluster {
+	if x != nil {
+		return x.Cluster
+	}
+	return nil
+}
+
+type GetClusterAccessRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClusterAccessRequest) Reset() {
+	*x = GetClusterAccessRequest{}
+	mi := &file_berth_v1_berth_proto_msgTypes[131]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClusterAccessRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClusterAccessRequest) ProtoMessage() {}
+
+func (x *GetClusterAccessRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[131]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClusterAccessRequest.ProtoReflect.Descriptor instead.
+func (*GetClusterAccessRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{131}
+}
+
+func (x *GetClusterAccessRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetClusterAccessResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ca            string                 `protobuf:"bytes,1,opt,name=ca,proto3" json:"ca,omitempty"`                   // PEM
+	Certificate   string                 `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"` // PEM
+	Key           string                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`                 // PEM
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClusterAccessResponse) Reset() {
+	*x = GetClusterAccessResponse{}
+	mi := &file_berth_v1_berth_proto_msgTypes[132]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClusterAccessResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClusterAccessResponse) ProtoMessage() {}
+
+func (x *GetClusterAccessResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_berth_proto_msgTypes[132]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClusterAccessResponse.ProtoReflect.Descriptor instead.
+func (*GetClusterAccessResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_berth_proto_rawDescGZIP(), []int{132}
+}
+
+func (x *GetClusterAccessResponse) GetCa() string {
+	if x != nil {
+		return x.Ca
+	}
+	return ""
+}
+
+func (x *GetClusterAccessResponse) GetCertificate() string {
+	if x != nil {
+		return x.Certificate
+	}
+	return ""
+}
+
+func (x *GetClusterAccessResponse) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
 }
 
 var File_berth_v1_berth_proto protoreflect.FileDescriptor
@@ -7800,7 +9126,92 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x04note\x18\x11 \x01(\tH\x01R\x04note\x88\x01\x01\x123\n" +
 	"\anext_at\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampR\x06nextAtB\a\n" +
 	"\x05_lastB\a\n" +
-	"\x05_note\"\x99\x01\n" +
+	"\x05_note\"\xf6\x02\n" +
+	"\fClusterGroup\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x10\n" +
+	"\x03min\x18\x03 \x01(\x05R\x03min\x12\x10\n" +
+	"\x03max\x18\x04 \x01(\x05R\x03max\x12\x14\n" +
+	"\x05image\x18\x05 \x01(\tR\x05image\x12\x10\n" +
+	"\x03cpu\x18\x06 \x01(\tR\x03cpu\x12\x16\n" +
+	"\x06memory\x18\a \x01(\tR\x06memory\x12\x10\n" +
+	"\x03gpu\x18\b \x01(\x05R\x03gpu\x12+\n" +
+	"\x11ephemeral_storage\x18\t \x01(\tR\x10ephemeralStorage\x12:\n" +
+	"\x06labels\x18\n" +
+	" \x03(\v2\".berth.v1.ClusterGroup.LabelsEntryR\x06labels\x12\"\n" +
+	"\x03env\x18\v \x03(\v2\x10.berth.v1.EnvVarR\x03env\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9a\x05\n" +
+	"\vClusterSpec\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06engine\x18\x02 \x01(\tR\x06engine\x12&\n" +
+	"\x0einfrastructure\x18\x03 \x01(\tR\x0einfrastructure\x12\x14\n" +
+	"\x05image\x18\x04 \x01(\tR\x05image\x12\x12\n" +
+	"\x04user\x18\x05 \x01(\tR\x04user\x12\x12\n" +
+	"\x04pull\x18\x06 \x01(\tR\x04pull\x12\"\n" +
+	"\x03env\x18\a \x03(\v2\x10.berth.v1.EnvVarR\x03env\x129\n" +
+	"\x06labels\x18\b \x03(\v2!.berth.v1.ClusterSpec.LabelsEntryR\x06labels\x12*\n" +
+	"\x04head\x18\t \x01(\v2\x16.berth.v1.ClusterGroupR\x04head\x120\n" +
+	"\aworkers\x18\n" +
+	" \x03(\v2\x16.berth.v1.ClusterGroupR\aworkers\x12<\n" +
+	"\fidle_timeout\x18\v \x01(\v2\x19.google.protobuf.DurationR\vidleTimeout\x12E\n" +
+	"\x11no_client_timeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\x0fnoClientTimeout\x12<\n" +
+	"\fmax_lifetime\x18\r \x01(\v2\x19.google.protobuf.DurationR\vmaxLifetime\x12>\n" +
+	"\rdrain_timeout\x18\x0e \x01(\v2\x19.google.protobuf.DurationR\fdrainTimeout\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd2\x01\n" +
+	"\vClusterHead\x12\x17\n" +
+	"\x04task\x18\x01 \x01(\tH\x00R\x04task\x88\x01\x01\x12\x19\n" +
+	"\x05state\x18\x02 \x01(\tH\x01R\x05state\x88\x01\x01\x12?\n" +
+	"\bversions\x18\x03 \x03(\v2#.berth.v1.ClusterHead.VersionsEntryR\bversions\x1a;\n" +
+	"\rVersionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
+	"\x05_taskB\b\n" +
+	"\x06_state\"\xa4\x03\n" +
+	"\vGroupStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06wanted\x18\x02 \x01(\x05R\x06wanted\x12\x14\n" +
+	"\x05ready\x18\x03 \x01(\x05R\x05ready\x12\x18\n" +
+	"\awaiting\x18\x04 \x01(\x05R\awaiting\x12\x1a\n" +
+	"\bdraining\x18\x05 \x01(\x05R\bdraining\x123\n" +
+	"\x04lost\x18\x06 \x03(\v2\x1f.berth.v1.GroupStatus.LostEntryR\x04lost\x121\n" +
+	"\tdiagnosis\x18\a \x01(\v2\x13.berth.v1.DiagnosisR\tdiagnosis\x12?\n" +
+	"\bversions\x18\b \x03(\v2#.berth.v1.GroupStatus.VersionsEntryR\bversions\x1a7\n" +
+	"\tLostEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\x1a;\n" +
+	"\rVersionsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcb\x05\n" +
+	"\aCluster\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12&\n" +
+	"\x0einfrastructure\x18\x04 \x01(\tR\x0einfrastructure\x12\x14\n" +
+	"\x05owner\x18\x05 \x01(\tR\x05owner\x12\x1b\n" +
+	"\x06reason\x18\x06 \x01(\tH\x00R\x06reason\x88\x01\x01\x121\n" +
+	"\tdiagnosis\x18\a \x01(\v2\x13.berth.v1.DiagnosisR\tdiagnosis\x129\n" +
+	"\n" +
+	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
+	"\n" +
+	"started_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12;\n" +
+	"\vfinished_at\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"finishedAt\x12)\n" +
+	"\x04head\x18\v \x01(\v2\x15.berth.v1.ClusterHeadR\x04head\x12-\n" +
+	"\x06groups\x18\f \x03(\v2\x15.berth.v1.GroupStatusR\x06groups\x12\x1d\n" +
+	"\aclients\x18\r \x01(\x05H\x01R\aclients\x88\x01\x01\x129\n" +
+	"\n" +
+	"idle_since\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tidleSince\x123\n" +
+	"\aends_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x06endsAt\x12\x1a\n" +
+	"\bwarnings\x18\x10 \x03(\tR\bwarnings\x12)\n" +
+	"\x04spec\x18\x11 \x01(\v2\x15.berth.v1.ClusterSpecR\x04specB\t\n" +
+	"\a_reasonB\n" +
+	"\n" +
+	"\b_clients\"\x99\x01\n" +
 	"\x0eWorkflowSource\x12\x12\n" +
 	"\x04main\x18\x01 \x01(\tR\x04main\x129\n" +
 	"\x05files\x18\x02 \x03(\v2#.berth.v1.WorkflowSource.FilesEntryR\x05files\x1a8\n" +
@@ -8191,7 +9602,48 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x0einfrastructure\x18\x01 \x01(\tR\x0einfrastructure\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1c\n" +
 	"\trecursive\x18\x03 \x01(\bR\trecursive\"\x14\n" +
-	"\x12RemoveDataResponse2\xd9\x18\n" +
+	"\x12RemoveDataResponse\"i\n" +
+	"\x14CreateClusterRequest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12)\n" +
+	"\x04spec\x18\x02 \x01(\v2\x15.berth.v1.ClusterSpecR\x04spec\x12\x14\n" +
+	"\x05reuse\x18\x03 \x01(\bR\x05reuse\"D\n" +
+	"\x15CreateClusterResponse\x12+\n" +
+	"\acluster\x18\x01 \x01(\v2\x11.berth.v1.ClusterR\acluster\"#\n" +
+	"\x11GetClusterRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"A\n" +
+	"\x12GetClusterResponse\x12+\n" +
+	"\acluster\x18\x01 \x01(\v2\x11.berth.v1.ClusterR\acluster\"{\n" +
+	"\x13ListClustersRequest\x12\x10\n" +
+	"\x03all\x18\x01 \x01(\bR\x03all\x12&\n" +
+	"\x0einfrastructure\x18\x02 \x01(\tR\x0einfrastructure\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x05R\x05limit\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\tR\x05after\"Y\n" +
+	"\x14ListClustersResponse\x12-\n" +
+	"\bclusters\x18\x01 \x03(\v2\x11.berth.v1.ClusterR\bclusters\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"%\n" +
+	"\x13WatchClusterRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"C\n" +
+	"\x14WatchClusterResponse\x12+\n" +
+	"\acluster\x18\x01 \x01(\v2\x11.berth.v1.ClusterR\acluster\"\x91\x01\n" +
+	"\x13ScaleClusterRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x05R\x05count\x12\x1a\n" +
+	"\badaptive\x18\x04 \x01(\bR\badaptive\x12\x10\n" +
+	"\x03min\x18\x05 \x01(\x05R\x03min\x12\x10\n" +
+	"\x03max\x18\x06 \x01(\x05R\x03max\"C\n" +
+	"\x14ScaleClusterResponse\x12+\n" +
+	"\acluster\x18\x01 \x01(\v2\x11.berth.v1.ClusterR\acluster\"&\n" +
+	"\x14DeleteClusterRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"D\n" +
+	"\x15DeleteClusterResponse\x12+\n" +
+	"\acluster\x18\x01 \x01(\v2\x11.berth.v1.ClusterR\acluster\")\n" +
+	"\x17GetClusterAccessRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"^\n" +
+	"\x18GetClusterAccessResponse\x12\x0e\n" +
+	"\x02ca\x18\x01 \x01(\tR\x02ca\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\tR\vcertificate\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\tR\x03key2\x9e\x1d\n" +
 	"\fBerthService\x127\n" +
 	"\x04Info\x12\x15.berth.v1.InfoRequest\x1a\x16.berth.v1.InfoResponse\"\x00\x12I\n" +
 	"\n" +
@@ -8227,7 +9679,15 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x0eCreateSchedule\x12\x1f.berth.v1.CreateScheduleRequest\x1a .berth.v1.CreateScheduleResponse\"\x00\x12R\n" +
 	"\rListSchedules\x12\x1e.berth.v1.ListSchedulesRequest\x1a\x1f.berth.v1.ListSchedulesResponse\"\x00\x12R\n" +
 	"\rPauseSchedule\x12\x1e.berth.v1.PauseScheduleRequest\x1a\x1f.berth.v1.PauseScheduleResponse\"\x00\x12U\n" +
-	"\x0eDeleteSchedule\x12\x1f.berth.v1.DeleteScheduleRequest\x1a .berth.v1.DeleteScheduleResponse\"\x00\x12I\n" +
+	"\x0eDeleteSchedule\x12\x1f.berth.v1.DeleteScheduleRequest\x1a .berth.v1.DeleteScheduleResponse\"\x00\x12R\n" +
+	"\rCreateCluster\x12\x1e.berth.v1.CreateClusterRequest\x1a\x1f.berth.v1.CreateClusterResponse\"\x00\x12I\n" +
+	"\n" +
+	"GetCluster\x12\x1b.berth.v1.GetClusterRequest\x1a\x1c.berth.v1.GetClusterResponse\"\x00\x12O\n" +
+	"\fListClusters\x12\x1d.berth.v1.ListClustersRequest\x1a\x1e.berth.v1.ListClustersResponse\"\x00\x12Q\n" +
+	"\fWatchCluster\x12\x1d.berth.v1.WatchClusterRequest\x1a\x1e.berth.v1.WatchClusterResponse\"\x000\x01\x12O\n" +
+	"\fScaleCluster\x12\x1d.berth.v1.ScaleClusterRequest\x1a\x1e.berth.v1.ScaleClusterResponse\"\x00\x12R\n" +
+	"\rDeleteCluster\x12\x1e.berth.v1.DeleteClusterRequest\x1a\x1f.berth.v1.DeleteClusterResponse\"\x00\x12[\n" +
+	"\x10GetClusterAccess\x12!.berth.v1.GetClusterAccessRequest\x1a\".berth.v1.GetClusterAccessResponse\"\x00\x12I\n" +
 	"\n" +
 	"GetPackage\x12\x1b.berth.v1.GetPackageRequest\x1a\x1c.berth.v1.GetPackageResponse\"\x00\x12E\n" +
 	"\bListData\x12\x19.berth.v1.ListDataRequest\x1a\x1a.berth.v1.ListDataResponse\"\x000\x01\x12B\n" +
@@ -8257,7 +9717,7 @@ func file_berth_v1_berth_proto_rawDescGZIP() []byte {
 	return file_berth_v1_berth_proto_rawDescData
 }
 
-var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 123)
+var file_berth_v1_berth_proto_msgTypes = make([]protoimpl.MessageInfo, 147)
 var file_berth_v1_berth_proto_goTypes = []any{
 	(*EnvVar)(nil),                       // 0: berth.v1.EnvVar
 	(*TaskSpec)(nil),                     // 1: berth.v1.TaskSpec
@@ -8280,311 +9740,379 @@ var file_berth_v1_berth_proto_goTypes = []any{
 	(*RunCall)(nil),                      // 18: berth.v1.RunCall
 	(*CachedCall)(nil),                   // 19: berth.v1.CachedCall
 	(*Schedule)(nil),                     // 20: berth.v1.Schedule
-	(*WorkflowSource)(nil),               // 21: berth.v1.WorkflowSource
-	(*Event)(nil),                        // 22: berth.v1.Event
-	(*InfoRequest)(nil),                  // 23: berth.v1.InfoRequest
-	(*InfoResponse)(nil),                 // 24: berth.v1.InfoResponse
-	(*SubmitTaskRequest)(nil),            // 25: berth.v1.SubmitTaskRequest
-	(*SubmitTaskResponse)(nil),           // 26: berth.v1.SubmitTaskResponse
-	(*GetTaskRequest)(nil),               // 27: berth.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),              // 28: berth.v1.GetTaskResponse
-	(*ListTasksRequest)(nil),             // 29: berth.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),            // 30: berth.v1.ListTasksResponse
-	(*WatchTaskRequest)(nil),             // 31: berth.v1.WatchTaskRequest
-	(*WatchTaskResponse)(nil),            // 32: berth.v1.WatchTaskResponse
-	(*TaskEventsRequest)(nil),            // 33: berth.v1.TaskEventsRequest
-	(*TaskEventsResponse)(nil),           // 34: berth.v1.TaskEventsResponse
-	(*TaskLogsRequest)(nil),              // 35: berth.v1.TaskLogsRequest
-	(*TaskLogsResponse)(nil),             // 36: berth.v1.TaskLogsResponse
-	(*CancelTaskRequest)(nil),            // 37: berth.v1.CancelTaskRequest
-	(*CancelTaskResponse)(nil),           // 38: berth.v1.CancelTaskResponse
-	(*Sample)(nil),                       // 39: berth.v1.Sample
-	(*CPUUse)(nil),                       // 40: berth.v1.CPUUse
-	(*MemoryUse)(nil),                    // 41: berth.v1.MemoryUse
-	(*GetTaskMetricsRequest)(nil),        // 42: berth.v1.GetTaskMetricsRequest
-	(*GetTaskMetricsResponse)(nil),       // 43: berth.v1.GetTaskMetricsResponse
-	(*Infrastructure)(nil),               // 44: berth.v1.Infrastructure
-	(*ListInfrastructuresRequest)(nil),   // 45: berth.v1.ListInfrastructuresRequest
-	(*ListInfrastructuresResponse)(nil),  // 46: berth.v1.ListInfrastructuresResponse
-	(*CheckRow)(nil),                     // 47: berth.v1.CheckRow
-	(*CheckInfrastructureRequest)(nil),   // 48: berth.v1.CheckInfrastructureRequest
-	(*CheckInfrastructureResponse)(nil),  // 49: berth.v1.CheckInfrastructureResponse
-	(*AddInfrastructureRequest)(nil),     // 50: berth.v1.AddInfrastructureRequest
-	(*AddInfrastructureResponse)(nil),    // 51: berth.v1.AddInfrastructureResponse
-	(*FormatDFSRequest)(nil),             // 52: berth.v1.FormatDFSRequest
-	(*FormatDFSResponse)(nil),            // 53: berth.v1.FormatDFSResponse
-	(*RemoveInfrastructureRequest)(nil),  // 54: berth.v1.RemoveInfrastructureRequest
-	(*RemoveInfrastructureResponse)(nil), // 55: berth.v1.RemoveInfrastructureResponse
-	(*GetPackageRequest)(nil),            // 56: berth.v1.GetPackageRequest
-	(*GetPackageResponse)(nil),           // 57: berth.v1.GetPackageResponse
-	(*Token)(nil),                        // 58: berth.v1.Token
-	(*CreateTokenRequest)(nil),           // 59: berth.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),          // 60: berth.v1.CreateTokenResponse
-	(*ListTokensRequest)(nil),            // 61: berth.v1.ListTokensRequest
-	(*ListTokensResponse)(nil),           // 62: berth.v1.ListTokensResponse
-	(*RevokeTokenRequest)(nil),           // 63: berth.v1.RevokeTokenRequest
-	(*RevokeTokenResponse)(nil),          // 64: berth.v1.RevokeTokenResponse
-	(*SubmitArrayRequest)(nil),           // 65: berth.v1.SubmitArrayRequest
-	(*SubmitArrayResponse)(nil),          // 66: berth.v1.SubmitArrayResponse
-	(*GetArrayRequest)(nil),              // 67: berth.v1.GetArrayRequest
-	(*GetArrayResponse)(nil),             // 68: berth.v1.GetArrayResponse
-	(*ListArraysRequest)(nil),            // 69: berth.v1.ListArraysRequest
-	(*ListArraysResponse)(nil),           // 70: berth.v1.ListArraysResponse
-	(*WatchArrayRequest)(nil),            // 71: berth.v1.WatchArrayRequest
-	(*WatchArrayResponse)(nil),           // 72: berth.v1.WatchArrayResponse
-	(*CancelArrayRequest)(nil),           // 73: berth.v1.CancelArrayRequest
-	(*CancelArrayResponse)(nil),          // 74: berth.v1.CancelArrayResponse
-	(*RetryArrayRequest)(nil),            // 75: berth.v1.RetryArrayRequest
-	(*RetryArrayResponse)(nil),           // 76: berth.v1.RetryArrayResponse
-	(*StartRunRequest)(nil),              // 77: berth.v1.StartRunRequest
-	(*StartRunResponse)(nil),             // 78: berth.v1.StartRunResponse
-	(*GetRunRequest)(nil),                // 79: berth.v1.GetRunRequest
-	(*GetRunResponse)(nil),               // 80: berth.v1.GetRunResponse
-	(*ListRunsRequest)(nil),              // 81: berth.v1.ListRunsRequest
-	(*ListRunsResponse)(nil),             // 82: berth.v1.ListRunsResponse
-	(*WatchRunRequest)(nil),              // 83: berth.v1.WatchRunRequest
-	(*WatchRunResponse)(nil),             // 84: berth.v1.WatchRunResponse
-	(*RunCallsRequest)(nil),              // 85: berth.v1.RunCallsRequest
-	(*RunCallsResponse)(nil),             // 86: berth.v1.RunCallsResponse
-	(*CancelRunRequest)(nil),             // 87: berth.v1.CancelRunRequest
-	(*CancelRunResponse)(nil),            // 88: berth.v1.CancelRunResponse
-	(*ResumeRunRequest)(nil),             // 89: berth.v1.ResumeRunRequest
-	(*ResumeRunResponse)(nil),            // 90: berth.v1.ResumeRunResponse
-	(*ListCacheRequest)(nil),             // 91: berth.v1.ListCacheRequest
-	(*ListCacheResponse)(nil),            // 92: berth.v1.ListCacheResponse
-	(*ClearCacheRequest)(nil),            // 93: berth.v1.ClearCacheRequest
-	(*ClearCacheResponse)(nil),           // 94: berth.v1.ClearCacheResponse
-	(*CreateScheduleRequest)(nil),        // 95: berth.v1.CreateScheduleRequest
-	(*CreateScheduleResponse)(nil),       // 96: berth.v1.CreateScheduleResponse
-	(*ListSchedulesRequest)(nil),         // 97: berth.v1.ListSchedulesRequest
-	(*ListSchedulesResponse)(nil),        // 98: berth.v1.ListSchedulesResponse
-	(*PauseScheduleRequest)(nil),         // 99: berth.v1.PauseScheduleRequest
-	(*PauseScheduleResponse)(nil),        // 100: berth.v1.PauseScheduleResponse
-	(*DeleteScheduleRequest)(nil),        // 101: berth.v1.DeleteScheduleRequest
-	(*DeleteScheduleResponse)(nil),       // 102: berth.v1.DeleteScheduleResponse
-	(*DataEntry)(nil),                    // 103: berth.v1.DataEntry
-	(*ListDataRequest)(nil),              // 104: berth.v1.ListDataRequest
-	(*ListDataResponse)(nil),             // 105: berth.v1.ListDataResponse
-	(*GetDataRequest)(nil),               // 106: berth.v1.GetDataRequest
-	(*GetDataResponse)(nil),              // 107: berth.v1.GetDataResponse
-	(*DataEnd)(nil),                      // 108: berth.v1.DataEnd
-	(*PutDataRequest)(nil),               // 109: berth.v1.PutDataRequest
-	(*PutDataStart)(nil),                 // 110: berth.v1.PutDataStart
-	(*PutDataResponse)(nil),              // 111: berth.v1.PutDataResponse
-	(*RemoveDataRequest)(nil),            // 112: berth.v1.RemoveDataRequest
-	(*RemoveDataResponse)(nil),           // 113: berth.v1.RemoveDataResponse
-	nil,                                  // 114: berth.v1.TaskSpec.LabelsEntry
-	nil,                                  // 115: berth.v1.TaskSpec.WhereEntry
-	nil,                                  // 116: berth.v1.Call.ArgumentsEntry
-	nil,                                  // 117: berth.v1.Array.StatesEntry
-	nil,                                  // 118: berth.v1.Run.ArgumentsEntry
-	nil,                                  // 119: berth.v1.Run.CallsEntry
-	nil,                                  // 120: berth.v1.WorkflowSource.FilesEntry
-	nil,                                  // 121: berth.v1.ListTasksRequest.LabelsEntry
-	nil,                                  // 122: berth.v1.StartRunRequest.ArgumentsEntry
-	(*durationpb.Duration)(nil),          // 123: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),        // 124: google.protobuf.Timestamp
+	(*ClusterGroup)(nil),                 // 21: berth.v1.ClusterGroup
+	(*ClusterSpec)(nil),                  // 22: berth.v1.ClusterSpec
+	(*ClusterHead)(nil),                  // 23: berth.v1.ClusterHead
+	(*GroupStatus)(nil),                  // 24: berth.v1.GroupStatus
+	(*Cluster)(nil),                      // 25: berth.v1.Cluster
+	(*WorkflowSource)(nil),               // 26: berth.v1.WorkflowSource
+	(*Event)(nil),                        // 27: berth.v1.Event
+	(*InfoRequest)(nil),                  // 28: berth.v1.InfoRequest
+	(*InfoResponse)(nil),                 // 29: berth.v1.InfoResponse
+	(*SubmitTaskRequest)(nil),            // 30: berth.v1.SubmitTaskRequest
+	(*SubmitTaskResponse)(nil),           // 31: berth.v1.SubmitTaskResponse
+	(*GetTaskRequest)(nil),               // 32: berth.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),              // 33: berth.v1.GetTaskResponse
+	(*ListTasksRequest)(nil),             // 34: berth.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),            // 35: berth.v1.ListTasksResponse
+	(*WatchTaskRequest)(nil),             // 36: berth.v1.WatchTaskRequest
+	(*WatchTaskResponse)(nil),            // 37: berth.v1.WatchTaskResponse
+	(*TaskEventsRequest)(nil),            // 38: berth.v1.TaskEventsRequest
+	(*TaskEventsResponse)(nil),           // 39: berth.v1.TaskEventsResponse
+	(*TaskLogsRequest)(nil),              // 40: berth.v1.TaskLogsRequest
+	(*TaskLogsResponse)(nil),             // 41: berth.v1.TaskLogsResponse
+	(*CancelTaskRequest)(nil),            // 42: berth.v1.CancelTaskRequest
+	(*CancelTaskResponse)(nil),           // 43: berth.v1.CancelTaskResponse
+	(*Sample)(nil),                       // 44: berth.v1.Sample
+	(*CPUUse)(nil),                       // 45: berth.v1.CPUUse
+	(*MemoryUse)(nil),                    // 46: berth.v1.MemoryUse
+	(*GetTaskMetricsRequest)(nil),        // 47: berth.v1.GetTaskMetricsRequest
+	(*GetTaskMetricsResponse)(nil),       // 48: berth.v1.GetTaskMetricsResponse
+	(*Infrastructure)(nil),               // 49: berth.v1.Infrastructure
+	(*ListInfrastructuresRequest)(nil),   // 50: berth.v1.ListInfrastructuresRequest
+	(*ListInfrastructuresResponse)(nil),  // 51: berth.v1.ListInfrastructuresResponse
+	(*CheckRow)(nil),                     // 52: berth.v1.CheckRow
+	(*CheckInfrastructureRequest)(nil),   // 53: berth.v1.CheckInfrastructureRequest
+	(*CheckInfrastructureResponse)(nil),  // 54: berth.v1.CheckInfrastructureResponse
+	(*AddInfrastructureRequest)(nil),     // 55: berth.v1.AddInfrastructureRequest
+	(*AddInfrastructureResponse)(nil),    // 56: berth.v1.AddInfrastructureResponse
+	(*FormatDFSRequest)(nil),             // 57: berth.v1.FormatDFSRequest
+	(*FormatDFSResponse)(nil),            // 58: berth.v1.FormatDFSResponse
+	(*RemoveInfrastructureRequest)(nil),  // 59: berth.v1.RemoveInfrastructureRequest
+	(*RemoveInfrastructureResponse)(nil), // 60: berth.v1.RemoveInfrastructureResponse
+	(*GetPackageRequest)(nil),            // 61: berth.v1.GetPackageRequest
+	(*GetPackageResponse)(nil),           // 62: berth.v1.GetPackageResponse
+	(*Token)(nil),                        // 63: berth.v1.Token
+	(*CreateTokenRequest)(nil),           // 64: berth.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),          // 65: berth.v1.CreateTokenResponse
+	(*ListTokensRequest)(nil),            // 66: berth.v1.ListTokensRequest
+	(*ListTokensResponse)(nil),           // 67: berth.v1.ListTokensResponse
+	(*RevokeTokenRequest)(nil),           // 68: berth.v1.RevokeTokenRequest
+	(*RevokeTokenResponse)(nil),          // 69: berth.v1.RevokeTokenResponse
+	(*SubmitArrayRequest)(nil),           // 70: berth.v1.SubmitArrayRequest
+	(*SubmitArrayResponse)(nil),          // 71: berth.v1.SubmitArrayResponse
+	(*GetArrayRequest)(nil),              // 72: berth.v1.GetArrayRequest
+	(*GetArrayResponse)(nil),             // 73: berth.v1.GetArrayResponse
+	(*ListArraysRequest)(nil),            // 74: berth.v1.ListArraysRequest
+	(*ListArraysResponse)(nil),           // 75: berth.v1.ListArraysResponse
+	(*WatchArrayRequest)(nil),            // 76: berth.v1.WatchArrayRequest
+	(*WatchArrayResponse)(nil),           // 77: berth.v1.WatchArrayResponse
+	(*CancelArrayRequest)(nil),           // 78: berth.v1.CancelArrayRequest
+	(*CancelArrayResponse)(nil),          // 79: berth.v1.CancelArrayResponse
+	(*RetryArrayRequest)(nil),            // 80: berth.v1.RetryArrayRequest
+	(*RetryArrayResponse)(nil),           // 81: berth.v1.RetryArrayResponse
+	(*StartRunRequest)(nil),              // 82: berth.v1.StartRunRequest
+	(*StartRunResponse)(nil),             // 83: berth.v1.StartRunResponse
+	(*GetRunRequest)(nil),                // 84: berth.v1.GetRunRequest
+	(*GetRunResponse)(nil),               // 85: berth.v1.GetRunResponse
+	(*ListRunsRequest)(nil),              // 86: berth.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),             // 87: berth.v1.ListRunsResponse
+	(*WatchRunRequest)(nil),              // 88: berth.v1.WatchRunRequest
+	(*WatchRunResponse)(nil),             // 89: berth.v1.WatchRunResponse
+	(*RunCallsRequest)(nil),              // 90: berth.v1.RunCallsRequest
+	(*RunCallsResponse)(nil),             // 91: berth.v1.RunCallsResponse
+	(*CancelRunRequest)(nil),             // 92: berth.v1.CancelRunRequest
+	(*CancelRunResponse)(nil),            // 93: berth.v1.CancelRunResponse
+	(*ResumeRunRequest)(nil),             // 94: berth.v1.ResumeRunRequest
+	(*ResumeRunResponse)(nil),            // 95: berth.v1.ResumeRunResponse
+	(*ListCacheRequest)(nil),             // 96: berth.v1.ListCacheRequest
+	(*ListCacheResponse)(nil),            // 97: berth.v1.ListCacheResponse
+	(*ClearCacheRequest)(nil),            // 98: berth.v1.ClearCacheRequest
+	(*ClearCacheResponse)(nil),           // 99: berth.v1.ClearCacheResponse
+	(*CreateScheduleRequest)(nil),        // 100: berth.v1.CreateScheduleRequest
+	(*CreateScheduleResponse)(nil),       // 101: berth.v1.CreateScheduleResponse
+	(*ListSchedulesRequest)(nil),         // 102: berth.v1.ListSchedulesRequest
+	(*ListSchedulesResponse)(nil),        // 103: berth.v1.ListSchedulesResponse
+	(*PauseScheduleRequest)(nil),         // 104: berth.v1.PauseScheduleRequest
+	(*PauseScheduleResponse)(nil),        // 105: berth.v1.PauseScheduleResponse
+	(*DeleteScheduleRequest)(nil),        // 106: berth.v1.DeleteScheduleRequest
+	(*DeleteScheduleResponse)(nil),       // 107: berth.v1.DeleteScheduleResponse
+	(*DataEntry)(nil),                    // 108: berth.v1.DataEntry
+	(*ListDataRequest)(nil),              // 109: berth.v1.ListDataRequest
+	(*ListDataResponse)(nil),             // 110: berth.v1.ListDataResponse
+	(*GetDataRequest)(nil),               // 111: berth.v1.GetDataRequest
+	(*GetDataResponse)(nil),              // 112: berth.v1.GetDataResponse
+	(*DataEnd)(nil),                      // 113: berth.v1.DataEnd
+	(*PutDataRequest)(nil),               // 114: berth.v1.PutDataRequest
+	(*PutDataStart)(nil),                 // 115: berth.v1.PutDataStart
+	(*PutDataResponse)(nil),              // 116: berth.v1.PutDataResponse
+	(*RemoveDataRequest)(nil),            // 117: berth.v1.RemoveDataRequest
+	(*RemoveDataResponse)(nil),           // 118: berth.v1.RemoveDataResponse
+	(*CreateClusterRequest)(nil),         // 119: berth.v1.CreateClusterRequest
+	(*CreateClusterResponse)(nil),        // 120: berth.v1.CreateClusterResponse
+	(*GetClusterRequest)(nil),            // 121: berth.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),           // 122: berth.v1.GetClusterResponse
+	(*ListClustersRequest)(nil),          // 123: berth.v1.ListClustersRequest
+	(*ListClustersResponse)(nil),         // 124: berth.v1.ListClustersResponse
+	(*WatchClusterRequest)(nil),          // 125: berth.v1.WatchClusterRequest
+	(*WatchClusterResponse)(nil),         // 126: berth.v1.WatchClusterResponse
+	(*ScaleClusterRequest)(nil),          // 127: berth.v1.ScaleClusterRequest
+	(*ScaleClusterResponse)(nil),         // 128: berth.v1.ScaleClusterResponse
+	(*DeleteClusterRequest)(nil),         // 129: berth.v1.DeleteClusterRequest
+	(*DeleteClusterResponse)(nil),        // 130: berth.v1.DeleteClusterResponse
+	(*GetClusterAccessRequest)(nil),      // 131: berth.v1.GetClusterAccessRequest
+	(*GetClusterAccessResponse)(nil),     // 132: berth.v1.GetClusterAccessResponse
+	nil,                                  // 133: berth.v1.TaskSpec.LabelsEntry
+	nil,                                  // 134: berth.v1.TaskSpec.WhereEntry
+	nil,                                  // 135: berth.v1.Call.ArgumentsEntry
+	nil,                                  // 136: berth.v1.Array.StatesEntry
+	nil,                                  // 137: berth.v1.Run.ArgumentsEntry
+	nil,                                  // 138: berth.v1.Run.CallsEntry
+	nil,                                  // 139: berth.v1.ClusterGroup.LabelsEntry
+	nil,                                  // 140: berth.v1.ClusterSpec.LabelsEntry
+	nil,                                  // 141: berth.v1.ClusterHead.VersionsEntry
+	nil,                                  // 142: berth.v1.GroupStatus.LostEntry
+	nil,                                  // 143: berth.v1.GroupStatus.VersionsEntry
+	nil,                                  // 144: berth.v1.WorkflowSource.FilesEntry
+	nil,                                  // 145: berth.v1.ListTasksRequest.LabelsEntry
+	nil,                                  // 146: berth.v1.StartRunRequest.ArgumentsEntry
+	(*durationpb.Duration)(nil),          // 147: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),        // 148: google.protobuf.Timestamp
 }
 var file_berth_v1_berth_proto_depIdxs = []int32{
 	0,   // 0: berth.v1.TaskSpec.env:type_name -> berth.v1.EnvVar
-	123, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
-	114, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
+	147, // 1: berth.v1.TaskSpec.timeout:type_name -> google.protobuf.Duration
+	133, // 2: berth.v1.TaskSpec.labels:type_name -> berth.v1.TaskSpec.LabelsEntry
 	2,   // 3: berth.v1.TaskSpec.steps:type_name -> berth.v1.Step
 	3,   // 4: berth.v1.TaskSpec.call:type_name -> berth.v1.Call
-	115, // 5: berth.v1.TaskSpec.where:type_name -> berth.v1.TaskSpec.WhereEntry
+	134, // 5: berth.v1.TaskSpec.where:type_name -> berth.v1.TaskSpec.WhereEntry
 	0,   // 6: berth.v1.Step.env:type_name -> berth.v1.EnvVar
-	123, // 7: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
-	116, // 8: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
-	124, // 9: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
-	124, // 10: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
+	147, // 7: berth.v1.Step.timeout:type_name -> google.protobuf.Duration
+	135, // 8: berth.v1.Call.arguments:type_name -> berth.v1.Call.ArgumentsEntry
+	148, // 9: berth.v1.StepStatus.started_at:type_name -> google.protobuf.Timestamp
+	148, // 10: berth.v1.StepStatus.finished_at:type_name -> google.protobuf.Timestamp
 	5,   // 11: berth.v1.Diagnosis.evidence:type_name -> berth.v1.Evidence
-	124, // 12: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
+	148, // 12: berth.v1.Diagnosis.since:type_name -> google.protobuf.Timestamp
 	8,   // 13: berth.v1.Usage.network:type_name -> berth.v1.NetworkUse
 	6,   // 14: berth.v1.Task.diagnosis:type_name -> berth.v1.Diagnosis
-	124, // 15: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
-	124, // 16: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
-	124, // 17: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
+	148, // 15: berth.v1.Task.created_at:type_name -> google.protobuf.Timestamp
+	148, // 16: berth.v1.Task.started_at:type_name -> google.protobuf.Timestamp
+	148, // 17: berth.v1.Task.finished_at:type_name -> google.protobuf.Timestamp
 	7,   // 18: berth.v1.Task.usage:type_name -> berth.v1.Usage
-	124, // 19: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
+	148, // 19: berth.v1.Task.cancelled_at:type_name -> google.protobuf.Timestamp
 	1,   // 20: berth.v1.Task.spec:type_name -> berth.v1.TaskSpec
 	4,   // 21: berth.v1.Task.steps:type_name -> berth.v1.StepStatus
 	10,  // 22: berth.v1.Task.array:type_name -> berth.v1.ArrayItem
-	117, // 23: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
-	124, // 24: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
-	124, // 25: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
+	136, // 23: berth.v1.Array.states:type_name -> berth.v1.Array.StatesEntry
+	148, // 24: berth.v1.Array.created_at:type_name -> google.protobuf.Timestamp
+	148, // 25: berth.v1.Array.cancelled_at:type_name -> google.protobuf.Timestamp
 	1,   // 26: berth.v1.Array.spec:type_name -> berth.v1.TaskSpec
-	123, // 27: berth.v1.RunLimits.timeout:type_name -> google.protobuf.Duration
+	147, // 27: berth.v1.RunLimits.timeout:type_name -> google.protobuf.Duration
 	6,   // 28: berth.v1.CallFailure.diagnosis:type_name -> berth.v1.Diagnosis
 	14,  // 29: berth.v1.RunError.stack:type_name -> berth.v1.Frame
 	15,  // 30: berth.v1.RunError.call:type_name -> berth.v1.CallFailure
-	118, // 31: berth.v1.Run.arguments:type_name -> berth.v1.Run.ArgumentsEntry
+	137, // 31: berth.v1.Run.arguments:type_name -> berth.v1.Run.ArgumentsEntry
 	13,  // 32: berth.v1.Run.limits:type_name -> berth.v1.RunLimits
 	12,  // 33: berth.v1.Run.packages:type_name -> berth.v1.RunPackage
-	119, // 34: berth.v1.Run.calls:type_name -> berth.v1.Run.CallsEntry
+	138, // 34: berth.v1.Run.calls:type_name -> berth.v1.Run.CallsEntry
 	16,  // 35: berth.v1.Run.error:type_name -> berth.v1.RunError
-	124, // 36: berth.v1.Run.resumed_at:type_name -> google.protobuf.Timestamp
-	124, // 37: berth.v1.Run.created_at:type_name -> google.protobuf.Timestamp
-	124, // 38: berth.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
-	124, // 39: berth.v1.Run.cancelled_at:type_name -> google.protobuf.Timestamp
-	124, // 40: berth.v1.RunCall.began_at:type_name -> google.protobuf.Timestamp
-	124, // 41: berth.v1.RunCall.ended_at:type_name -> google.protobuf.Timestamp
+	148, // 36: berth.v1.Run.resumed_at:type_name -> google.protobuf.Timestamp
+	148, // 37: berth.v1.Run.created_at:type_name -> google.protobuf.Timestamp
+	148, // 38: berth.v1.Run.finished_at:type_name -> google.protobuf.Timestamp
+	148, // 39: berth.v1.Run.cancelled_at:type_name -> google.protobuf.Timestamp
+	148, // 40: berth.v1.RunCall.began_at:type_name -> google.protobuf.Timestamp
+	148, // 41: berth.v1.RunCall.ended_at:type_name -> google.protobuf.Timestamp
 	15,  // 42: berth.v1.RunCall.failure:type_name -> berth.v1.CallFailure
-	124, // 43: berth.v1.CachedCall.created_at:type_name -> google.protobuf.Timestamp
+	148, // 43: berth.v1.CachedCall.created_at:type_name -> google.protobuf.Timestamp
 	1,   // 44: berth.v1.Schedule.task:type_name -> berth.v1.TaskSpec
-	77,  // 45: berth.v1.Schedule.run:type_name -> berth.v1.StartRunRequest
-	124, // 46: berth.v1.Schedule.created_at:type_name -> google.protobuf.Timestamp
-	124, // 47: berth.v1.Schedule.from:type_name -> google.protobuf.Timestamp
-	124, // 48: berth.v1.Schedule.last_at:type_name -> google.protobuf.Timestamp
-	124, // 49: berth.v1.Schedule.waiting:type_name -> google.protobuf.Timestamp
-	124, // 50: berth.v1.Schedule.next_at:type_name -> google.protobuf.Timestamp
-	120, // 51: berth.v1.WorkflowSource.files:type_name -> berth.v1.WorkflowSource.FilesEntry
-	124, // 52: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
-	1,   // 53: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
-	9,   // 54: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
-	9,   // 55: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
-	121, // 56: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
-	9,   // 57: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
-	9,   // 58: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
-	22,  // 59: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
-	124, // 60: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
-	9,   // 61: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
-	124, // 62: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
-	124, // 63: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
-	124, // 64: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
-	123, // 65: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
-	40,  // 66: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
-	41,  // 67: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
-	39,  // 68: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
-	124, // 69: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
-	44,  // 70: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
-	123, // 71: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
-	47,  // 72: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
-	124, // 73: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
-	124, // 74: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
-	124, // 75: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
-	124, // 76: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
-	123, // 77: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	58,  // 78: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
-	58,  // 79: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
-	1,   // 80: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
-	11,  // 81: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
-	11,  // 82: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
-	11,  // 83: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
-	11,  // 84: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
-	11,  // 85: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
-	11,  // 86: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
-	21,  // 87: berth.v1.StartRunRequest.source:type_name -> berth.v1.WorkflowSource
-	122, // 88: berth.v1.StartRunRequest.arguments:type_name -> berth.v1.StartRunRequest.ArgumentsEntry
-	13,  // 89: berth.v1.StartRunRequest.limits:type_name -> berth.v1.RunLimits
-	17,  // 90: berth.v1.StartRunResponse.run:type_name -> berth.v1.Run
-	17,  // 91: berth.v1.GetRunResponse.run:type_name -> berth.v1.Run
-	17,  // 92: berth.v1.ListRunsResponse.runs:type_name -> berth.v1.Run
-	17,  // 93: berth.v1.WatchRunResponse.run:type_name -> berth.v1.Run
-	18,  // 94: berth.v1.RunCallsResponse.call:type_name -> berth.v1.RunCall
-	17,  // 95: berth.v1.CancelRunResponse.run:type_name -> berth.v1.Run
-	21,  // 96: berth.v1.ResumeRunRequest.source:type_name -> berth.v1.WorkflowSource
-	17,  // 97: berth.v1.ResumeRunResponse.run:type_name -> berth.v1.Run
-	124, // 98: berth.v1.ListCacheRequest.before:type_name -> google.protobuf.Timestamp
-	19,  // 99: berth.v1.ListCacheResponse.calls:type_name -> berth.v1.CachedCall
-	124, // 100: berth.v1.ClearCacheRequest.before:type_name -> google.protobuf.Timestamp
-	20,  // 101: berth.v1.CreateScheduleRequest.schedule:type_name -> berth.v1.Schedule
-	20,  // 102: berth.v1.CreateScheduleResponse.schedule:type_name -> berth.v1.Schedule
-	20,  // 103: berth.v1.ListSchedulesResponse.schedules:type_name -> berth.v1.Schedule
-	20,  // 104: berth.v1.PauseScheduleResponse.schedule:type_name -> berth.v1.Schedule
-	124, // 105: berth.v1.DataEntry.modified_at:type_name -> google.protobuf.Timestamp
-	103, // 106: berth.v1.ListDataResponse.entries:type_name -> berth.v1.DataEntry
-	103, // 107: berth.v1.GetDataResponse.entry:type_name -> berth.v1.DataEntry
-	108, // 108: berth.v1.GetDataResponse.end:type_name -> berth.v1.DataEnd
-	110, // 109: berth.v1.PutDataRequest.start:type_name -> berth.v1.PutDataStart
-	108, // 110: berth.v1.PutDataRequest.end:type_name -> berth.v1.DataEnd
-	103, // 111: berth.v1.PutDataResponse.entry:type_name -> berth.v1.DataEntry
-	23,  // 112: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
-	25,  // 113: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
-	27,  // 114: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
-	29,  // 115: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
-	31,  // 116: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
-	33,  // 117: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
-	35,  // 118: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
-	42,  // 119: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
-	37,  // 120: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
-	65,  // 121: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
-	67,  // 122: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
-	69,  // 123: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
-	71,  // 124: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
-	73,  // 125: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
-	75,  // 126: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
-	77,  // 127: berth.v1.BerthService.StartRun:input_type -> berth.v1.StartRunRequest
-	79,  // 128: berth.v1.BerthService.GetRun:input_type -> berth.v1.GetRunRequest
-	81,  // 129: berth.v1.BerthService.ListRuns:input_type -> berth.v1.ListRunsRequest
-	83,  // 130: berth.v1.BerthService.WatchRun:input_type -> berth.v1.WatchRunRequest
-	85,  // 131: berth.v1.BerthService.RunCalls:input_type -> berth.v1.RunCallsRequest
-	87,  // 132: berth.v1.BerthService.CancelRun:input_type -> berth.v1.CancelRunRequest
-	89,  // 133: berth.v1.BerthService.ResumeRun:input_type -> berth.v1.ResumeRunRequest
-	91,  // 134: berth.v1.BerthService.ListCache:input_type -> berth.v1.ListCacheRequest
-	93,  // 135: berth.v1.BerthService.ClearCache:input_type -> berth.v1.ClearCacheRequest
-	95,  // 136: berth.v1.BerthService.CreateSchedule:input_type -> berth.v1.CreateScheduleRequest
-	97,  // 137: berth.v1.BerthService.ListSchedules:input_type -> berth.v1.ListSchedulesRequest
-	99,  // 138: berth.v1.BerthService.PauseSchedule:input_type -> berth.v1.PauseScheduleRequest
-	101, // 139: berth.v1.BerthService.DeleteSchedule:input_type -> berth.v1.DeleteScheduleRequest
-	56,  // 140: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
-	104, // 141: berth.v1.BerthService.ListData:input_type -> berth.v1.ListDataRequest
-	106, // 142: berth.v1.BerthService.GetData:input_type -> berth.v1.GetDataRequest
-	109, // 143: berth.v1.BerthService.PutData:input_type -> berth.v1.PutDataRequest
-	112, // 144: berth.v1.BerthService.RemoveData:input_type -> berth.v1.RemoveDataRequest
-	45,  // 145: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
-	48,  // 146: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
-	50,  // 147: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
-	52,  // 148: berth.v1.BerthService.FormatDFS:input_type -> berth.v1.FormatDFSRequest
-	54,  // 149: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
-	59,  // 150: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
-	61,  // 151: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
-	63,  // 152: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
-	24,  // 153: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
-	26,  // 154: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
-	28,  // 155: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
-	30,  // 156: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
-	32,  // 157: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
-	34,  // 158: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
-	36,  // 159: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
-	43,  // 160: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
-	38,  // 161: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
-	66,  // 162: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
-	68,  // 163: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
-	70,  // 164: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
-	72,  // 165: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
-	74,  // 166: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
-	76,  // 167: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
-	78,  // 168: berth.v1.BerthService.StartRun:output_type -> berth.v1.StartRunResponse
-	80,  // 169: berth.v1.BerthService.GetRun:output_type -> berth.v1.GetRunResponse
-	82,  // 170: berth.v1.BerthService.ListRuns:output_type -> berth.v1.ListRunsResponse
-	84,  // 171: berth.v1.BerthService.WatchRun:output_type -> berth.v1.WatchRunResponse
-	86,  // 172: berth.v1.BerthService.RunCalls:output_type -> berth.v1.RunCallsResponse
-	88,  // 173: berth.v1.BerthService.CancelRun:output_type -> berth.v1.CancelRunResponse
-	90,  // 174: berth.v1.BerthService.ResumeRun:output_type -> berth.v1.ResumeRunResponse
-	92,  // 175: berth.v1.BerthService.ListCache:output_type -> berth.v1.ListCacheResponse
-	94,  // 176: berth.v1.BerthService.ClearCache:output_type -> berth.v1.ClearCacheResponse
-	96,  // 177: berth.v1.BerthService.CreateSchedule:output_type -> berth.v1.CreateScheduleResponse
-	98,  // 178: berth.v1.BerthService.ListSchedules:output_type -> berth.v1.ListSchedulesResponse
-	100, // 179: berth.v1.BerthService.PauseSchedule:output_type -> berth.v1.PauseScheduleResponse
-	102, // 180: berth.v1.BerthService.DeleteSchedule:output_type -> berth.v1.DeleteScheduleResponse
-	57,  // 181: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
-	105, // 182: berth.v1.BerthService.ListData:output_type -> berth.v1.ListDataResponse
-	107, // 183: berth.v1.BerthService.GetData:output_type -> berth.v1.GetDataResponse
-	111, // 184: berth.v1.BerthService.PutData:output_type -> berth.v1.PutDataResponse
-	113, // 185: berth.v1.BerthService.RemoveData:output_type -> berth.v1.RemoveDataResponse
-	46,  // 186: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
-	49,  // 187: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
-	51,  // 188: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
-	53,  // 189: berth.v1.BerthService.FormatDFS:output_type -> berth.v1.FormatDFSResponse
-	55,  // 190: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
-	60,  // 191: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
-	62,  // 192: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
-	64,  // 193: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
-	153, // [153:194] is the sub-list for method output_type
-	112, // [112:153] is the sub-list for method input_type
-	112, // [112:112] is the sub-list for extension type_name
-	112, // [112:112] is the sub-list for extension extendee
-	0,   // [0:112] is the sub-list for field type_name
+	82,  // 45: berth.v1.Schedule.run:type_name -> berth.v1.StartRunRequest
+	148, // 46: berth.v1.Schedule.created_at:type_name -> google.protobuf.Timestamp
+	148, // 47: berth.v1.Schedule.from:type_name -> google.protobuf.Timestamp
+	148, // 48: berth.v1.Schedule.last_at:type_name -> google.protobuf.Timestamp
+	148, // 49: berth.v1.Schedule.waiting:type_name -> google.protobuf.Timestamp
+	148, // 50: berth.v1.Schedule.next_at:type_name -> google.protobuf.Timestamp
+	139, // 51: berth.v1.ClusterGroup.labels:type_name -> berth.v1.ClusterGroup.LabelsEntry
+	0,   // 52: berth.v1.ClusterGroup.env:type_name -> berth.v1.EnvVar
+	0,   // 53: berth.v1.ClusterSpec.env:type_name -> berth.v1.EnvVar
+	140, // 54: berth.v1.ClusterSpec.labels:type_name -> berth.v1.ClusterSpec.LabelsEntry
+	21,  // 55: berth.v1.ClusterSpec.head:type_name -> berth.v1.ClusterGroup
+	21,  // 56: berth.v1.ClusterSpec.workers:type_name -> berth.v1.ClusterGroup
+	147, // 57: berth.v1.ClusterSpec.idle_timeout:type_name -> google.protobuf.Duration
+	147, // 58: berth.v1.ClusterSpec.no_client_timeout:type_name -> google.protobuf.Duration
+	147, // 59: berth.v1.ClusterSpec.max_lifetime:type_name -> google.protobuf.Duration
+	147, // 60: berth.v1.ClusterSpec.drain_timeout:type_name -> google.protobuf.Duration
+	141, // 61: berth.v1.ClusterHead.versions:type_name -> berth.v1.ClusterHead.VersionsEntry
+	142, // 62: berth.v1.GroupStatus.lost:type_name -> berth.v1.GroupStatus.LostEntry
+	6,   // 63: berth.v1.GroupStatus.diagnosis:type_name -> berth.v1.Diagnosis
+	143, // 64: berth.v1.GroupStatus.versions:type_name -> berth.v1.GroupStatus.VersionsEntry
+	6,   // 65: berth.v1.Cluster.diagnosis:type_name -> berth.v1.Diagnosis
+	148, // 66: berth.v1.Cluster.created_at:type_name -> google.protobuf.Timestamp
+	148, // 67: berth.v1.Cluster.started_at:type_name -> google.protobuf.Timestamp
+	148, // 68: berth.v1.Cluster.finished_at:type_name -> google.protobuf.Timestamp
+	23,  // 69: berth.v1.Cluster.head:type_name -> berth.v1.ClusterHead
+	24,  // 70: berth.v1.Cluster.groups:type_name -> berth.v1.GroupStatus
+	148, // 71: berth.v1.Cluster.idle_since:type_name -> google.protobuf.Timestamp
+	148, // 72: berth.v1.Cluster.ends_at:type_name -> google.protobuf.Timestamp
+	22,  // 73: berth.v1.Cluster.spec:type_name -> berth.v1.ClusterSpec
+	144, // 74: berth.v1.WorkflowSource.files:type_name -> berth.v1.WorkflowSource.FilesEntry
+	148, // 75: berth.v1.Event.at:type_name -> google.protobuf.Timestamp
+	1,   // 76: berth.v1.SubmitTaskRequest.spec:type_name -> berth.v1.TaskSpec
+	9,   // 77: berth.v1.SubmitTaskResponse.task:type_name -> berth.v1.Task
+	9,   // 78: berth.v1.GetTaskResponse.task:type_name -> berth.v1.Task
+	145, // 79: berth.v1.ListTasksRequest.labels:type_name -> berth.v1.ListTasksRequest.LabelsEntry
+	9,   // 80: berth.v1.ListTasksResponse.tasks:type_name -> berth.v1.Task
+	9,   // 81: berth.v1.WatchTaskResponse.task:type_name -> berth.v1.Task
+	27,  // 82: berth.v1.TaskEventsResponse.event:type_name -> berth.v1.Event
+	148, // 83: berth.v1.TaskLogsRequest.since:type_name -> google.protobuf.Timestamp
+	9,   // 84: berth.v1.CancelTaskResponse.task:type_name -> berth.v1.Task
+	148, // 85: berth.v1.Sample.at:type_name -> google.protobuf.Timestamp
+	148, // 86: berth.v1.GetTaskMetricsResponse.started_at:type_name -> google.protobuf.Timestamp
+	148, // 87: berth.v1.GetTaskMetricsResponse.ended_at:type_name -> google.protobuf.Timestamp
+	147, // 88: berth.v1.GetTaskMetricsResponse.sample_interval:type_name -> google.protobuf.Duration
+	45,  // 89: berth.v1.GetTaskMetricsResponse.cpu:type_name -> berth.v1.CPUUse
+	46,  // 90: berth.v1.GetTaskMetricsResponse.memory:type_name -> berth.v1.MemoryUse
+	44,  // 91: berth.v1.GetTaskMetricsResponse.samples:type_name -> berth.v1.Sample
+	148, // 92: berth.v1.Infrastructure.last_seen_at:type_name -> google.protobuf.Timestamp
+	49,  // 93: berth.v1.ListInfrastructuresResponse.infrastructures:type_name -> berth.v1.Infrastructure
+	147, // 94: berth.v1.CheckInfrastructureResponse.latency:type_name -> google.protobuf.Duration
+	52,  // 95: berth.v1.CheckInfrastructureResponse.rows:type_name -> berth.v1.CheckRow
+	148, // 96: berth.v1.Token.created_at:type_name -> google.protobuf.Timestamp
+	148, // 97: berth.v1.Token.expires_at:type_name -> google.protobuf.Timestamp
+	148, // 98: berth.v1.Token.last_used_at:type_name -> google.protobuf.Timestamp
+	148, // 99: berth.v1.Token.revoked_at:type_name -> google.protobuf.Timestamp
+	147, // 100: berth.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	63,  // 101: berth.v1.CreateTokenResponse.token:type_name -> berth.v1.Token
+	63,  // 102: berth.v1.ListTokensResponse.tokens:type_name -> berth.v1.Token
+	1,   // 103: berth.v1.SubmitArrayRequest.spec:type_name -> berth.v1.TaskSpec
+	11,  // 104: berth.v1.SubmitArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 105: berth.v1.GetArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 106: berth.v1.ListArraysResponse.arrays:type_name -> berth.v1.Array
+	11,  // 107: berth.v1.WatchArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 108: berth.v1.CancelArrayResponse.array:type_name -> berth.v1.Array
+	11,  // 109: berth.v1.RetryArrayResponse.array:type_name -> berth.v1.Array
+	26,  // 110: berth.v1.StartRunRequest.source:type_name -> berth.v1.WorkflowSource
+	146, // 111: berth.v1.StartRunRequest.arguments:type_name -> berth.v1.StartRunRequest.ArgumentsEntry
+	13,  // 112: berth.v1.StartRunRequest.limits:type_name -> berth.v1.RunLimits
+	17,  // 113: berth.v1.StartRunResponse.run:type_name -> berth.v1.Run
+	17,  // 114: berth.v1.GetRunResponse.run:type_name -> berth.v1.Run
+	17,  // 115: berth.v1.ListRunsResponse.runs:type_name -> berth.v1.Run
+	17,  // 116: berth.v1.WatchRunResponse.run:type_name -> berth.v1.Run
+	18,  // 117: berth.v1.RunCallsResponse.call:type_name -> berth.v1.RunCall
+	17,  // 118: berth.v1.CancelRunResponse.run:type_name -> berth.v1.Run
+	26,  // 119: berth.v1.ResumeRunRequest.source:type_name -> berth.v1.WorkflowSource
+	17,  // 120: berth.v1.ResumeRunResponse.run:type_name -> berth.v1.Run
+	148, // 121: berth.v1.ListCacheRequest.before:type_name -> google.protobuf.Timestamp
+	19,  // 122: berth.v1.ListCacheResponse.calls:type_name -> berth.v1.CachedCall
+	148, // 123: berth.v1.ClearCacheRequest.before:type_name -> google.protobuf.Timestamp
+	20,  // 124: berth.v1.CreateScheduleRequest.schedule:type_name -> berth.v1.Schedule
+	20,  // 125: berth.v1.CreateScheduleResponse.schedule:type_name -> berth.v1.Schedule
+	20,  // 126: berth.v1.ListSchedulesResponse.schedules:type_name -> berth.v1.Schedule
+	20,  // 127: berth.v1.PauseScheduleResponse.schedule:type_name -> berth.v1.Schedule
+	148, // 128: berth.v1.DataEntry.modified_at:type_name -> google.protobuf.Timestamp
+	108, // 129: berth.v1.ListDataResponse.entries:type_name -> berth.v1.DataEntry
+	108, // 130: berth.v1.GetDataResponse.entry:type_name -> berth.v1.DataEntry
+	113, // 131: berth.v1.GetDataResponse.end:type_name -> berth.v1.DataEnd
+	115, // 132: berth.v1.PutDataRequest.start:type_name -> berth.v1.PutDataStart
+	113, // 133: berth.v1.PutDataRequest.end:type_name -> berth.v1.DataEnd
+	108, // 134: berth.v1.PutDataResponse.entry:type_name -> berth.v1.DataEntry
+	22,  // 135: berth.v1.CreateClusterRequest.spec:type_name -> berth.v1.ClusterSpec
+	25,  // 136: berth.v1.CreateClusterResponse.cluster:type_name -> berth.v1.Cluster
+	25,  // 137: berth.v1.GetClusterResponse.cluster:type_name -> berth.v1.Cluster
+	25,  // 138: berth.v1.ListClustersResponse.clusters:type_name -> berth.v1.Cluster
+	25,  // 139: berth.v1.WatchClusterResponse.cluster:type_name -> berth.v1.Cluster
+	25,  // 140: berth.v1.ScaleClusterResponse.cluster:type_name -> berth.v1.Cluster
+	25,  // 141: berth.v1.DeleteClusterResponse.cluster:type_name -> berth.v1.Cluster
+	28,  // 142: berth.v1.BerthService.Info:input_type -> berth.v1.InfoRequest
+	30,  // 143: berth.v1.BerthService.SubmitTask:input_type -> berth.v1.SubmitTaskRequest
+	32,  // 144: berth.v1.BerthService.GetTask:input_type -> berth.v1.GetTaskRequest
+	34,  // 145: berth.v1.BerthService.ListTasks:input_type -> berth.v1.ListTasksRequest
+	36,  // 146: berth.v1.BerthService.WatchTask:input_type -> berth.v1.WatchTaskRequest
+	38,  // 147: berth.v1.BerthService.TaskEvents:input_type -> berth.v1.TaskEventsRequest
+	40,  // 148: berth.v1.BerthService.TaskLogs:input_type -> berth.v1.TaskLogsRequest
+	47,  // 149: berth.v1.BerthService.GetTaskMetrics:input_type -> berth.v1.GetTaskMetricsRequest
+	42,  // 150: berth.v1.BerthService.CancelTask:input_type -> berth.v1.CancelTaskRequest
+	70,  // 151: berth.v1.BerthService.SubmitArray:input_type -> berth.v1.SubmitArrayRequest
+	72,  // 152: berth.v1.BerthService.GetArray:input_type -> berth.v1.GetArrayRequest
+	74,  // 153: berth.v1.BerthService.ListArrays:input_type -> berth.v1.ListArraysRequest
+	76,  // 154: berth.v1.BerthService.WatchArray:input_type -> berth.v1.WatchArrayRequest
+	78,  // 155: berth.v1.BerthService.CancelArray:input_type -> berth.v1.CancelArrayRequest
+	80,  // 156: berth.v1.BerthService.RetryArray:input_type -> berth.v1.RetryArrayRequest
+	82,  // 157: berth.v1.BerthService.StartRun:input_type -> berth.v1.StartRunRequest
+	84,  // 158: berth.v1.BerthService.GetRun:input_type -> berth.v1.GetRunRequest
+	86,  // 159: berth.v1.BerthService.ListRuns:input_type -> berth.v1.ListRunsRequest
+	88,  // 160: berth.v1.BerthService.WatchRun:input_type -> berth.v1.WatchRunRequest
+	90,  // 161: berth.v1.BerthService.RunCalls:input_type -> berth.v1.RunCallsRequest
+	92,  // 162: berth.v1.BerthService.CancelRun:input_type -> berth.v1.CancelRunRequest
+	94,  // 163: berth.v1.BerthService.ResumeRun:input_type -> berth.v1.ResumeRunRequest
+	96,  // 164: berth.v1.BerthService.ListCache:input_type -> berth.v1.ListCacheRequest
+	98,  // 165: berth.v1.BerthService.ClearCache:input_type -> berth.v1.ClearCacheRequest
+	100, // 166: berth.v1.BerthService.CreateSchedule:input_type -> berth.v1.CreateScheduleRequest
+	102, // 167: berth.v1.BerthService.ListSchedules:input_type -> berth.v1.ListSchedulesRequest
+	104, // 168: berth.v1.BerthService.PauseSchedule:input_type -> berth.v1.PauseScheduleRequest
+	106, // 169: berth.v1.BerthService.DeleteSchedule:input_type -> berth.v1.DeleteScheduleRequest
+	119, // 170: berth.v1.BerthService.CreateCluster:input_type -> berth.v1.CreateClusterRequest
+	121, // 171: berth.v1.BerthService.GetCluster:input_type -> berth.v1.GetClusterRequest
+	123, // 172: berth.v1.BerthService.ListClusters:input_type -> berth.v1.ListClustersRequest
+	125, // 173: berth.v1.BerthService.WatchCluster:input_type -> berth.v1.WatchClusterRequest
+	127, // 174: berth.v1.BerthService.ScaleCluster:input_type -> berth.v1.ScaleClusterRequest
+	129, // 175: berth.v1.BerthService.DeleteCluster:input_type -> berth.v1.DeleteClusterRequest
+	131, // 176: berth.v1.BerthService.GetClusterAccess:input_type -> berth.v1.GetClusterAccessRequest
+	61,  // 177: berth.v1.BerthService.GetPackage:input_type -> berth.v1.GetPackageRequest
+	109, // 178: berth.v1.BerthService.ListData:input_type -> berth.v1.ListDataRequest
+	111, // 179: berth.v1.BerthService.GetData:input_type -> berth.v1.GetDataRequest
+	114, // 180: berth.v1.BerthService.PutData:input_type -> berth.v1.PutDataRequest
+	117, // 181: berth.v1.BerthService.RemoveData:input_type -> berth.v1.RemoveDataRequest
+	50,  // 182: berth.v1.BerthService.ListInfrastructures:input_type -> berth.v1.ListInfrastructuresRequest
+	53,  // 183: berth.v1.BerthService.CheckInfrastructure:input_type -> berth.v1.CheckInfrastructureRequest
+	55,  // 184: berth.v1.BerthService.AddInfrastructure:input_type -> berth.v1.AddInfrastructureRequest
+	57,  // 185: berth.v1.BerthService.FormatDFS:input_type -> berth.v1.FormatDFSRequest
+	59,  // 186: berth.v1.BerthService.RemoveInfrastructure:input_type -> berth.v1.RemoveInfrastructureRequest
+	64,  // 187: berth.v1.BerthService.CreateToken:input_type -> berth.v1.CreateTokenRequest
+	66,  // 188: berth.v1.BerthService.ListTokens:input_type -> berth.v1.ListTokensRequest
+	68,  // 189: berth.v1.BerthService.RevokeToken:input_type -> berth.v1.RevokeTokenRequest
+	29,  // 190: berth.v1.BerthService.Info:output_type -> berth.v1.InfoResponse
+	31,  // 191: berth.v1.BerthService.SubmitTask:output_type -> berth.v1.SubmitTaskResponse
+	33,  // 192: berth.v1.BerthService.GetTask:output_type -> berth.v1.GetTaskResponse
+	35,  // 193: berth.v1.BerthService.ListTasks:output_type -> berth.v1.ListTasksResponse
+	37,  // 194: berth.v1.BerthService.WatchTask:output_type -> berth.v1.WatchTaskResponse
+	39,  // 195: berth.v1.BerthService.TaskEvents:output_type -> berth.v1.TaskEventsResponse
+	41,  // 196: berth.v1.BerthService.TaskLogs:output_type -> berth.v1.TaskLogsResponse
+	48,  // 197: berth.v1.BerthService.GetTaskMetrics:output_type -> berth.v1.GetTaskMetricsResponse
+	43,  // 198: berth.v1.BerthService.CancelTask:output_type -> berth.v1.CancelTaskResponse
+	71,  // 199: berth.v1.BerthService.SubmitArray:output_type -> berth.v1.SubmitArrayResponse
+	73,  // 200: berth.v1.BerthService.GetArray:output_type -> berth.v1.GetArrayResponse
+	75,  // 201: berth.v1.BerthService.ListArrays:output_type -> berth.v1.ListArraysResponse
+	77,  // 202: berth.v1.BerthService.WatchArray:output_type -> berth.v1.WatchArrayResponse
+	79,  // 203: berth.v1.BerthService.CancelArray:output_type -> berth.v1.CancelArrayResponse
+	81,  // 204: berth.v1.BerthService.RetryArray:output_type -> berth.v1.RetryArrayResponse
+	83,  // 205: berth.v1.BerthService.StartRun:output_type -> berth.v1.StartRunResponse
+	85,  // 206: berth.v1.BerthService.GetRun:output_type -> berth.v1.GetRunResponse
+	87,  // 207: berth.v1.BerthService.ListRuns:output_type -> berth.v1.ListRunsResponse
+	89,  // 208: berth.v1.BerthService.WatchRun:output_type -> berth.v1.WatchRunResponse
+	91,  // 209: berth.v1.BerthService.RunCalls:output_type -> berth.v1.RunCallsResponse
+	93,  // 210: berth.v1.BerthService.CancelRun:output_type -> berth.v1.CancelRunResponse
+	95,  // 211: berth.v1.BerthService.ResumeRun:output_type -> berth.v1.ResumeRunResponse
+	97,  // 212: berth.v1.BerthService.ListCache:output_type -> berth.v1.ListCacheResponse
+	99,  // 213: berth.v1.BerthService.ClearCache:output_type -> berth.v1.ClearCacheResponse
+	101, // 214: berth.v1.BerthService.CreateSchedule:output_type -> berth.v1.CreateScheduleResponse
+	103, // 215: berth.v1.BerthService.ListSchedules:output_type -> berth.v1.ListSchedulesResponse
+	105, // 216: berth.v1.BerthService.PauseSchedule:output_type -> berth.v1.PauseScheduleResponse
+	107, // 217: berth.v1.BerthService.DeleteSchedule:output_type -> berth.v1.DeleteScheduleResponse
+	120, // 218: berth.v1.BerthService.CreateCluster:output_type -> berth.v1.CreateClusterResponse
+	122, // 219: berth.v1.BerthService.GetCluster:output_type -> berth.v1.GetClusterResponse
+	124, // 220: berth.v1.BerthService.ListClusters:output_type -> berth.v1.ListClustersResponse
+	126, // 221: berth.v1.BerthService.WatchCluster:output_type -> berth.v1.WatchClusterResponse
+	128, // 222: berth.v1.BerthService.ScaleCluster:output_type -> berth.v1.ScaleClusterResponse
+	130, // 223: berth.v1.BerthService.DeleteCluster:output_type -> berth.v1.DeleteClusterResponse
+	132, // 224: berth.v1.BerthService.GetClusterAccess:output_type -> berth.v1.GetClusterAccessResponse
+	62,  // 225: berth.v1.BerthService.GetPackage:output_type -> berth.v1.GetPackageResponse
+	110, // 226: berth.v1.BerthService.ListData:output_type -> berth.v1.ListDataResponse
+	112, // 227: berth.v1.BerthService.GetData:output_type -> berth.v1.GetDataResponse
+	116, // 228: berth.v1.BerthService.PutData:output_type -> berth.v1.PutDataResponse
+	118, // 229: berth.v1.BerthService.RemoveData:output_type -> berth.v1.RemoveDataResponse
+	51,  // 230: berth.v1.BerthService.ListInfrastructures:output_type -> berth.v1.ListInfrastructuresResponse
+	54,  // 231: berth.v1.BerthService.CheckInfrastructure:output_type -> berth.v1.CheckInfrastructureResponse
+	56,  // 232: berth.v1.BerthService.AddInfrastructure:output_type -> berth.v1.AddInfrastructureResponse
+	58,  // 233: berth.v1.BerthService.FormatDFS:output_type -> berth.v1.FormatDFSResponse
+	60,  // 234: berth.v1.BerthService.RemoveInfrastructure:output_type -> berth.v1.RemoveInfrastructureResponse
+	65,  // 235: berth.v1.BerthService.CreateToken:output_type -> berth.v1.CreateTokenResponse
+	67,  // 236: berth.v1.BerthService.ListTokens:output_type -> berth.v1.ListTokensResponse
+	69,  // 237: berth.v1.BerthService.RevokeToken:output_type -> berth.v1.RevokeTokenResponse
+	190, // [190:238] is the sub-list for method output_type
+	142, // [142:190] is the sub-list for method input_type
+	142, // [142:142] is the sub-list for extension type_name
+	142, // [142:142] is the sub-list for extension extendee
+	0,   // [0:142] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_berth_proto_init() }
@@ -8600,18 +10128,20 @@ func file_berth_v1_berth_proto_init() {
 	file_berth_v1_berth_proto_msgTypes[17].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[18].OneofWrappers = []any{}
 	file_berth_v1_berth_proto_msgTypes[20].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[40].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[41].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[43].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[44].OneofWrappers = []any{}
-	file_berth_v1_berth_proto_msgTypes[103].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[23].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[25].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[45].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[46].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[48].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[49].OneofWrappers = []any{}
+	file_berth_v1_berth_proto_msgTypes[108].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_berth_proto_rawDesc), len(file_berth_v1_berth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   123,
+			NumMessages:   147,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -99,6 +99,26 @@ const (
 	// BerthServiceDeleteScheduleProcedure is the fully-qualified name of the BerthService's
 	// DeleteSchedule RPC.
 	BerthServiceDeleteScheduleProcedure = "/berth.v1.BerthService/DeleteSchedule"
+	// BerthServiceCreateClusterProcedure is the fully-qualified name of the BerthService's
+	// CreateCluster RPC.
+	BerthServiceCreateClusterProcedure = "/berth.v1.BerthService/CreateCluster"
+	// BerthServiceGetClusterProcedure is the fully-qualified name of the BerthService's GetCluster RPC.
+	BerthServiceGetClusterProcedure = "/berth.v1.BerthService/GetCluster"
+	// BerthServiceListClustersProcedure is the fully-qualified name of the BerthService's ListClusters
+	// RPC.
+	BerthServiceListClustersProcedure = "/berth.v1.BerthService/ListClusters"
+	// BerthServiceWatchClusterProcedure is the fully-qualified name of the BerthService's WatchCluster
+	// RPC.
+	BerthServiceWatchClusterProcedure = "/berth.v1.BerthService/WatchCluster"
+	// BerthServiceScaleClusterProcedure is the fully-qualified name of the BerthService's ScaleCluster
+	// RPC.
+	BerthServiceScaleClusterProcedure = "/berth.v1.BerthService/ScaleCluster"
+	// BerthServiceDeleteClusterProcedure is the fully-qualified name of the BerthService's
+	// DeleteCluster RPC.
+	BerthServiceDeleteClusterProcedure = "/berth.v1.BerthService/DeleteCluster"
+	// BerthServiceGetClusterAccessProcedure is the fully-qualified name of the BerthService's
+	// GetClusterAccess RPC.
+	BerthServiceGetClusterAccessProcedure = "/berth.v1.BerthService/GetClusterAccess"
 	// BerthServiceGetPackageProcedure is the fully-qualified name of the BerthService's GetPackage RPC.
 	BerthServiceGetPackageProcedure = "/berth.v1.BerthService/GetPackage"
 	// BerthServiceListDataProcedure is the fully-qualified name of the BerthService's ListData RPC.
@@ -166,6 +186,17 @@ type BerthServiceClient interface {
 	ListSchedules(context.Context, *connect.Request[berthv1.ListSchedulesRequest]) (*connect.Response[berthv1.ListSchedulesResponse], error)
 	PauseSchedule(context.Context, *connect.Request[berthv1.PauseScheduleRequest]) (*connect.Response[berthv1.PauseScheduleResponse], error)
 	DeleteSchedule(context.Context, *connect.Request[berthv1.DeleteScheduleRequest]) (*connect.Response[berthv1.DeleteScheduleResponse], error)
+	CreateCluster(context.Context, *connect.Request[berthv1.CreateClusterRequest]) (*connect.Response[berthv1.CreateClusterResponse], error)
+	GetCluster(context.Context, *connect.Request[berthv1.GetClusterRequest]) (*connect.Response[berthv1.GetClusterResponse], error)
+	ListClusters(context.Context, *connect.Request[berthv1.ListClustersRequest]) (*connect.Response[berthv1.ListClustersResponse], error)
+	// The cluster as it is and each time that it changed, until it has ended.
+	WatchCluster(context.Context, *connect.Request[berthv1.WatchClusterRequest]) (*connect.ServerStreamForClient[berthv1.WatchClusterResponse], error)
+	ScaleCluster(context.Context, *connect.Request[berthv1.ScaleClusterRequest]) (*connect.Response[berthv1.ScaleClusterResponse], error)
+	DeleteCluster(context.Context, *connect.Request[berthv1.DeleteClusterRequest]) (*connect.Response[berthv1.DeleteClusterResponse], error)
+	// The key pair of a cluster. Connections to its head are made by an upgrade of
+	// HTTP/1.1: GET /berth.v1/clusters/ID/scheduler, or dashboard, with
+	// "Connection: Upgrade" and "Upgrade: tcp".
+	GetClusterAccess(context.Context, *connect.Request[berthv1.GetClusterAccessRequest]) (*connect.Response[berthv1.GetClusterAccessResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListData(context.Context, *connect.Request[berthv1.ListDataRequest]) (*connect.ServerStreamForClient[berthv1.ListDataResponse], error)
 	GetData(context.Context, *connect.Request[berthv1.GetDataRequest]) (*connect.ServerStreamForClient[berthv1.GetDataResponse], error)
@@ -362,6 +393,48 @@ func NewBerthServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(berthServiceMethods.ByName("DeleteSchedule")),
 			connect.WithClientOptions(opts...),
 		),
+		createCluster: connect.NewClient[berthv1.CreateClusterRequest, berthv1.CreateClusterResponse](
+			httpClient,
+			baseURL+BerthServiceCreateClusterProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("CreateCluster")),
+			connect.WithClientOptions(opts...),
+		),
+		getCluster: connect.NewClient[berthv1.GetClusterRequest, berthv1.GetClusterResponse](
+			httpClient,
+			baseURL+BerthServiceGetClusterProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("GetCluster")),
+			connect.WithClientOptions(opts...),
+		),
+		listClusters: connect.NewClient[berthv1.ListClustersRequest, berthv1.ListClustersResponse](
+			httpClient,
+			baseURL+BerthServiceListClustersProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("ListClusters")),
+			connect.WithClientOptions(opts...),
+		),
+		watchCluster: connect.NewClient[berthv1.WatchClusterRequest, berthv1.WatchClusterResponse](
+			httpClient,
+			baseURL+BerthServiceWatchClusterProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("WatchCluster")),
+			connect.WithClientOptions(opts...),
+		),
+		scaleCluster: connect.NewClient[berthv1.ScaleClusterRequest, berthv1.ScaleClusterResponse](
+			httpClient,
+			baseURL+BerthServiceScaleClusterProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("ScaleCluster")),
+			connect.WithClientOptions(opts...),
+		),
+		deleteCluster: connect.NewClient[berthv1.DeleteClusterRequest, berthv1.DeleteClusterResponse](
+			httpClient,
+			baseURL+BerthServiceDeleteClusterProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("DeleteCluster")),
+			connect.WithClientOptions(opts...),
+		),
+		getClusterAccess: connect.NewClient[berthv1.GetClusterAccessRequest, berthv1.GetClusterAccessResponse](
+			httpClient,
+			baseURL+BerthServiceGetClusterAccessProcedure,
+			connect.WithSchema(berthServiceMethods.ByName("GetClusterAccess")),
+			connect.WithClientOptions(opts...),
+		),
 		getPackage: connect.NewClient[berthv1.GetPackageRequest, berthv1.GetPackageResponse](
 			httpClient,
 			baseURL+BerthServiceGetPackageProcedure,
@@ -473,6 +546,13 @@ type berthServiceClient struct {
 	listSchedules        *connect.Client[berthv1.ListSchedulesRequest, berthv1.ListSchedulesResponse]
 	pauseSchedule        *connect.Client[berthv1.PauseScheduleRequest, berthv1.PauseScheduleResponse]
 	deleteSchedule       *connect.Client[berthv1.DeleteScheduleRequest, berthv1.DeleteScheduleResponse]
+	createCluster        *connect.Client[berthv1.CreateClusterRequest, berthv1.CreateClusterResponse]
+	getCluster           *connect.Client[berthv1.GetClusterRequest, berthv1.GetClusterResponse]
+	listClusters         *connect.Client[berthv1.ListClustersRequest, berthv1.ListClustersResponse]
+	watchCluster         *connect.Client[berthv1.WatchClusterRequest, berthv1.WatchClusterResponse]
+	scaleCluster         *connect.Client[berthv1.ScaleClusterRequest, berthv1.ScaleClusterResponse]
+	deleteCluster        *connect.Client[berthv1.DeleteClusterRequest, berthv1.DeleteClusterResponse]
+	getClusterAccess     *connect.Client[berthv1.GetClusterAccessRequest, berthv1.GetClusterAccessResponse]
 	getPackage           *connect.Client[berthv1.GetPackageRequest, berthv1.GetPackageResponse]
 	listData             *connect.Client[berthv1.ListDataRequest, berthv1.ListDataResponse]
 	getData              *connect.Client[berthv1.GetDataRequest, berthv1.GetDataResponse]
@@ -628,6 +708,41 @@ func (c *berthServiceClient) DeleteSchedule(ctx context.Context, req *connect.Re
 	return c.deleteSchedule.CallUnary(ctx, req)
 }
 
+// CreateCluster calls berth.v1.BerthService.CreateCluster.
+func (c *berthServiceClient) CreateCluster(ctx context.Context, req *connect.Request[berthv1.CreateClusterRequest]) (*connect.Response[berthv1.CreateClusterResponse], error) {
+	return c.createCluster.CallUnary(ctx, req)
+}
+
+// GetCluster calls berth.v1.BerthService.GetCluster.
+func (c *berthServiceClient) GetCluster(ctx context.Context, req *connect.Request[berthv1.GetClusterRequest]) (*connect.Response[berthv1.GetClusterResponse], error) {
+	return c.getCluster.CallUnary(ctx, req)
+}
+
+// ListClusters calls berth.v1.BerthService.ListClusters.
+func (c *berthServiceClient) ListClusters(ctx context.Context, req *connect.Request[berthv1.ListClustersRequest]) (*connect.Response[berthv1.ListClustersResponse], error) {
+	return c.listClusters.CallUnary(ctx, req)
+}
+
+// WatchCluster calls berth.v1.BerthService.WatchCluster.
+func (c *berthServiceClient) WatchCluster(ctx context.Context, req *connect.Request[berthv1.WatchClusterRequest]) (*connect.ServerStreamForClient[berthv1.WatchClusterResponse], error) {
+	return c.watchCluster.CallServerStream(ctx, req)
+}
+
+// ScaleCluster calls berth.v1.BerthService.ScaleCluster.
+func (c *berthServiceClient) ScaleCluster(ctx context.Context, req *connect.Request[berthv1.ScaleClusterRequest]) (*connect.Response[berthv1.ScaleClusterResponse], error) {
+	return c.scaleCluster.CallUnary(ctx, req)
+}
+
+// DeleteCluster calls berth.v1.BerthService.DeleteCluster.
+func (c *berthServiceClient) DeleteCluster(ctx context.Context, req *connect.Request[berthv1.DeleteClusterRequest]) (*connect.Response[berthv1.DeleteClusterResponse], error) {
+	return c.deleteCluster.CallUnary(ctx, req)
+}
+
+// GetClusterAccess calls berth.v1.BerthService.GetClusterAccess.
+func (c *berthServiceClient) GetClusterAccess(ctx context.Context, req *connect.Request[berthv1.GetClusterAccessRequest]) (*connect.Response[berthv1.GetClusterAccessResponse], error) {
+	return c.getClusterAccess.CallUnary(ctx, req)
+}
+
 // GetPackage calls berth.v1.BerthService.GetPackage.
 func (c *berthServiceClient) GetPackage(ctx context.Context, req *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error) {
 	return c.getPackage.CallUnary(ctx, req)
@@ -726,6 +841,17 @@ type BerthServiceHandler interface {
 	ListSchedules(context.Context, *connect.Request[berthv1.ListSchedulesRequest]) (*connect.Response[berthv1.ListSchedulesResponse], error)
 	PauseSchedule(context.Context, *connect.Request[berthv1.PauseScheduleRequest]) (*connect.Response[berthv1.PauseScheduleResponse], error)
 	DeleteSchedule(context.Context, *connect.Request[berthv1.DeleteScheduleRequest]) (*connect.Response[berthv1.DeleteScheduleResponse], error)
+	CreateCluster(context.Context, *connect.Request[berthv1.CreateClusterRequest]) (*connect.Response[berthv1.CreateClusterResponse], error)
+	GetCluster(context.Context, *connect.Request[berthv1.GetClusterRequest]) (*connect.Response[berthv1.GetClusterResponse], error)
+	ListClusters(context.Context, *connect.Request[berthv1.ListClustersRequest]) (*connect.Response[berthv1.ListClustersResponse], error)
+	// The cluster as it is and each time that it changed, until it has ended.
+	WatchCluster(context.Context, *connect.Request[berthv1.WatchClusterRequest], *connect.ServerStream[berthv1.WatchClusterResponse]) error
+	ScaleCluster(context.Context, *connect.Request[berthv1.ScaleClusterRequest]) (*connect.Response[berthv1.ScaleClusterResponse], error)
+	DeleteCluster(context.Context, *connect.Request[berthv1.DeleteClusterRequest]) (*connect.Response[berthv1.DeleteClusterResponse], error)
+	// The key pair of a cluster. Connections to its head are made by an upgrade of
+	// HTTP/1.1: GET /berth.v1/clusters/ID/scheduler, or dashboard, with
+	// "Connection: Upgrade" and "Upgrade: tcp".
+	GetClusterAccess(context.Context, *connect.Request[berthv1.GetClusterAccessRequest]) (*connect.Response[berthv1.GetClusterAccessResponse], error)
 	GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error)
 	ListData(context.Context, *connect.Request[berthv1.ListDataRequest], *connect.ServerStream[berthv1.ListDataResponse]) error
 	GetData(context.Context, *connect.Request[berthv1.GetDataRequest], *connect.ServerStream[berthv1.GetDataResponse]) error
@@ -918,6 +1044,48 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(berthServiceMethods.ByName("DeleteSchedule")),
 		connect.WithHandlerOptions(opts...),
 	)
+	berthServiceCreateClusterHandler := connect.NewUnaryHandler(
+		BerthServiceCreateClusterProcedure,
+		svc.CreateCluster,
+		connect.WithSchema(berthServiceMethods.ByName("CreateCluster")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceGetClusterHandler := connect.NewUnaryHandler(
+		BerthServiceGetClusterProcedure,
+		svc.GetCluster,
+		connect.WithSchema(berthServiceMethods.ByName("GetCluster")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceListClustersHandler := connect.NewUnaryHandler(
+		BerthServiceListClustersProcedure,
+		svc.ListClusters,
+		connect.WithSchema(berthServiceMethods.ByName("ListClusters")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceWatchClusterHandler := connect.NewServerStreamHandler(
+		BerthServiceWatchClusterProcedure,
+		svc.WatchCluster,
+		connect.WithSchema(berthServiceMethods.ByName("WatchCluster")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceScaleClusterHandler := connect.NewUnaryHandler(
+		BerthServiceScaleClusterProcedure,
+		svc.ScaleCluster,
+		connect.WithSchema(berthServiceMethods.ByName("ScaleCluster")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceDeleteClusterHandler := connect.NewUnaryHandler(
+		BerthServiceDeleteClusterProcedure,
+		svc.DeleteCluster,
+		connect.WithSchema(berthServiceMethods.ByName("DeleteCluster")),
+		connect.WithHandlerOptions(opts...),
+	)
+	berthServiceGetClusterAccessHandler := connect.NewUnaryHandler(
+		BerthServiceGetClusterAccessProcedure,
+		svc.GetClusterAccess,
+		connect.WithSchema(berthServiceMethods.ByName("GetClusterAccess")),
+		connect.WithHandlerOptions(opts...),
+	)
 	berthServiceGetPackageHandler := connect.NewUnaryHandler(
 		BerthServiceGetPackageProcedure,
 		svc.GetPackage,
@@ -1054,6 +1222,20 @@ func NewBerthServiceHandler(svc BerthServiceHandler, opts ...connect.HandlerOpti
 			berthServicePauseScheduleHandler.ServeHTTP(w, r)
 		case BerthServiceDeleteScheduleProcedure:
 			berthServiceDeleteScheduleHandler.ServeHTTP(w, r)
+		case BerthServiceCreateClusterProcedure:
+			berthServiceCreateClusterHandler.ServeHTTP(w, r)
+		case BerthServiceGetClusterProcedure:
+			berthServiceGetClusterHandler.ServeHTTP(w, r)
+		case BerthServiceListClustersProcedure:
+			berthServiceListClustersHandler.ServeHTTP(w, r)
+		case BerthServiceWatchClusterProcedure:
+			berthServiceWatchClusterHandler.ServeHTTP(w, r)
+		case BerthServiceScaleClusterProcedure:
+			berthServiceScaleClusterHandler.ServeHTTP(w, r)
+		case BerthServiceDeleteClusterProcedure:
+			berthServiceDeleteClusterHandler.ServeHTTP(w, r)
+		case BerthServiceGetClusterAccessProcedure:
+			berthServiceGetClusterAccessHandler.ServeHTTP(w, r)
 		case BerthServiceGetPackageProcedure:
 			berthServiceGetPackageHandler.ServeHTTP(w, r)
 		case BerthServiceListDataProcedure:
@@ -1199,6 +1381,34 @@ func (UnimplementedBerthServiceHandler) PauseSchedule(context.Context, *connect.
 
 func (UnimplementedBerthServiceHandler) DeleteSchedule(context.Context, *connect.Request[berthv1.DeleteScheduleRequest]) (*connect.Response[berthv1.DeleteScheduleResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.DeleteSchedule is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) CreateCluster(context.Context, *connect.Request[berthv1.CreateClusterRequest]) (*connect.Response[berthv1.CreateClusterResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.CreateCluster is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) GetCluster(context.Context, *connect.Request[berthv1.GetClusterRequest]) (*connect.Response[berthv1.GetClusterResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.GetCluster is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) ListClusters(context.Context, *connect.Request[berthv1.ListClustersRequest]) (*connect.Response[berthv1.ListClustersResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ListClusters is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) WatchCluster(context.Context, *connect.Request[berthv1.WatchClusterRequest], *connect.ServerStream[berthv1.WatchClusterResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.WatchCluster is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) ScaleCluster(context.Context, *connect.Request[berthv1.ScaleClusterRequest]) (*connect.Response[berthv1.ScaleClusterResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.ScaleCluster is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) DeleteCluster(context.Context, *connect.Request[berthv1.DeleteClusterRequest]) (*connect.Response[berthv1.DeleteClusterResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.DeleteCluster is not implemented"))
+}
+
+func (UnimplementedBerthServiceHandler) GetClusterAccess(context.Context, *connect.Request[berthv1.GetClusterAccessRequest]) (*connect.Response[berthv1.GetClusterAccessResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("berth.v1.BerthService.GetClusterAccess is not implemented"))
 }
 
 func (UnimplementedBerthServiceHandler) GetPackage(context.Context, *connect.Request[berthv1.GetPackageRequest]) (*connect.Response[berthv1.GetPackageResponse], error) {

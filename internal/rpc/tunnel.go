@@ -1,0 +1,271 @@
+package rpc
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/berth-run/berth"
+)
+
+// TunnelPath is where connections to heads of clusters are made:
+// TunnelPath + ID + "/" + port, by an upgrade of HTTP/1.1 to "tcp". What follows
+// is bytes as they are, both ways. It is no call of Connect so that whoever
+// speaks HTTP can do it, and as messages would be one more copy of each byte.
+const TunnelPath = "/berth.v1/clusters/"
+
+const tunnelProtocol = "tcp"
+
+// NewTunnelHandler serves DialCluster of a Service; mount it at TunnelPath.
+func NewTunnelHandler(service berth.Service, o HandlerOptions) http.Handler {
+	if o.Observe == nil {
+		o.Observe = func(string, string, time.Duration) {}
+	}
+	errorWriter := connect.NewErrorWriter()
+	next := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		err := tunnel(w, r, service, o.Ending)
+		code := "ok"
+		if err != nil {
+			err = toWire(err)
+			code = connect.CodeOf(err).String()
+			r.Header.Set("Content-Type", "application/json")
+			_ = errorWriter.Write(w, r, err) // whoever asked may be gone
+		}
+		o.Observe("DialCluster", code, time.Since(began))
+	})
+	return &gate{options: o, next: next, errors: errorWriter}
+}
+
+// tunnel connects a request to the head of a cluster until either side ends. An
+// error is one before that.
+func tunnel(w http.ResponseWriter, r *http.Request, service berth.Service, ending <-chan struct{}) error {
+	id, port, found := strings.Cut(strings.TrimPrefix(r.URL.Path, TunnelPath), "/")
+	if !found || port != string(berth.ClusterScheduler) && port != string(berth.ClusterDashboard) {
+		return berth.Errorf(berth.CodeNotFound, "%s: connect to %sCLUSTER/%s or .../%s", r.URL.Path, TunnelPath, berth.ClusterScheduler, berth.ClusterDashboard)
+	}
+	if !strings.EqualFold(r.Header.Get("Upgrade"), tunnelProtocol) || r.ProtoMajor != 1 {
+		return berth.Errorf(berth.CodeInvalid, "connections to clusters are made by HTTP/1.1 with Connection: Upgrade and Upgrade: %s", tunnelProtocol)
+	}
+	head, err := service.DialCluster(r.Context(), id, berth.ClusterPort(port))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = head.Close() }()
+	controller := http.NewResponseController(w)
+	conn, buffered, err := controller.Hijack()
+	if err != nil {
+		return berth.Errorf(berth.CodeInternal, "cannot take the connection over: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Time{}) // the server had set some for the request
+	if _, err := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+tunnelProtocol+"\r\n\r\n"); err != nil {
+		return nil //nolint:nilerr // the client is gone
+	}
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		select {
+		case <-ending:
+		case <-r.Context().Done(): // the token was revoked
+		case <-over:
+		}
+		_ = conn.Close()
+		_ = head.Close()
+	}()
+	Pipe(&rest{Conn: conn, first: buffered.Reader}, head)
+	return nil
+}
+
+// rest is a connection of which some was read already.
+type rest struct {
+	net.Conn
+	first *bufio.Reader
+}
+
+func (r *rest) Read(p []byte) (int, error) {
+	if r.first != nil {
+		if r.first.Buffered() > 0 {
+			return r.first.Read(p)
+		}
+		r.first = nil
+	}
+	return r.Conn.Read(p)
+}
+
+func (r *rest) CloseWrite() error { return closeWrite(r.Conn) }
+
+// pipeBuffer is how much is passed on at once.
+const pipeBuffer = 256 << 10
+
+var pipeBuffers = sync.Pool{New: func() any { b := make([]byte, pipeBuffer); return &b }}
+
+// Pipe passes bytes on between two connections until both directions have ended,
+// and closes both. The end of one direction is passed on, where that can be.
+func Pipe(a, b net.Conn) {
+	var wg sync.WaitGroup
+	wg.Go(func() { pass(a, b) })
+	wg.Go(func() { pass(b, a) })
+	wg.Wait()
+}
+
+func pass(to, from net.Conn) {
+	buffer := pipeBuffers.Get().(*[]byte)
+	defer pipeBuffers.Put(buffer)
+	// Neither end's own way of copying: some of them take small pieces.
+	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, *buffer)
+	if err != nil || closeWrite(to) != nil {
+		_ = to.Close()
+		_ = from.Close()
+	}
+}
+
+var errNoHalf = errors.New("it can't be closed in one direction")
+
+func closeWrite(c net.Conn) error {
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errNoHalf
+}
+
+// DialCluster connects to the head of a cluster.
+func (c *Client) DialCluster(ctx context.Context, idOrName string, port berth.ClusterPort) (net.Conn, error) {
+	where := *c.url
+	where.Path = TunnelPath + idOrName + "/" + string(port)
+	where.RawPath = TunnelPath + url.PathEscape(idOrName) + "/" + string(port)
+	// The request's context would end the connection, and it ends when the caller
+	// does not wait any more.
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, cancel)
+	defer stop()
+	request, err := http.NewRequestWithContext(lasting, http.MethodGet, where.String(), nil)
+	if err != nil {
+		cancel()
+		return nil, berth.Errorf(berth.CodeInvalid, "%w", err)
+	}
+	request.Header.Set("Connection", "Upgrade")
+	request.Header.Set("Upgrade", tunnelProtocol)
+	if c.token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	response, err := c.upgrading().RoundTrip(request)
+	if err != nil {
+		cancel()
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if known := transportError(err); known != nil {
+			return nil, known
+		}
+		return nil, berth.Errorf(berth.CodeUnavailable, "%w: %w", ErrGone, err)
+	}
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		defer cancel()
+		return nil, refusedTunnel(response)
+	}
+	stream, ok := response.Body.(io.ReadWriteCloser)
+	if !ok {
+		cancel()
+		return nil, berth.Errorf(berth.CodeInternal, "the connection was upgraded, and can't be written to")
+	}
+	return &tunnelled{ReadWriteCloser: stream, name: idOrName, end: cancel}, nil
+}
+
+// upgrading is the client's transport, by HTTP/1.1 alone: later ones upgrade
+// nothing.
+func (c *Client) upgrading() http.RoundTripper {
+	c.upgradeOnce.Do(func() {
+		next := c.http.Transport
+		if checked, ok := next.(checking); ok {
+			next = checked.next
+		}
+		transport, ok := next.(*http.Transport)
+		if !ok {
+			c.upgrade = next
+			return
+		}
+		transport = transport.Clone()
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetHTTP1(true)
+		transport.TLSNextProto, transport.ForceAttemptHTTP2 = nil, false
+		if transport.TLSClientConfig != nil {
+			transport.TLSClientConfig = transport.TLSClientConfig.Clone()
+			transport.TLSClientConfig.NextProtos = nil
+		}
+		transport.WriteBufferSize, transport.ReadBufferSize = pipeBuffer, pipeBuffer
+		c.upgrade = transport
+	})
+	return c.upgrade
+}
+
+// refusedTunnel is the error of an answer that is no tunnel.
+func refusedTunnel(response *http.Response) error {
+	defer func() { _ = response.Body.Close() }()
+	text, _ := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	var told struct {
+		Code    connect.Code `json:"code"`
+		Message string       `json:"message"`
+	}
+	if err := json.Unmarshal(text, &told); err != nil || told.Message == "" {
+		if response.StatusCode >= http.StatusInternalServerError {
+			return berth.Errorf(berth.CodeUnavailable, "%w: it answered %s", ErrGone, response.Status)
+		}
+		return berth.Errorf(berth.CodeInvalid, "that is not a server of Berth that knows clusters: it answered %s; a proxy in front of it has to let HTTP upgrades through", response.Status)
+	}
+	if response.Header.Get(endingHeader) != "" {
+		return berth.Errorf(berth.CodeUnavailable, "%w: %s", ErrGone, told.Message)
+	}
+	for code, known := range codes {
+		if known == told.Code {
+			return berth.Errorf(code, "%s", told.Message)
+		}
+	}
+	return berth.Errorf(berth.CodeInternal, "%s", told.Message)
+}
+
+// tunnelled is a connection through a server.
+type tunnelled struct {
+	io.ReadWriteCloser
+	name string
+	end  context.CancelFunc
+}
+
+func (t *tunnelled) Close() error {
+	err := t.ReadWriteCloser.Close()
+	t.end()
+	return err
+}
+
+func (t *tunnelled) CloseWrite() error {
+	return closeWriteOf(t.ReadWriteCloser)
+}
+
+func closeWriteOf(stream io.ReadWriteCloser) error {
+	if half, ok := stream.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errNoHalf
+}
+
+// tunnelAddr is one end of a connection through a server.
+type tunnelAddr string
+
+func (tunnelAddr) Network() string  { return "tunnel" }
+func (a tunnelAddr) String() string { return string(a) }
+
+func (t *tunnelled) LocalAddr() net.Addr              { return tunnelAddr("berth") }
+func (t *tunnelled) RemoteAddr() net.Addr             { return tunnelAddr(t.name) }
+func (t *tunnelled) SetDeadline(time.Time) error      { return errors.ErrUnsupported }
+func (t *tunnelled) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
+func (t *tunnelled) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
