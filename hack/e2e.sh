@@ -9,6 +9,7 @@ need dockerd docker.io "a Docker Engine is the second kind of infrastructure, an
 bash hack/postgres.sh
 hack/juicefs.sh > /dev/null
 need busybox busybox-static "a program for its images"
+hack/dask-client.sh
 BERTH_E2E_BASE=${BERTH_E2E_BASE:-$(hack/base-image.sh)}
 export BERTH_E2E_BASE
 if [ -z "${BERTH_E2E_KUBECONFIG:-}" ]; then

@@ -70,7 +70,6 @@ type decision struct {
 // decide returns how a cluster stands from now on, and what is to be done.
 func decide(v view) (berth.ClusterRecord, acts) {
 	d := &decision{view: v}
-	d.record.Cluster.Groups = nil
 	d.record.Keeping = copied(v.record.Keeping)
 	d.c, d.k = &d.record.Cluster, &d.record.Keeping
 	d.again = 10 * time.Second
@@ -104,9 +103,10 @@ func copied(k berth.ClusterKeeping) berth.ClusterKeeping {
 // groups begins the account of the groups, with what was lost so far.
 func (d *decision) groups() {
 	before := map[string]berth.GroupStatus{}
-	for _, g := range d.view.record.Cluster.Groups {
+	for _, g := range d.c.Groups {
 		before[g.Name] = g
 	}
+	d.c.Groups = nil
 	for i := range d.c.Spec.Workers {
 		g := &d.c.Spec.Workers[i]
 		status := berth.GroupStatus{Name: g.Name, Lost: map[string]int{}, Versions: before[g.Name].Versions}

@@ -68,9 +68,6 @@ var All = []Permission{
 	{Profile: Data, Verb: "create", Resource: "pods", Subresource: "portforward", Required: true, For: "to reach the files that tasks share"},
 	{Profile: Data, Verb: "get", Resource: "pods", Subresource: "portforward", For: "the same by a websocket, where a proxy on the way to the API server does not know SPDY"},
 
-	{Profile: Clusters, Verb: "create", Resource: "services", Required: true, For: "to give a compute cluster's head a name"},
-	{Profile: Clusters, Verb: "get", Resource: "services", Required: true, For: "to find a compute cluster's head again"},
-	{Profile: Clusters, Verb: "delete", Resource: "services", Required: true, For: "to clean up after a compute cluster"},
 	{Profile: Clusters, Verb: "create", Resource: "secrets", Required: true, For: "to give a compute cluster its TLS keys"},
 	{Profile: Clusters, Verb: "get", Resource: "secrets", Required: true, For: "to find a compute cluster's TLS keys again"},
 	{Profile: Clusters, Verb: "delete", Resource: "secrets", Required: true, For: "to clean up after a compute cluster"},

@@ -411,6 +411,33 @@ class Draining(Case):
         self.running("w-2")
         self.assertTrue(self.state()["workers"]["w-0"]["drained"])
 
+    def test_workers_come_and_go_under_load(self):
+        self.head()
+        names = ["w-0", "w-1", "w-2"]
+        for name in names:
+            self.worker(name, threads=2)
+        self.running(*names)
+        client = self.client()
+        futures, rounds, n = [], 5, 200
+
+        def after(before, directory, task):
+            return task(directory, before + 1, 0.02)
+
+        for r in range(rounds):
+            self.worker(f"w-{r + 3}", threads=2)
+            names.append(f"w-{r + 3}")
+            self.running(*names)
+            # Each second one depends on the one before it, so that data moves about.
+            first = client.map(mark_begin_and_end, [self.dir] * (n // 2), range(r * n, (r + 1) * n, 2), seconds=0.02, pure=False)
+            futures += [client.submit(after, f, self.dir, mark_begin_and_end, pure=False) for f in first]
+            del first
+            self.began(r * n + 10)
+            leaves = names.pop(0)
+            self.drain(leaves)
+            self.drained(leaves)
+        self.assertEqual(sorted(client.gather(futures)), list(range(1, rounds * n, 2)))
+        self.assert_once(rounds * n)
+
     def test_a_task_that_waits_for_tasks_of_its_own(self):
         self.head()
         self.worker("w-0")
