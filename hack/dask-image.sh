@@ -31,7 +31,7 @@ if [ ! -f "$archive" ]; then
     clean() {
       [ -z "$dockerd" ] || { kill "$dockerd" 2>/dev/null && wait "$dockerd" || true; }
       awk -v dir="$work/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | xargs -r -n 1 umount -l
-      rm -rf "$work" "$archive.new"
+      rm -rf "$work" "$archive.$$"
     }
     trap clean EXIT
     trap 'exit 130' INT TERM
@@ -71,9 +71,9 @@ if [ ! -f "$archive" ]; then
     docker import "$work/base.tar" berth-test/base > /dev/null
     docker build --quiet --network host --build-arg BASE=berth-test/base --build-arg "PIP_OPTIONS=$options" \
       -f "$work/context/Dockerfile.$recipe" -t "$image" "$work/context" 2> "$work/build" > /dev/null || { cat "$work/build"; exit 1; }
-    docker save "$image" > "$archive.new"
+    docker save "$image" > "$archive.$$"
     rm -f "$cache/dask-$kind"-*.tar
-    mv "$archive.new" "$archive"
+    mv "$archive.$$" "$archive"
     clean
     trap - EXIT
   } >&2

@@ -177,9 +177,26 @@ func (d *decision) headEnded() {
 			Cause: berth.CauseUnknown, Summary: "The program of the cluster's head ended by itself, with exit code 0.", Since: d.now, Evidence: []berth.Evidence{},
 			Remedy: berth.Remedy{By: berth.RemedyByUser, Text: "see what it wrote: berth cluster logs " + d.c.Name},
 		}, "its head ended")
+	case d.head.Diagnosis == nil && d.head.State == berth.StateLost:
+		pod := "that ran it"
+		if d.head.Pod != nil {
+			pod = *d.head.Pod
+		}
+		d.end(true, &berth.Diagnosis{
+			Cause: berth.CauseDeletedExternally, Summary: "The pod " + pod + " of the cluster's head is gone, and nobody saw how it ended: it was deleted, or its node was.", Since: d.now, Evidence: []berth.Evidence{},
+			Remedy: berth.Remedy{By: berth.RemedyByUser, Text: "make the cluster again; if it happens again, ask the cluster's engineer what deletes pods in the namespace"},
+		}, "its head is lost")
 	default:
-		d.end(true, d.head.Diagnosis, "its head is %s", d.head.State)
+		d.end(true, d.head.Diagnosis, "its head %s", ended(d.head))
 	}
+}
+
+// ended says how a task ended.
+func ended(task *berth.Task) string {
+	if task.State == berth.StateFailed && task.Diagnosis != nil {
+		return fmt.Sprintf("failed: %s", task.Diagnosis.Cause)
+	}
+	return "was " + string(task.State)
 }
 
 // headStands tells how the head stands.
@@ -341,6 +358,8 @@ func (d *decision) ended(m *berth.Membership, task *berth.Task) {
 	}
 	cause := berth.CauseUnknown
 	switch {
+	case task.Diagnosis == nil && task.State == berth.StateLost:
+		cause = berth.CauseDeletedExternally // or its node was
 	case task.Diagnosis != nil:
 		cause = task.Diagnosis.Cause
 	case task.State == berth.StateCancelled:

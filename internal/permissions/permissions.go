@@ -72,6 +72,7 @@ var All = []Permission{
 	{Profile: Clusters, Verb: "get", Resource: "secrets", Required: true, For: "to find a compute cluster's TLS keys again"},
 	{Profile: Clusters, Verb: "delete", Resource: "secrets", Required: true, For: "to clean up after a compute cluster"},
 	{Profile: Clusters, Verb: "create", Resource: "pods", Subresource: "portforward", Required: true, For: "to reach a compute cluster's head"},
+	{Profile: Clusters, Verb: "get", Resource: "pods", Subresource: "portforward", For: "the same by a websocket, where a proxy on the way to the API server does not know SPDY"},
 
 	{Profile: Proxy, Verb: "create", Resource: "secrets", Required: true, For: "to give a task's proxy sidecar the login of the proxy"},
 

@@ -65,7 +65,7 @@ func (s *site) cluster(name string) berth.Cluster {
 }
 
 // small are the flags of workers that many fit onto the node of.
-var small = []string{"--cpu", "200m", "--memory", "300Mi", "--head-cpu", "500m", "--head-memory", "500Mi"}
+var small = []string{"--cpu", "150m", "--memory", "300Mi", "--head-cpu", "250m", "--head-memory", "500Mi"}
 
 // connection is what berth cluster connect -o json prints.
 type connection struct {

@@ -245,19 +245,30 @@ func TestDataSaysWhatKeepsItFromTheFiles(t *testing.T) {
 func TestDataThroughAProxyWithoutSPDY(t *testing.T) {
 	t.Parallel()
 	s, folder := newShared(t, "", "data")
+	websockets, refused := s.withoutSPDY()
+	s.must("data", "put", "infra.yml", "x")
+	if data, err := os.ReadFile(filepath.Join(folder, "x")); err != nil || len(data) == 0 || websockets.Load() == 0 || refused.Load() == 0 {
+		t.Errorf("%d bytes, %v; %d websockets, %d refused", len(data), err, websockets.Load(), refused.Load())
+	}
+}
+
+// withoutSPDY has the site reach the API server through a proxy that knows
+// websockets and not SPDY, and counts both.
+func (s *site) withoutSPDY() (websockets, refused *atomic.Int32) {
+	s.t.Helper()
 	config, err := clientcmd.BuildConfigFromFlags("", s.kubeconfig)
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	tlsConfig, err := rest.TLSConfigFor(config)
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	target, err := url.Parse(config.Host)
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	var websockets, refused atomic.Int32
+	websockets, refused = new(atomic.Int32), new(atomic.Int32)
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	proxy.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: tlsConfig.RootCAs}}
 	proxy.FlushInterval = -1
@@ -272,15 +283,12 @@ func TestDataThroughAProxyWithoutSPDY(t *testing.T) {
 		}
 		proxy.ServeHTTP(w, r)
 	}))
-	t.Cleanup(server.Close)
+	s.t.Cleanup(server.Close)
 	s.editKubeconfig(func(cluster *api.Cluster, _ *api.AuthInfo) {
 		cluster.Server = server.URL
 		cluster.CertificateAuthorityData = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
 	})
-	s.must("data", "put", "infra.yml", "x")
-	if data, err := os.ReadFile(filepath.Join(folder, "x")); err != nil || len(data) == 0 || websockets.Load() == 0 || refused.Load() == 0 {
-		t.Errorf("%d bytes, %v; %d websockets, %d refused", len(data), err, websockets.Load(), refused.Load())
-	}
+	return websockets, refused
 }
 
 // Through a server it is for those who may run tasks there.
