@@ -22,13 +22,13 @@ const image = "docker.io/library/busybox:1.35"
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: bench throughput|workflow|replay|latency|live|queue|fleet|functions|proxy [flags]")
+		fmt.Fprintln(os.Stderr, "usage: bench throughput|workflow|replay|latency|live|queue|fleet|functions|cluster|tunnel|proxy [flags]")
 		os.Exit(2)
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	kubeconfig := flags.String("kubeconfig", "", "admin kubeconfig of the cluster")
 	berth := flags.String("berth", "bin/berth", "the berth binary")
-	tasks := flags.Int("tasks", 1000, "tasks of a throughput round")
+	tasks := flags.Int("tasks", 1000, "tasks of a throughput round, or workers of a cluster")
 	rounds := flags.Int("rounds", 5, "rounds of each, in turn")
 	runs := flags.Int("runs", 20, "runs of each for the latency, in turn")
 	clusters := flags.Int("clusters", 1000, "simulated infrastructures of the fleet; each has --tasks tasks")
@@ -68,6 +68,8 @@ func main() {
 		err = fleet(context.Background(), *berth, *clusters, *tasks)
 	case "functions":
 		err = functions(context.Background(), *kubeconfig, *berth, *base, *runs, *atOnce)
+	case "cluster":
+		err = computeCluster(context.Background(), *kubeconfig, *tasks, *rounds)
 	case "proxy":
 		err = redirected(*berthlet, *rounds, *size<<20)
 	default:

@@ -93,6 +93,7 @@ spec:
         state: {running: {startedAt: {{ $now | Quote }}}}
       {{ end }}
       phase: Running
+      podIP: {{ PodIPWith .spec.nodeName ( or .spec.hostNetwork false ) ( or .metadata.uid "" ) ( or .metadata.name "" ) ( or .metadata.namespace "" ) | Quote }}
       startTime: {{ $now | Quote }}
 ---
 kind: Stage
