@@ -65,6 +65,9 @@ test-unit: bin/berthlet bin/s3server
 	@echo "== unit tests"
 	@bash hack/race.sh
 	@bash hack/postgres.sh
+	@hack/dask-client.sh
+	@/usr/bin/python3 -m unittest discover -q -s python/tests
+	@/usr/bin/python3 internal/compute/dask/launch_test.py -q
 	@$(GO) test -race ./...
 	@$(GO) test -tags crashpoints ./internal/crash
 	@$(GO) -C tools/localkube test ./...

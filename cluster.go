@@ -153,6 +153,7 @@ type Cluster struct {
 	IdleSince      *time.Time    `json:"idleSince"` // since when it does nothing; null while it computes, or nobody knows
 	EndsAt         *time.Time    `json:"endsAt"`    // when it ends by itself if nothing changes
 	Warnings       []string      `json:"warnings"`  // such as versions that differ
+	Dashboard      *string       `json:"dashboard"` // address, where a server shows it
 	Spec           ClusterSpec   `json:"spec"`
 }
 
@@ -286,6 +287,13 @@ func (s *ClusterSpec) Validate() error {
 		s.DrainTimeout = DefaultDrainTimeout
 	}
 	for _, g := range append([]ClusterGroup{s.Head}, s.Workers...) {
+		for _, labels := range []map[string]string{s.Labels, g.Labels} {
+			for key, value := range labels { // those of Berth come with the task
+				if err := ValidateLabel(key, value); err != nil {
+					return Errorf(CodeInvalid, "%s: %w", g.Name, err)
+				}
+			}
+		}
 		spec := s.TaskSpec(g, 0, "k00000000000000000000")
 		if err := spec.Validate(); err != nil {
 			return Errorf(CodeInvalid, "%s: %w", g.Name, err)
@@ -374,6 +382,17 @@ type ClusterRecord struct {
 	Cluster Cluster // its Spec as it is wanted now
 	Wanted  ClusterWanted
 	Keeping ClusterKeeping
+}
+
+// Shown is the cluster as people see it: one that was deleted is stopping from
+// then on, whoever keeps it knows of it or not.
+func (r *ClusterRecord) Shown() Cluster {
+	c := r.Cluster
+	if r.Wanted.DeletedAt != nil && c.State != ClusterStopping && !c.State.Terminal() {
+		reason := "it was deleted"
+		c.State, c.Reason, c.Diagnosis, c.EndsAt, c.IdleSince = ClusterStopping, &reason, nil, nil, nil
+	}
+	return c
 }
 
 // ClusterKeeping is what is kept of a cluster so that whoever goes on with it

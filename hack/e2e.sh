@@ -32,8 +32,8 @@ code=0
 # One package after the other: tests stop nodes and the API server. Those that may
 # run beside others do so at the end of theirs, and are more than there are processors:
 # they mostly wait. The limit is for what hangs: on two cores that others slow down
-# all of it takes 38 to 46 minutes.
-go test -tags e2e -count=1 -timeout 60m -p 1 -parallel 3 ./test/e2e/... ./test/cli/... "$@" || code=$?
+# all of it takes 45 to 55 minutes.
+go test -tags e2e -count=1 -timeout 75m -p 1 -parallel 3 ./test/e2e/... ./test/cli/... "$@" || code=$?
 cat "$BERTH_E2E_REPORT"
 rm -f "$BERTH_E2E_REPORT"
 exit $code

@@ -176,6 +176,9 @@ func clusterTable(w io.Writer, c *berth.Cluster) {
 	line("Infrastructure", c.Infrastructure)
 	line("Image", c.Image)
 	line("Owner", c.Owner)
+	if c.Dashboard != nil {
+		line("Dashboard", *c.Dashboard)
+	}
 	line("Created", c.CreatedAt.Local().Format(time.DateTime))
 	if c.FinishedAt != nil {
 		line("Finished", c.FinishedAt.Local().Format(time.DateTime))

@@ -117,12 +117,9 @@ func (a *app) connectCluster(ctx context.Context, service berth.Service, name st
 			return dialHead(ctx, service, cluster.ID, berth.ClusterScheduler)
 		}, unreached)
 	})
-	link := "http://" + dashboard.Addr().String() + "/" + cluster.ID + "/status"
-	tunnels.Go(func() {
-		control.Tunnel(ctx, dashboard, func(ctx context.Context) (net.Conn, error) {
-			return dialHead(ctx, service, cluster.ID, berth.ClusterDashboard)
-		}, unreached)
-	})
+	link := control.LocalDashboard(ctx, dashboard, cluster.ID, func(ctx context.Context) (net.Conn, error) {
+		return dialHead(ctx, service, cluster.ID, berth.ClusterDashboard)
+	}, a.logger())
 	c := connection{
 		Cluster: cluster.Name, ID: cluster.ID, Address: "tls://" + scheduler.Addr().String(), Dashboard: link,
 		CAFile: filepath.Join(keys, berth.ClusterCAFile), CertFile: filepath.Join(keys, berth.ClusterCertFile), KeyFile: filepath.Join(keys, berth.ClusterKeyFile),
@@ -138,7 +135,7 @@ func (a *app) connectCluster(ctx context.Context, service berth.Service, name st
 // tellConnection prints what to write in Python, and where to look.
 func (a *app) tellConnection(c *connection) {
 	fmt.Fprintf(a.stdout, `from dask.distributed import Client
-from distributed.security import Security
+from distributed import Security
 
 client = Client(%q, security=Security(
     tls_ca_file=%q,

@@ -62,6 +62,7 @@ with the same socket: nobody is refused meanwhile.`,
 	a.databaseFlag(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&c.Listen, "listen", "127.0.0.1:7070", "address to listen on; 0.0.0.0:7070 for all of the machine's")
+	flags.StringVar(&c.Dashboards, "dashboards", "", "HOST:PORT on which the dashboards of compute clusters are shown, with a login of their own (default: nowhere)")
 	flags.StringSliceVar(&c.Advertise, "advertise", nil, "names and addresses that clients use, for the generated certificate")
 	flags.StringVar(&c.TLSCert, "tls-cert", "", "certificate of the server, with those between it and its CA (PEM); read again when it changes")
 	flags.StringVar(&c.Peer, "peer", "", "`HOST[:PORT]` by which other servers of the database reach this one (default: the first of --advertise)")

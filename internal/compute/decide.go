@@ -12,6 +12,9 @@ import (
 )
 
 const (
+	// slowHead is how long a head may take to answer before that is worth a word:
+	// its program is loaded meanwhile.
+	slowHead = 10 * time.Second
 	// headLimit is how long the program of a head may run without ever having
 	// answered.
 	headLimit = 2 * time.Minute
@@ -213,7 +216,7 @@ func (d *decision) headStands() {
 		say("its head is %s: it %s", d.head.State, *d.head.Reason)
 	case d.head.State != berth.StateRunning:
 		say("its head is %s", d.head.State)
-	case d.state == nil && d.c.State == berth.ClusterStarting && d.trouble != nil:
+	case d.state == nil && d.c.State == berth.ClusterStarting && d.trouble != nil && d.k.HeadSeen != nil && d.now.Sub(*d.k.HeadSeen) > slowHead:
 		say("its head runs, and does not answer yet: %s", d.trouble)
 	case d.state == nil && d.c.State == berth.ClusterStarting:
 		say("its head runs, and does not answer yet")
@@ -236,7 +239,7 @@ func (d *decision) headStands() {
 		switch {
 		case errors.As(d.trouble, &told) && told.Code == berth.CodeForbidden:
 			d.end(true, told.Diagnosis, "its head can't be reached: %s", told.Message) // and never will be
-		case d.now.Sub(*d.k.HeadSeen) >= headLimit:
+		case d.trouble != nil && d.now.Sub(*d.k.HeadSeen) >= headLimit: // it was asked
 			d.neverReady()
 		}
 		return
@@ -250,10 +253,7 @@ func (d *decision) headStands() {
 
 // neverReady ends a cluster whose head runs and never answered.
 func (d *decision) neverReady() {
-	evidence := []berth.Evidence{}
-	if d.trouble != nil {
-		evidence = append(evidence, berth.Evidence{Source: "asking the head for its state", Text: d.trouble.Error()})
-	}
+	evidence := []berth.Evidence{{Source: "asking the head for its state", Text: d.trouble.Error()}}
 	d.end(true, &berth.Diagnosis{
 		Cause: berth.CauseStartTimedOut, Summary: fmt.Sprintf("The program of the cluster's head ran for %s and never answered on its own port.", headLimit), Since: d.now, Evidence: evidence,
 		Remedy: berth.Remedy{By: berth.RemedyByUser, Text: "see what it wrote (berth cluster logs " + d.c.Name + "), and whether the image starts what it is told to: its ENTRYPOINT has to run the command that it is given"},
@@ -275,7 +275,7 @@ func (d *decision) limits() {
 	if fresh {
 		switch {
 		case d.state.Unfinished > 0:
-			d.c.IdleSince, d.k.Mark = nil, d.state.Mark
+			d.c.IdleSince, d.k.Mark = nil, ""
 		case d.c.IdleSince == nil || d.k.Mark != d.state.Mark:
 			d.c.IdleSince, d.k.Mark = &d.now, d.state.Mark
 		}
@@ -532,14 +532,13 @@ func (d *decision) tooMany(g *berth.ClusterGroup, n int) {
 		m := d.k.Members[c.id]
 		if c.known {
 			m.Draining = &d.now
-			status.Ready--
 		} else {
 			m.Dropped = true
-			if m.Ready {
-				status.Ready--
-			} else {
-				status.Waiting--
-			}
+		}
+		if c.started && c.known && m.Ready {
+			status.Ready--
+		} else {
+			status.Waiting--
 		}
 		status.Draining++
 		d.k.Members[c.id] = m

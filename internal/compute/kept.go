@@ -36,7 +36,7 @@ type kept struct {
 	settled chan struct{} // closed once it was looked at
 	settle  sync.Once
 
-	head     Head   // nil while there is none to ask
+	head     Head   // nil while there is none to ask; mu guards its writes
 	headPod  string // which it is
 	keysMade bool
 	adopted  bool
@@ -139,7 +139,7 @@ func (c *kept) pass(ctx context.Context) (again time.Duration, over bool, err er
 }
 
 func same(a, b *berth.ClusterRecord) bool {
-	return reflect.DeepEqual(a.Cluster, b.Cluster) && reflect.DeepEqual(a.Keeping, b.Keeping)
+	return reflect.DeepEqual(a.Cluster, b.Cluster) && reflect.DeepEqual(copied(a.Keeping), copied(b.Keeping))
 }
 
 func (c *kept) commit(ctx context.Context, r *berth.ClusterRecord) error {
@@ -147,10 +147,12 @@ func (c *kept) commit(ctx context.Context, r *berth.ClusterRecord) error {
 	if err == nil {
 		err = c.keeper.store.CommitCluster(ctx, lease, r)
 	}
-	if err == nil {
-		c.keeper.changed(c.id)
+	if err != nil {
+		c.adopted = false // members that were to be stored with it have to be found again
+		return err
 	}
-	return err
+	c.keeper.changed(c.id)
+	return nil
 }
 
 // adopt finds members whose making was stored, while that they are members was
@@ -223,9 +225,12 @@ func (c *kept) ask(ctx context.Context, v *view) {
 		c.forget()
 		cluster := v.record.Cluster
 		port := v.engine.Port(berth.ClusterDashboard)
-		c.head, c.headPod = v.engine.Connect(&cluster, func(ctx context.Context) (net.Conn, error) {
+		head := v.engine.Connect(&cluster, func(ctx context.Context) (net.Conn, error) {
 			return c.keeper.tasks.Dial(ctx, cluster.Infrastructure, pod, port)
-		}), pod
+		})
+		c.mu.Lock() // one that was asked before may still answer
+		c.head, c.headPod = head, pod
+		c.mu.Unlock()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -314,6 +319,13 @@ func (c *kept) cancelAll(ctx context.Context, v *view) error {
 func (c *kept) finish(ctx context.Context, r berth.ClusterRecord) (time.Duration, bool, error) {
 	if err := c.keeper.tasks.DeleteKeys(ctx, &r.Cluster); err != nil {
 		return 0, false, fmt.Errorf("the Secret with its keys can't be deleted: %w", err)
+	}
+	if r.Keeping.Head != "" {
+		head, err := c.keeper.tasks.Task(ctx, r.Keeping.Head)
+		if err != nil {
+			return 0, false, err
+		}
+		r.Cluster.Head.State = &head.State
 	}
 	now := time.Now().UTC()
 	r.Cluster.State, r.Cluster.FinishedAt = berth.ClusterStopped, &now

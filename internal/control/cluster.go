@@ -34,7 +34,8 @@ func (h *Host) CreateCluster(ctx context.Context, s berth.ClusterSubmission) (be
 	if s.Spec.Name != "" {
 		there, err := h.store.LiveCluster(ctx, caller.Name, s.Spec.Name)
 		if err == nil {
-			return h.reused(ctx, caller, &there.Cluster, &s)
+			cluster := there.Shown()
+			return h.reused(ctx, caller, &cluster, &s)
 		}
 		if berth.CodeOf(err) != berth.CodeNotFound {
 			return berth.Cluster{}, err
@@ -157,13 +158,13 @@ func (h *Host) visibleCluster(ctx context.Context, idOrName string) (berth.Clust
 	caller := h.caller(ctx)
 	if !berth.IsClusterID(idOrName) {
 		r, err := h.store.ClusterNamed(ctx, idOrName, caller)
-		return r.Cluster, err
+		return h.presented(&r), err
 	}
 	r, err := h.store.Cluster(ctx, idOrName)
 	if err == nil && !caller.MaySee(ofCluster(&r.Cluster)) {
 		return berth.Cluster{}, berth.NoSuchCluster(idOrName)
 	}
-	return r.Cluster, err
+	return h.presented(&r), err
 }
 
 // ownedCluster returns a cluster that a caller may change.
@@ -192,7 +193,11 @@ func (h *Host) Clusters(ctx context.Context, q berth.ClusterQuery) (berth.Cluste
 		return page, err
 	}
 	h.settleClusters(ctx, page.Clusters...)
-	return h.store.Clusters(ctx, q, h.caller(ctx))
+	page, err = h.store.Clusters(ctx, q, h.caller(ctx))
+	for i := range page.Clusters {
+		page.Clusters[i] = h.withDashboard(page.Clusters[i])
+	}
+	return page, err
 }
 
 // settleClusters waits until clusters that are kept here were looked at once.

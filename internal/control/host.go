@@ -63,6 +63,9 @@ type Host struct {
 	adding   sync.Mutex   // one infrastructure that is sent at a time
 	logBytes atomic.Int64 // that were read from clusters
 	counts   counts
+
+	dashboards atomic.Pointer[string] // where those of clusters are shown, if anywhere
+
 	sweepNow chan struct{} // the limits of logs may have changed
 	sweeping sync.WaitGroup
 

@@ -27,6 +27,7 @@ type ServerConfig struct {
 	Advertise       []string      // names and addresses that clients use
 	Peer            string        // HOST[:PORT] by which other servers of the database reach this one; empty: the first of these
 	TLSCert, TLSKey string        // files; both empty: a generated CA in the data directory
+	Dashboards      string        // HOST:PORT for the dashboards of clusters, apart from all else; empty: none
 	WaitingFor      func(pid int) // told when another process is the host at the moment; 0: not known which
 }
 
@@ -36,9 +37,13 @@ type Server struct {
 	URL    string
 	CAPath string // of the generated CA; empty when certificates are given
 
+	Dashboards string // where dashboards of clusters are; empty: nowhere
+
 	hosting *hosting
 	server  *server.Server
 	socket  *net.TCPListener
+	shown   *dashboards // nil: none
+	name    string      // by which clients know this machine
 }
 
 // OpenServer becomes the host of a data directory, waiting until nobody else
@@ -56,12 +61,19 @@ func OpenServer(ctx context.Context, c ServerConfig) (*Server, error) {
 	}
 	s := &Server{socket: socket, server: server.New()}
 	tlsConfig, err := s.tls(&c)
+	var dashboards net.Listener
+	if err == nil && c.Dashboards != "" {
+		dashboards, err = s.openDashboards(ctx, c.Dashboards)
+	}
 	if err == nil {
 		s.hosting, err = newHosting(ctx, c.Config, lock) // which has the lock from here on
 		lock = nil
 	}
 	if err != nil {
 		socket.Close()
+		if dashboards != nil {
+			dashboards.Close()
+		}
 		if lock != nil {
 			lock.Close()
 		}
@@ -69,6 +81,9 @@ func OpenServer(ctx context.Context, c ServerConfig) (*Server, error) {
 	}
 	s.hosting.host.stay(ctx)
 	s.serve(tlsConfig)
+	if dashboards != nil {
+		s.showDashboards(dashboards, tlsConfig, s.name)
+	}
 	return s, nil
 }
 
@@ -175,7 +190,7 @@ func (s *Server) tls(c *ServerConfig) (*tls.Config, error) {
 		advertise = append(append([]string{}, advertise...), host)
 	}
 	names := server.Names(s.socket.Addr(), advertise)
-	s.URL = "https://" + net.JoinHostPort(names[0], port)
+	s.URL, s.name = "https://"+net.JoinHostPort(names[0], port), names[0]
 	if c.Self.URL == "" {
 		c.Self.URL = s.URL
 	}
@@ -236,6 +251,9 @@ func (h *Host) authenticate(r *http.Request) (context.Context, error) {
 // Close ends the server: requests that run are finished, streams end and tell
 // clients to come again, and the data directory is left to the next host.
 func (s *Server) Close() error {
+	if s.shown != nil {
+		s.shown.close()
+	}
 	s.server.Stop()
 	return s.hosting.Close()
 }
@@ -247,6 +265,9 @@ func (s *Server) Restart(path string, args []string) (ended bool, err error) {
 	socket, err := s.socket.File()
 	if err != nil {
 		return false, err
+	}
+	if s.shown != nil {
+		s.shown.close()
 	}
 	s.server.Stop()
 	if err := s.hosting.leave(); err != nil {

@@ -50,7 +50,7 @@ func fromCluster(c *berth.Cluster) *pb.Cluster {
 	out := &pb.Cluster{
 		Id: c.ID, Name: c.Name, State: string(c.State), Infrastructure: c.Infrastructure, Owner: c.Owner, Reason: c.Reason, Diagnosis: fromDiagnosis(c.Diagnosis),
 		CreatedAt: fromTime(c.CreatedAt), StartedAt: fromTimePtr(c.StartedAt), FinishedAt: fromTimePtr(c.FinishedAt), IdleSince: fromTimePtr(c.IdleSince), EndsAt: fromTimePtr(c.EndsAt),
-		Head: &pb.ClusterHead{Task: c.Head.Task, State: (*string)(c.Head.State), Versions: c.Head.Versions}, Warnings: c.Warnings, Spec: fromClusterSpec(&c.Spec),
+		Head: &pb.ClusterHead{Task: c.Head.Task, State: (*string)(c.Head.State), Versions: c.Head.Versions}, Warnings: c.Warnings, Spec: fromClusterSpec(&c.Spec), Dashboard: c.Dashboard,
 	}
 	if c.Clients != nil {
 		n := int32(*c.Clients)
@@ -72,7 +72,7 @@ func toCluster(c *pb.Cluster) berth.Cluster {
 		ID: c.GetId(), Name: c.GetName(), State: berth.ClusterState(c.GetState()), Infrastructure: c.GetInfrastructure(), Owner: c.GetOwner(), Reason: c.Reason, Diagnosis: toDiagnosis(c.GetDiagnosis()),
 		CreatedAt: toTime(c.GetCreatedAt()), StartedAt: toTimePtr(c.GetStartedAt()), FinishedAt: toTimePtr(c.GetFinishedAt()), IdleSince: toTimePtr(c.GetIdleSince()), EndsAt: toTimePtr(c.GetEndsAt()),
 		Head: berth.ClusterHead{Versions: orEmpty(c.GetHead().GetVersions())}, Groups: []berth.GroupStatus{},
-		Warnings: append([]string{}, c.GetWarnings()...), Spec: toClusterSpec(c.GetSpec()),
+		Warnings: append([]string{}, c.GetWarnings()...), Spec: toClusterSpec(c.GetSpec()), Dashboard: c.Dashboard,
 	}
 	out.Engine, out.Image = out.Spec.Engine, out.Spec.Image
 	if c.GetHead() != nil {

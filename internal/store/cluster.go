@@ -89,7 +89,7 @@ func (s *Store) Clusters(ctx context.Context, q berth.ClusterQuery, caller berth
 			page.Next = page.Clusters[i-1].ID
 			break
 		}
-		page.Clusters = append(page.Clusters, records[i].Cluster)
+		page.Clusters = append(page.Clusters, records[i].Shown())
 	}
 	return page, err
 }

@@ -25,7 +25,7 @@ import (
 // "debian".
 const debianPython = "/usr/bin/python3"
 
-var daskImages = map[string]func() (string, error){"debian": buildDask("debian"), "pypi": buildDask("pypi")}
+var daskImages = map[string]func() (string, error){"debian": buildDask("debian"), "debian13": buildDask("debian13"), "pypi": buildDask("pypi")}
 
 func buildDask(kind string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
@@ -75,19 +75,25 @@ type connection struct {
 func (s *site) connect(name string) (connection, *running) {
 	s.t.Helper()
 	r := s.start("cluster", "connect", name, "-o", "json", "--python", debianPython)
-	waitFor(s.t, "the tunnel is open", 60*time.Second, func() bool {
-		select {
-		case <-r.done:
-			s.t.Fatalf("berth cluster connect ended: exit %d\n%s", r.code, r.stderr.String())
-		default:
-		}
-		return strings.Contains(r.stdout.String(), "\n")
-	})
+	waitForLines(s.t, r)
 	var c connection
 	if err := json.Unmarshal([]byte(r.stdout.String()), &c); err != nil {
 		s.t.Fatal(err)
 	}
 	return c, r
+}
+
+// waitForLines waits until a tunnel is open.
+func waitForLines(t *testing.T, r *running) {
+	t.Helper()
+	waitFor(t, "the tunnel is open", 60*time.Second, func() bool {
+		select {
+		case <-r.done:
+			t.Fatalf("berth cluster connect ended: exit %d\n%s", r.code, r.stderr.String())
+		default:
+		}
+		return strings.HasSuffix(r.stdout.String(), "\n")
+	})
 }
 
 // client is how a Python program begins that uses a cluster.

@@ -18,10 +18,10 @@ import (
 )
 
 // officeFor is a server for a site, without anything that pods need of it.
-func officeFor(s *site) *office {
+func officeFor(s *site, flags ...string) *office {
 	s.t.Helper()
 	host := hostIP(s.t)
-	o := &office{site: s, address: host + ":" + freePort(s.t, host)}
+	o := &office{site: s, address: host + ":" + freePort(s.t, host), flags: flags}
 	o.start()
 	s.t.Cleanup(func() { o.stop(syscall.SIGTERM) })
 	return o

@@ -25,7 +25,8 @@ import (
 // trust, and its callbacks, which pods reach.
 type office struct {
 	*site
-	address string // HOST:PORT, for pods and for us
+	address string   // HOST:PORT, for pods and for us
+	flags   []string // of berth server
 	server  *exec.Cmd
 	log     *lockedBuffer
 }
@@ -68,7 +69,7 @@ func officeOf(s *site, callbacks bool, more string) *office {
 func (o *office) start() {
 	o.t.Helper()
 	o.log = &lockedBuffer{}
-	o.server = o.command(nil, "server", "--listen", o.address)
+	o.server = o.command(nil, append([]string{"server", "--listen", o.address}, o.flags...)...)
 	o.server.Stderr = o.log
 	if err := o.server.Start(); err != nil {
 		o.t.Fatal(err)

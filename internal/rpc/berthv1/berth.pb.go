@@ -2643,6 +2643,7 @@ type Cluster struct {
 	EndsAt         *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=ends_at,json=endsAt,proto3" json:"ends_at,omitempty"`
 	Warnings       []string               `protobuf:"bytes,16,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	Spec           *ClusterSpec           `protobuf:"bytes,17,opt,name=spec,proto3" json:"spec,omitempty"`
+	Dashboard      *string                `protobuf:"bytes,18,opt,name=dashboard,proto3,oneof" json:"dashboard,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2794,6 +2795,13 @@ func (x *Cluster) GetSpec() *ClusterSpec {
 		return x.Spec
 	}
 	return nil
+}
+
+func (x *Cluster) GetDashboard() string {
+	if x != nil && x.Dashboard != nil {
+		return *x.Dashboard
+	}
+	return ""
 }
 
 // The files of a program by their paths.
@@ -9185,7 +9193,7 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x05R\x05value:\x028\x01\x1a;\n" +
 	"\rVersionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcb\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfc\x05\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -9208,10 +9216,13 @@ const file_berth_v1_berth_proto_rawDesc = "" +
 	"idle_since\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tidleSince\x123\n" +
 	"\aends_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\x06endsAt\x12\x1a\n" +
 	"\bwarnings\x18\x10 \x03(\tR\bwarnings\x12)\n" +
-	"\x04spec\x18\x11 \x01(\v2\x15.berth.v1.ClusterSpecR\x04specB\t\n" +
+	"\x04spec\x18\x11 \x01(\v2\x15.berth.v1.ClusterSpecR\x04spec\x12!\n" +
+	"\tdashboard\x18\x12 \x01(\tH\x02R\tdashboard\x88\x01\x01B\t\n" +
 	"\a_reasonB\n" +
 	"\n" +
-	"\b_clients\"\x99\x01\n" +
+	"\b_clientsB\f\n" +
+	"\n" +
+	"_dashboard\"\x99\x01\n" +
 	"\x0eWorkflowSource\x12\x12\n" +
 	"\x04main\x18\x01 \x01(\tR\x04main\x129\n" +
 	"\x05files\x18\x02 \x03(\v2#.berth.v1.WorkflowSource.FilesEntryR\x05files\x1a8\n" +
