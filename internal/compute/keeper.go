@@ -50,7 +50,6 @@ type Keeper struct {
 	log     *slog.Logger
 	ctx     context.Context
 	end     context.CancelFunc
-	wg      sync.WaitGroup
 
 	mu       sync.Mutex
 	taken    map[string]*taken // by infrastructure

@@ -78,7 +78,7 @@ func (c *Client) WatchCluster(ctx context.Context, idOrName string) iter.Seq2[be
 }
 
 func (c *Client) ScaleCluster(ctx context.Context, s berth.ClusterScale) (berth.Cluster, error) {
-	request := &pb.ScaleClusterRequest{Id: s.ID, Group: s.Group, Count: int32(s.Count), Adaptive: s.Adaptive, Min: int32(s.Min), Max: int32(s.Max)}
+	request := &pb.ScaleClusterRequest{Id: s.ID, Group: s.Group, Count: narrow(s.Count), Adaptive: s.Adaptive, Min: narrow(s.Min), Max: narrow(s.Max)}
 	return call(ctx, c.rpc.ScaleCluster, request, func(m *pb.ScaleClusterResponse) berth.Cluster { return toCluster(m.GetCluster()) })
 }
 

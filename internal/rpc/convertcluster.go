@@ -1,15 +1,20 @@
 package rpc
 
 import (
+	"math"
+
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/berth-run/berth"
 	pb "github.com/berth-run/berth/internal/rpc/berthv1"
 )
 
+// narrow keeps a number that is too great too great.
+func narrow(n int) int32 { return int32(min(max(n, math.MinInt32), math.MaxInt32)) }
+
 func fromGroup(g *berth.ClusterGroup) *pb.ClusterGroup {
 	return &pb.ClusterGroup{
-		Name: g.Name, Count: int32(g.Count), Min: int32(g.Min), Max: int32(g.Max), Image: g.Image, Cpu: string(g.CPU), Memory: string(g.Memory),
+		Name: g.Name, Count: narrow(g.Count), Min: narrow(g.Min), Max: narrow(g.Max), Image: g.Image, Cpu: string(g.CPU), Memory: string(g.Memory),
 		Gpu: int32(g.GPU), EphemeralStorage: string(g.EphemeralStorage), Labels: g.Labels, Env: fromEnv(g.Env),
 	}
 }

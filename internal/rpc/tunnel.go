@@ -159,7 +159,7 @@ func (c *Client) DialCluster(ctx context.Context, idOrName string, port berth.Cl
 	if c.token != "" {
 		request.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	response, err := c.upgrading().RoundTrip(request)
+	response, err := c.upgrading().RoundTrip(request) //nolint:bodyclose // it is the connection that is returned, or closed by who reads the refusal
 	if err != nil {
 		cancel()
 		if ctx.Err() != nil {

@@ -221,3 +221,25 @@ func TestAFileHasNoLeases(t *testing.T) {
 		t.Errorf("a lease in a file: %v", err)
 	}
 }
+
+func TestWhoLostTheLeaseStoresNothingOfAClusterAnyMore(t *testing.T) {
+	a, b, _ := twoStores(t)
+	joined(t, a, "a", "here")
+	joined(t, b, "b", "here")
+	r := newCluster("k1", "ada", "it")
+	addClusters(t, a, r)
+	old := acquired(t, a, "here", "a")
+	expire(t, a, "here")
+	lease := acquired(t, b, "here", "b")
+	r.Cluster.State = berth.ClusterStopped
+	if err := a.CommitCluster(t.Context(), old, r); !errors.Is(err, berth.ErrFenced) {
+		t.Errorf("who lost it: %v", err)
+	}
+	if got, err := b.LiveCluster(t.Context(), "ada", "it"); err != nil || got.Cluster.State != berth.ClusterStarting {
+		t.Errorf("it is %s, %v", got.Cluster.State, err)
+	}
+	r.Cluster.State = berth.ClusterRunning
+	if err := b.CommitCluster(t.Context(), lease, r); err != nil {
+		t.Errorf("who has it: %v", err)
+	}
+}
