@@ -168,7 +168,7 @@ func (c *Client) DialCluster(ctx context.Context, idOrName string, port berth.Cl
 		if known := transportError(err); known != nil {
 			return nil, known
 		}
-		return nil, berth.Errorf(berth.CodeUnavailable, "%w: %w", ErrGone, err)
+		return nil, berth.Errorf(berth.CodeUnavailable, "%w: %s", ErrGone, err)
 	}
 	if response.StatusCode != http.StatusSwitchingProtocols {
 		defer cancel()

@@ -242,8 +242,9 @@ func TestWhatIsNoServerThatTunnelsIsTold(t *testing.T) {
 func TestTunnelsAreCounted(t *testing.T) {
 	counted := make(chan string, 1)
 	h, server := tunnelling(t, HandlerOptions{Observe: func(method, code string, _ time.Duration) { counted <- method + " " + code }})
-	client, _ := connected(t, h, server, "")
+	client, head := connected(t, h, server, "")
 	client.Close()
+	head.Close()
 	if got := <-counted; got != "DialCluster ok" {
 		t.Errorf("one that was: %s", got)
 	}

@@ -22,7 +22,7 @@ const image = "docker.io/library/busybox:1.35"
 
 func main() {
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: bench throughput|workflow|replay|latency|live|queue|fleet|functions|cluster|tunnel|proxy [flags]")
+		fmt.Fprintln(os.Stderr, "usage: bench throughput|workflow|replay|latency|live|queue|fleet|functions|cluster|proxy [flags]")
 		os.Exit(2)
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
