@@ -163,10 +163,14 @@ func readSize(text string) (count, least, most int, err error) {
 		}
 		return n
 	}
-	from, to, ranged := strings.Cut(strings.TrimPrefix(text, "-"), "-")
+	digits, below := strings.CutPrefix(text, "-") // of a number below 0, which is told elsewhere
+	from, to, ranged := strings.Cut(digits, "-")
 	if !ranged {
 		count = number(text)
 		return count, 0, 0, err
+	}
+	if below {
+		from = "-" + from
 	}
 	least, most = number(from), number(to)
 	if err == nil && most == 0 {

@@ -34,7 +34,7 @@ line behind the worker's name. The logs stay when the pods are gone; berth task 
 					return err
 				}
 				switch {
-				case group == "" && !all && cluster.Head.Task == nil:
+				case (group == "" && !all || group == berth.HeadGroup) && cluster.Head.Task == nil:
 					return fmt.Errorf("cluster %s has no head yet", cluster.Name)
 				case group == "" && !all, group == berth.HeadGroup:
 					err = a.showLog(ctx, service, *cluster.Head.Task, "", f.query)

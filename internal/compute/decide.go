@@ -442,7 +442,7 @@ func (d *decision) scale() {
 		if !d.mayMake(g, status) {
 			continue
 		}
-		if _, failing := d.k.Failing[g.Name]; failing {
+		if d.k.Failing[g.Name].Count > 0 {
 			lacking = 1 // one tries
 		}
 		for range min(lacking, makeAtOnce-len(d.make)) {
@@ -481,7 +481,7 @@ func (d *decision) mayMake(g *berth.ClusterGroup, status *berth.GroupStatus) boo
 	if status.Diagnosis == nil {
 		status.Diagnosis = f.Diagnosis
 	}
-	if f.Count >= failingLimit || d.active(g.Name) > 0 && status.Ready == 0 {
+	if f.Count >= failingLimit || f.Count > 0 && d.active(g.Name) > 0 && status.Ready == 0 {
 		return false
 	}
 	if wait := f.Until.Sub(d.now); wait > 0 {

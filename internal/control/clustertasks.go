@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
+	"time"
 
 	"github.com/berth-run/berth"
 	"github.com/berth-run/berth/internal/compute"
@@ -52,7 +54,63 @@ func (t clusterTasks) Dial(ctx context.Context, infrastructure, pod string, port
 	if err != nil {
 		return nil, told(err, "pod %s of infrastructure %s can't be reached", pod, infrastructure)
 	}
-	return conn, nil
+	watched := &watchedConn{Conn: conn, closed: make(chan struct{})}
+	go watched.whileReachable(func() bool {
+		health, _, _ := t.host.engine.Health(infrastructure)
+		return health.State == berth.InfraReady
+	})
+	return watched, nil
+}
+
+const (
+	// lookAfter is how often it is looked whether a connection into a pod can still
+	// be alive, and deadAfter for how long its infrastructure has to be out of reach
+	// for it not to be. What is sent into the void is not told otherwise for a
+	// quarter of an hour.
+	lookAfter = time.Second
+	deadAfter = 5 * time.Second
+)
+
+// watchedConn is a connection into a pod that ends when its infrastructure is out
+// of reach.
+type watchedConn struct {
+	net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (c *watchedConn) whileReachable(reachable func() bool) {
+	t := time.NewTicker(lookAfter)
+	defer t.Stop()
+	var since time.Time
+	for {
+		select {
+		case <-c.closed:
+			return
+		case now := <-t.C:
+			switch {
+			case reachable():
+				since = time.Time{}
+			case since.IsZero():
+				since = now
+			case now.Sub(since) >= deadAfter:
+				_ = c.Close()
+				return
+			}
+		}
+	}
+}
+
+func (c *watchedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return c.Close()
+}
+
+func (c *watchedConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
 
 // told makes an error of a driver's refusal, with what it says of its cause.

@@ -55,7 +55,7 @@ func rowOf(check berth.InfrastructureCheck, what string) berth.CheckRow {
 func grantTasksOnly(s *apiServer) {
 	s.denied = map[string]bool{}
 	for _, what := range []string{
-		"create services", "get services", "delete services", "create secrets", "update secrets", "get secrets", "delete secrets",
+		"create secrets", "update secrets", "get secrets", "delete secrets",
 		"create pods/portforward", "get pods/portforward", "list pods.metrics.k8s.io",
 	} {
 		s.denied[what] = true
@@ -86,7 +86,7 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 	s := newAPIServer(t, "first")
 	grantTasksOnly(s)
 	s.denied["delete pods"], s.denied["watch events"] = true, true
-	delete(s.denied, "get services") // so the profile clusters was wanted
+	delete(s.denied, "get secrets") // so the profile clusters was wanted
 	check, err := checkOf(t, s)
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func TestCheckNamesWhatIsMissing(t *testing.T) {
 		"delete pods":    berth.CheckMissing,
 		"watch events":   berth.CheckWarning, // tasks run without it
 		"create secrets": berth.CheckWarning, // tasks don't need it
-		"get services":   berth.CheckOK,
+		"get secrets":    berth.CheckOK,
 	} {
 		row := rowOf(check, what)
 		if row.Status != status {

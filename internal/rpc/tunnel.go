@@ -179,7 +179,37 @@ func (c *Client) DialCluster(ctx context.Context, idOrName string, port berth.Cl
 		cancel()
 		return nil, berth.Errorf(berth.CodeInternal, "the connection was upgraded, and can't be written to")
 	}
-	return &tunnelled{ReadWriteCloser: stream, name: idOrName, end: cancel}, nil
+	t := &tunnelled{ReadWriteCloser: stream, name: idOrName, end: cancel}
+	go c.whileAnswered(lasting, t)
+	return t, nil
+}
+
+// aliveEvery is how often it is asked whether the server of a tunnel is there, and
+// aliveTimeout how long that may take. A machine that slept, or has another
+// network, is not told otherwise for a quarter of an hour.
+const (
+	aliveEvery   = 10 * time.Second
+	aliveTimeout = 20 * time.Second
+)
+
+// whileAnswered ends a tunnel whose server does not answer any more.
+func (c *Client) whileAnswered(ctx context.Context, t *tunnelled) {
+	ticker := time.NewTicker(aliveEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		ask, cancel := context.WithTimeout(ctx, aliveTimeout)
+		_, err := c.Info(ask)
+		cancel()
+		if err != nil && ctx.Err() == nil && (errors.Is(err, ErrGone) || errors.Is(err, context.DeadlineExceeded)) {
+			_ = t.Close()
+			return
+		}
+	}
 }
 
 // upgrading is the client's transport, by HTTP/1.1 alone: later ones upgrade

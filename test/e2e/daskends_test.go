@@ -342,3 +342,38 @@ for _ in range(100):
 		t.Errorf("left: %v", left)
 	}
 }
+
+// A laptop that sleeps takes its tunnel with it, and nothing else: the cluster goes
+// on, and the tunnel and the client connect anew when it wakes.
+func TestDaskClientWhoseLaptopSleeps(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "clusters")
+	network := s.throughProxy()
+	image, _ := daskImage(t, "debian")
+	c := s.createDask("lid", image, 1, append([]string{"--workers", "1"}, small...)...)
+	conn, _ := s.connect("lid")
+	p := s.startPython(conn.client() + `
+say("first", client.submit(lambda: 1).result())
+while client.status == "running": time.sleep(0.1)
+say("lost")
+for _ in range(200):
+    try:
+        say("again", client.submit(lambda i: i * 2, 21, pure=False).result(timeout=20))
+        break
+    except Exception as e:
+        print(repr(e), file=sys.stderr); time.sleep(0.5)
+`)
+	p.said("first 1")
+	network.swallow()
+	p.said("lost")
+	network.restore()
+	p.said("again 42")
+	p.end()
+	if now := s.cluster(c.ID); now.State != berth.ClusterRunning || len(now.Groups[0].Lost) != 0 {
+		t.Errorf("%s, lost %v", now.State, now.Groups[0].Lost)
+	}
+	s.must("cluster", "delete", "lid")
+	if left := s.leftovers(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
