@@ -5,5 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . hack/packages.sh
 has() { /usr/bin/python3 -c 'import distributed, pandas' >/dev/null 2>&1; }
+need openssl openssl "certificates of tests of the Python programs"
 has || need /usr/bin/berth-no-such python3-distributed "the client of Dask clusters in tests"
 has || need /usr/bin/berth-no-such python3-pandas "dataframes of the client of Dask clusters in tests"

@@ -64,8 +64,9 @@ func (s *site) cluster(name string) berth.Cluster {
 	return c
 }
 
-// small are the flags of workers that many fit onto the node of.
-var small = []string{"--cpu", "150m", "--memory", "300Mi", "--head-cpu", "250m", "--head-memory", "500Mi"}
+// small are the flags of workers that many fit onto the node of, beside what other
+// tests have there: they ask for no CPUs, of which Dask would take all.
+var small = []string{"--memory", "300Mi", "--head-memory", "500Mi", "--env", "BERTH_WORKER_THREADS=1"}
 
 // connection is what berth cluster connect -o json prints.
 type connection struct {

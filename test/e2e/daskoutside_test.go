@@ -29,7 +29,7 @@ func TestDaskFromPython(t *testing.T) {
 	}
 	use := func(s *site, env ...string) {
 		t.Helper()
-		cmd := exec.Command(debianPython, script, "--image", image, "--pull", "never", "--worker-cpu", "150m", "--head-cpu", "250m", "--timeout", "3m")
+		cmd := exec.Command(debianPython, script, "--image", image, "--pull", "never", "--worker-cpu", "100m", "--head-cpu", "100m", "--timeout", "3m")
 		cmd.Dir = s.dir
 		cmd.Env = append(s.command(nil).Env, append(s.env, env...)...)
 		var stderr lockedBuffer
@@ -64,7 +64,7 @@ func TestDaskDashboardOnAServer(t *testing.T) {
 	address := host + ":" + freePort(t, host)
 	o := officeFor(s, "--dashboards", address)
 	image, _ := daskImage(t, "pypi")
-	c := o.createDask("shown", image, 1, "--workers", "1", "--cpu", "300m", "--memory", "600Mi", "--head-cpu", "300m", "--head-memory", "800Mi")
+	c := o.createDask("shown", image, 1, "--workers", "1", "--memory", "600Mi", "--head-memory", "800Mi")
 	if c.Dashboard == nil || *c.Dashboard != "https://"+address+"/"+c.ID+"/status" {
 		t.Fatalf("its dashboard is told to be at %v", c.Dashboard)
 	}

@@ -65,7 +65,7 @@ func TestDaskOfPyPIAsThePageSays(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "clusters")
 	image, archive := daskImage(t, "pypi")
-	c := s.createDask("analysis", image, 2, "--workers", "2", "--cpu", "300m", "--memory", "600Mi", "--head-cpu", "300m", "--head-memory", "800Mi")
+	c := s.createDask("analysis", image, 2, "--workers", "2", "--memory", "600Mi", "--head-memory", "800Mi", "--env", "BERTH_WORKER_THREADS=1")
 
 	refused := s.berth("cluster", "connect", "analysis", "--python", debianPython)
 	for _, says := range []string{"distributed of your " + debianPython + " is 2022.12.1", c.Head.Versions["distributed"], "--any-versions"} {
@@ -103,8 +103,8 @@ func TestDaskWorkersWithAnotherPython(t *testing.T) {
 	s := newSite(t, "clusters")
 	image, _ := daskImage(t, "debian")
 	other, _ := daskImage(t, "debian13")
-	r := s.berth("cluster", "create", "dask", "--name", "mixed", "--software", image, "--pull", "never", "--head-cpu", "250m", "--head-memory", "500Mi",
-		"--group", "same=1,cpu=150m,memory=300Mi", "--group", "other=1,cpu=150m,memory=400Mi,image="+other, "--wait-for", "2", "--wait-timeout", "90s")
+	r := s.berth("cluster", "create", "dask", "--name", "mixed", "--software", image, "--pull", "never", "--head-memory", "500Mi",
+		"--group", "same=1,memory=300Mi", "--group", "other=1,memory=400Mi,image="+other, "--wait-for", "2", "--wait-timeout", "90s")
 	c := s.cluster("mixed")
 	t.Logf("exit %d; %+v; %v", r.code, c.Groups, c.Warnings)
 	if len(c.Warnings) == 0 || !strings.Contains(c.Warnings[0], "Python of the workers of group other is 3.13, of the head 3.11") {
