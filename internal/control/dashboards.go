@@ -20,17 +20,21 @@ import (
 // dashboards serves the dashboards of clusters on a port of their own.
 type dashboards struct {
 	server *http.Server
+	end    context.CancelFunc // of what pages hold open
 }
 
 // serveDashboards answers on a listener until it is closed. Browsers' websockets
 // need HTTP/1.1.
 func serveDashboards(listener net.Listener, tlsConfig *tls.Config, handler http.Handler, log *slog.Logger) *dashboards {
 	d := &dashboards{}
+	var base context.Context
+	base, d.end = context.WithCancel(context.Background())
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	d.server = &http.Server{
 		Handler: handler, Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return base },
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	if tlsConfig == nil {
 		go d.server.Serve(listener) //nolint:errcheck // it ends when it is closed
@@ -43,6 +47,7 @@ func serveDashboards(listener net.Listener, tlsConfig *tls.Config, handler http.
 }
 
 func (d *dashboards) close() {
+	d.end()
 	_ = d.server.Close()
 }
 

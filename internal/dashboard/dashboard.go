@@ -72,9 +72,9 @@ type Options struct {
 
 	// Dial connects to the HTTP server of a cluster, by its id, as a caller may:
 	// CodeNotFound, CodeForbidden, CodeConflict for one that has ended, and
-	// CodeUnavailable for one that can't be reached now. The connection is kept
-	// beyond ctx, for further requests of the same caller; it need not know
-	// deadlines.
+	// CodeUnavailable for one that can't be reached now. A connection is kept
+	// beyond ctx, for further requests of the same caller, until nobody uses it for
+	// a minute; it need not know deadlines.
 	Dial func(ctx context.Context, caller berth.Caller, cluster string) (net.Conn, error)
 
 	// Key seals sessions: 32 secret bytes or more, the same for all servers of a

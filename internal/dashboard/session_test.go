@@ -108,9 +108,9 @@ func FuzzSession(f *testing.F) {
 		if !ok {
 			return
 		}
-		// Nobody but a sealer makes what opens, and there is one form of it. The
-		// seeds were sealed by another process than this one.
-		if len(sealed) != len(good) || cluster != mine || got.token != berth.Secret(annsToken) || !got.expires.Equal(noon.Add(time.Hour)) {
+		// Nobody but a sealer makes what opens. The seeds were sealed by another
+		// process than this one, so that it is not their text that is compared.
+		if cluster != mine || got.token != berth.Secret(annsToken) || !got.expires.Equal(noon.Add(time.Hour)) {
 			t.Fatalf("%q opens for %q: %v", sealed, cluster, got)
 		}
 	})

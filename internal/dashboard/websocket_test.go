@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/net/websocket"
+
+	"github.com/berth-run/berth"
 )
 
 // echoing is the head of a cluster whose pages repeat what they hear, and note
@@ -141,6 +143,23 @@ func TestWebsocketsEndWithTheirSession(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestWebsocketsOutliveAStoreOutOfReach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := given(t, echoing(nil))
+		front := serve(t, c.handler)
+		ws, err := open(t.Context(), front.dial, "/"+mine+"/status/ws", "http://"+host, c.loggedIn(t, mine, annsToken))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ws.Close()
+		c.breaks(berth.Errorf(berth.CodeUnavailable, "the database does not answer"))
+		time.Sleep(5 * recheckInterval)
+		if !repeats(ws, "hello") {
+			t.Error("it ended")
+		}
+	})
 }
 
 func TestWebsocketsEndWithTheServer(t *testing.T) {
