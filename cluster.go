@@ -214,6 +214,7 @@ const (
 	ClusterCAFile     = "ca.crt"
 	ClusterCertFile   = "tls.crt"
 	ClusterKeyFile    = "tls.key"
+	ClusterOfferFile  = "callback.json" // where the head opens connections to, where there is such a place
 )
 
 const clusterPrefix = "k"

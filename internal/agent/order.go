@@ -204,6 +204,14 @@ func (k Keys) ValidPull(token, infrastructure string) bool {
 	return hmac.Equal([]byte(token), []byte(k.PullToken(infrastructure)))
 }
 
+// HeadToken lets the head of a compute cluster open connections for its clients.
+func (k Keys) HeadToken(cluster string) string { return k.derive("head", cluster) }
+
+// ValidHead reports whether a token is the one of a cluster's head.
+func (k Keys) ValidHead(token, cluster string) bool {
+	return hmac.Equal([]byte(token), []byte(k.HeadToken(cluster)))
+}
+
 // DataToken is what the server of a shared filesystem, whose seed is in its
 // task, is asked with.
 func (k Keys) DataToken(seed string) string { return k.derive("data", seed) }

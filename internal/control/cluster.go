@@ -335,5 +335,12 @@ func (h *Host) DialCluster(ctx context.Context, idOrName string, port berth.Clus
 	if err != nil {
 		return nil, err
 	}
-	return h.clusters.Dial(ctx, &cluster, port)
+	if conn := h.offered(ctx, &cluster, port); conn != nil {
+		return conn, nil
+	}
+	conn, err := h.clusters.Dial(ctx, &cluster, port)
+	if err == nil && port == berth.ClusterScheduler {
+		h.dialled.forwarded.Add(1)
+	}
+	return conn, err
 }

@@ -144,6 +144,17 @@ func (t clusterTasks) MakeKeys(ctx context.Context, c *berth.Cluster, keys map[s
 	if err != nil {
 		return err
 	}
+	t.host.mu.Lock()
+	entry, err := t.host.entryLocked(c.Infrastructure)
+	t.host.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if entry.CallbackTo != "" {
+		if keys[berth.ClusterOfferFile], err = t.host.headOffer(&entry, c.ID); err != nil {
+			return err
+		}
+	}
 	labels := map[string]string{berth.LabelInstance: t.host.store.Instance(), berth.LabelCluster: c.ID}
 	if err := keeper.CreateSecret(ctx, name, labels, keys, false); err != nil {
 		return told(err, "infrastructure %s can't keep the keys of cluster %s", c.Infrastructure, c.Name)

@@ -16,7 +16,7 @@ const (
 
 // figures tells how tasks and infrastructures stand, for metrics.
 func (h *Host) figures(ctx context.Context) (server.Figures, error) {
-	f := server.Figures{LogBytes: h.logBytes.Load()}
+	f := server.Figures{LogBytes: h.logBytes.Load(), OfferedConnections: h.dialled.offered.Load(), ForwardedConnections: h.dialled.forwarded.Load()}
 	if h.storage.bucket != nil {
 		unsent, since, failures := h.logs.Unsent()
 		f.Storage = &server.StorageFigures{UnsentLogs: unsent, Failures: failures}

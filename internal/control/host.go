@@ -53,6 +53,8 @@ type Host struct {
 	runs      *runs.Executor
 	schedules *schedules.Scheduler
 	clusters  *compute.Keeper
+	offers    *offers
+	dialled   dialled
 	agents    *agents
 	packages  *packages
 	owner     string
@@ -103,6 +105,7 @@ func newHost(ctx context.Context, c Config) (*Host, error) {
 	}
 	h.engine = engine.New(h.engineStore(), logKeeper{logStore, &h.logBytes}, texts{}, h.agents, c.Log)
 	h.runs, h.schedules = runs.New(st, h.service(), workflowFiles{h}, h.leaseOf, c.Log), schedules.New(st, h.service(), h.leaseOf, c.Log)
+	h.offers = newOffers()
 	h.clusters = compute.New(st, clusterTasks{h}, clusterEngines, h.leaseOf, c.Log)
 	h.file, h.fileErr = config.Load(c.InfraPath)
 	if h.file != nil {

@@ -89,7 +89,14 @@ func (r *routed) ClusterAccess(ctx context.Context, idOrName string) (berth.Clus
 }
 
 func (r *routed) DialCluster(ctx context.Context, idOrName string, port berth.ClusterPort) (net.Conn, error) {
-	service, id, err := r.ofCluster(ctx, idOrName)
+	cluster, err := r.ownedCluster(ctx, idOrName, "connect to clusters")
+	if err != nil {
+		return nil, err
+	}
+	if conn := r.offered(ctx, &cluster, port); conn != nil { // whoever keeps the cluster
+		return conn, nil
+	}
+	service, id, err := r.ofCluster(ctx, cluster.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -227,6 +227,11 @@ func (s *Server) serve(tlsConfig *tls.Config) {
 		CallbackPath: CallbackPath,
 		Callback:     rpc.NewCallbackHandler(host.Told, engine.ErrOver, func(o rpc.CallbackOutcome) { metrics.Callback(string(o)) }),
 	}
+	c.OffersPath, c.Offers = OffersPath, rpc.NewOfferHandler(OffersPath, host.admitsOffer, host.offers.add)
+	go func() {
+		<-s.server.Ending()
+		host.offers.close()
+	}()
 	c.APIPath, c.API = rpc.NewHandler(host.service(), rpc.HandlerOptions{Authenticate: host.authenticate, Ending: s.server.Ending(), Observe: metrics.Request})
 	c.TunnelPath, c.Tunnel = rpc.TunnelPath, rpc.NewTunnelHandler(host.service(), rpc.HandlerOptions{Authenticate: host.authenticate, Ending: s.server.Ending(), Observe: metrics.Request})
 	s.server.Serve(s.socket, c)

@@ -83,7 +83,10 @@ func tunnel(w http.ResponseWriter, r *http.Request, service berth.Service, endin
 		_ = conn.Close()
 		_ = head.Close()
 	}()
-	Pipe(&rest{Conn: conn, first: buffered.Reader}, head)
+	if buffered.Reader.Buffered() > 0 {
+		conn = &rest{Conn: conn, first: buffered.Reader}
+	}
+	Pipe(conn, head)
 	return nil
 }
 
@@ -120,10 +123,22 @@ func Pipe(a, b net.Conn) {
 }
 
 func pass(to, from net.Conn) {
+	if sink, ok := to.(*net.TCPConn); ok {
+		if source, ok := from.(*net.TCPConn); ok { // the kernel passes it on, on Linux
+			_, err := sink.ReadFrom(source)
+			passed(to, from, err)
+			return
+		}
+	}
 	buffer := pipeBuffers.Get().(*[]byte)
 	defer pipeBuffers.Put(buffer)
 	// Neither end's own way of copying: some of them take small pieces.
 	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, *buffer)
+	passed(to, from, err)
+}
+
+// passed ends one direction, or both after an error.
+func passed(to, from net.Conn, err error) {
 	if err != nil || closeWrite(to) != nil {
 		_ = to.Close()
 		_ = from.Close()

@@ -19,6 +19,10 @@ type Figures struct {
 	Infrastructures []InfrastructureFigures
 	LogBytes        int64           // that were read from clusters since the process began
 	Storage         *StorageFigures // nil where logs stay where they are written
+
+	// Connections of clients to heads of clusters since the process began, by their
+	// way: one that the head opened to callback_to, or through the API server.
+	OfferedConnections, ForwardedConnections int64
 }
 
 // StorageFigures are those of logs on their way to where all servers read them.
@@ -94,11 +98,12 @@ var (
 	unsentDesc = prometheus.NewDesc("berth_storage_unsent_logs", "Logs with lines that are not in shared storage yet.", nil, nil)
 	ageDesc    = prometheus.NewDesc("berth_storage_unsent_seconds", "How long the oldest line that is not in shared storage has been waiting.", nil, nil)
 	failedDesc = prometheus.NewDesc("berth_storage_failures_total", "Failures to send logs to shared storage; each is tried again.", nil, nil)
+	wayDesc    = prometheus.NewDesc("berth_cluster_connections_total", "Connections of clients to heads of clusters, by the way that they take.", []string{"way"}, nil)
 	logDesc    = prometheus.NewDesc("berth_log_bytes_total", "Output of tasks that was read from clusters.", nil, nil)
 )
 
 func (c *figureCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{tasksDesc, liveDesc, queueDesc, healthDesc, unsentDesc, ageDesc, failedDesc, logDesc} {
+	for _, desc := range []*prometheus.Desc{tasksDesc, liveDesc, queueDesc, healthDesc, unsentDesc, ageDesc, failedDesc, wayDesc, logDesc} {
 		out <- desc
 	}
 }
@@ -133,5 +138,7 @@ func (c *figureCollector) Collect(out chan<- prometheus.Metric) {
 		gauge(ageDesc, s.UnsentFor.Seconds())
 		out <- prometheus.MustNewConstMetric(failedDesc, prometheus.CounterValue, float64(s.Failures))
 	}
+	out <- prometheus.MustNewConstMetric(wayDesc, prometheus.CounterValue, float64(f.OfferedConnections), "callback")
+	out <- prometheus.MustNewConstMetric(wayDesc, prometheus.CounterValue, float64(f.ForwardedConnections), "portforward")
 	out <- prometheus.MustNewConstMetric(logDesc, prometheus.CounterValue, float64(f.LogBytes))
 }

@@ -50,6 +50,11 @@ type Config struct {
 	CallbackPath string
 	Callback     http.Handler
 
+	// Offers, if any, is mounted at OffersPath. It authenticates by itself, and takes
+	// connections over.
+	OffersPath string
+	Offers     http.Handler
+
 	// Stall is how long a client may neither send what it announced nor take
 	// what it asked for; half a minute when it is zero.
 	Stall time.Duration
@@ -127,6 +132,9 @@ func (s *Server) routes() http.Handler {
 	}
 	if s.config.Callback != nil {
 		mux.Handle(s.config.CallbackPath, s.whileItStays(s.config.Callback))
+	}
+	if s.config.Offers != nil {
+		mux.Handle(s.config.OffersPath, s.whileItStays(s.config.Offers))
 	}
 	return mux
 }

@@ -15,7 +15,15 @@ func TestDaskTunnelMeasured(t *testing.T) {
 	if os.Getenv("BERTH_E2E_MEASURE") == "" {
 		t.Skip("it measures: BERTH_E2E_MEASURE=1 runs it")
 	}
-	s := newSite(t, "clusters")
+	for way, make := range map[string]func() *site{
+		"through the API server": func() *site { return newSite(t, "clusters") },
+		"by a callback":          func() *site { return officeOf(newSite(t, "clusters"), true, "").site },
+	} {
+		t.Run(way, func(t *testing.T) { measureTunnel(t, make(), way) })
+	}
+}
+
+func measureTunnel(t *testing.T, s *site, way string) {
 	image, _ := daskImage(t, "debian")
 	c := s.createDask("measured", image, 0, "--workers", "0", "--head-memory", "3Gi")
 	address := ""
@@ -45,7 +53,7 @@ for round in range(8):
         if round:
             ratios[what].append(rates["tunnel"][n] / rates["direct"][n])
         say("round", round, what, "tunnel %%.0f MB/s, direct %%.0f MB/s, ratio %%.2f" %% (rates["tunnel"][n], rates["direct"][n], rates["tunnel"][n] / rates["direct"][n]))
-say("tunnel of a Dask client, medians: sent ratio %%.2f, received ratio %%.2f" %% (median(ratios["sent"]), median(ratios["received"])))
-`, direct.Address)))
+say("tunnel of a Dask client %s, medians: sent ratio %%.2f, received ratio %%.2f" %% (median(ratios["sent"]), median(ratios["received"])))
+`, direct.Address, way)))
 	s.must("cluster", "delete", c.ID)
 }

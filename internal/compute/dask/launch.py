@@ -8,7 +8,7 @@ import os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
 signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
-import asyncio, inspect, json, shutil, socket, tempfile, threading, time, traceback
+import asyncio, inspect, json, shutil, socket, ssl, tempfile, threading, time, traceback, urllib.parse
 
 # Modules are looked for where the image begins, not where this file is.
 if sys.path and sys.path[0] == os.path.dirname(os.path.abspath(sys.argv[0])):
@@ -249,6 +249,96 @@ async def wasted(scheduler):
         await asyncio.sleep(min([1] + [t / 4 for t in (idle, alone) if t]))
 
 
+class Offers:
+    """Connections that the head opens to Berth, for clients to come through: OFFERS wait at any time.
+
+    TLS to Berth ends once the token is told, as clients speak TLS with the scheduler
+    through them: what there was below goes to the scheduler's own server, as if the
+    client had connected to it. Nothing is copied on the way.
+    """
+
+    OFFERS, SILENT = 2, float(env("BERTH_OFFER_SILENT") or 45)
+
+    def __init__(self, scheduler, at):
+        self.url, self.token, self.told = urllib.parse.urlsplit(at["url"]), at["token"], False
+        self.server, self.loop = scheduler.listeners[0].tcp_server, asyncio.get_running_loop()
+        self.tls = ssl.create_default_context(cadata=at.get("ca") or None) if self.url.scheme == "https" else None
+        for _ in range(self.OFFERS):
+            threading.Thread(target=self.offer, daemon=True).start()
+
+    def offer(self):
+        pause = 0
+        while True:
+            try:
+                sock = self.opened()
+                pause = 0.5
+                if self.awaited(sock):
+                    self.loop.call_soon_threadsafe(self.server._handle_connection, sock, sock.getpeername())
+                    continue
+            except (OSError, ValueError) as e:
+                if not self.told:
+                    self.told = True
+                    print("berth: no connection to Berth at %s: %s; clients come through the API server" % (self.url.netloc, e), file=sys.stderr, flush=True)
+            time.sleep(pause or 0.5)
+            pause = min(30, pause * 2 or 1)
+
+    def opened(self):
+        sock = socket.create_connection((self.url.hostname, self.url.port or (443 if self.tls else 80)), timeout=10)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if self.tls:
+                sock = self.tls.wrap_socket(sock, server_hostname=self.url.hostname)
+            sock.sendall(("GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nConnection: Upgrade\r\nUpgrade: berth-tunnel\r\n\r\n"
+                          % (self.url.path, self.url.netloc, self.token)).encode())
+            answer = b""
+            while not answer.endswith(b"\r\n\r\n"):
+                byte = sock.recv(1)
+                if not byte or len(answer) > 16384:
+                    raise OSError("it does not answer as Berth does")
+                answer += byte
+            status, *headers = answer.decode("latin-1").lower().split("\r\n")
+            if " 101 " not in status + " ":
+                raise OSError("it answers " + status)
+            how = dict(h.split(":", 1) for h in headers if ":" in h).get("berth-continues", "").strip()
+            if how != ("plain" if self.tls else "as-is"):
+                raise OSError("something on the way ends its TLS")
+            if self.tls:
+                sock = socket.socket(fileno=sock.unwrap().detach())
+            sock.settimeout(self.SILENT)
+            return sock
+        except BaseException:
+            sock.close()
+            raise
+
+    def awaited(self, sock):
+        """Waits for a client. Berth sends 0 now and then, and 1 once there is one."""
+        try:
+            while True:
+                byte = sock.recv(1)
+                if byte == b"\1":
+                    sock.sendall(byte)
+                    sock.setblocking(False)
+                    return True
+                if byte != b"\0":
+                    break
+        except OSError:
+            pass
+        sock.close()
+        return False
+
+
+def offers(scheduler):
+    try:
+        with open(os.path.join(env("BERTH_CLUSTER_TLS") or "/var/run/berth/cluster", "callback.json")) as f:
+            at = json.load(f)
+    except FileNotFoundError:
+        return
+    try:
+        Offers(scheduler, at)
+    except Exception as e:  # another way of Dask's to listen, or a CA that can't be read
+        print("berth: this head opens no connections to Berth: %s: %s" % (type(e).__name__, e), file=sys.stderr, flush=True)
+
+
 async def head():
     from tornado.web import RequestHandler
 
@@ -283,6 +373,7 @@ async def head():
     base = "/" + prefix + "/berth/" if prefix else "/berth/"
     scheduler.http_application.add_handlers(".*$", [(base + "state", State), (base + "drain", Drain)])
     await scheduler
+    offers(scheduler)
     print("berth: head of a Dask cluster, distributed %s, %s" % (distributed.__version__, python), flush=True)
     waits = [asyncio.ensure_future(f) for f in (term.wait(), scheduler.finished(), wasted(scheduler))]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
