@@ -3,9 +3,7 @@ package rpc
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -16,12 +14,10 @@ import (
 
 // Connections that heads of clusters open to a server, for clients to come
 // through: a GET of a path with the id of the cluster, by HTTP/1.1 with Upgrade:
-// berth-tunnel and the cluster's own token. What clients and heads send is
-// encrypted end to end, so that a second encryption would only cost: once the
-// server has answered 101 with "Berth-Continues: plain", both sides close TLS
-// (close_notify) and go on with the connection below it. Where there is no TLS it
-// is "as-is"; a head that did see TLS then knows that something else ended it, and
-// leaves it.
+// berth-tunnel and the cluster's own token. Once the server has answered 101 with
+// "Berth-Continues: plain", both sides end TLS and go on with what is below; see
+// below.go. Where there is no TLS it is "as-is"; a head that did see TLS then knows
+// that something else ended it, and leaves it.
 //
 // From then on the server sends bytes: OfferWaits from time to time, and
 // OfferTaken once a client is there, which the head answers by the same. What
@@ -89,28 +85,11 @@ func continued(conn net.Conn) (net.Conn, error) {
 		return nil, err
 	}
 	if secure != nil {
-		bare, err := belowTLS(secure)
+		bare, err := belowTLS(secure, secure)
 		if err != nil {
 			return nil, err
 		}
 		conn = bare
 	}
 	return conn, conn.SetDeadline(time.Time{})
-}
-
-// belowTLS ends TLS on a connection whose other side does the same, and returns
-// what is below. The other side must say nothing more before it is spoken to:
-// what was read with its end of TLS would be lost.
-func belowTLS(conn *tls.Conn) (net.Conn, error) {
-	if err := conn.CloseWrite(); err != nil {
-		return nil, err
-	}
-	var one [1]byte
-	switch n, err := conn.Read(one[:]); {
-	case n > 0:
-		return nil, errors.New("something was sent where TLS was to end")
-	case !errors.Is(err, io.EOF):
-		return nil, err
-	}
-	return conn.NetConn(), nil
 }

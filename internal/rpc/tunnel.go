@@ -1,13 +1,14 @@
 package rpc
 
 import (
-	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -69,7 +70,18 @@ func tunnel(w http.ResponseWriter, r *http.Request, service berth.Service, endin
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Time{}) // the server had set some for the request
-	if _, err := io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "+tunnelProtocol+"\r\n\r\n"); err != nil {
+	answer := "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + tunnelProtocol + "\r\n"
+	secure, _ := conn.(*tls.Conn)
+	if secure != nil && port == string(berth.ClusterScheduler) && buffered.Reader.Buffered() == 0 { // the dashboard's has no TLS of its own
+		if binding := channelBinding(secure); binding != "" {
+			answer += belowHeader + ": " + binding + "\r\n"
+		} else {
+			secure = nil
+		}
+	} else {
+		secure = nil
+	}
+	if _, err := io.WriteString(conn, answer+"\r\n"); err != nil {
 		return nil //nolint:nilerr // the client is gone
 	}
 	over := make(chan struct{})
@@ -83,30 +95,18 @@ func tunnel(w http.ResponseWriter, r *http.Request, service berth.Service, endin
 		_ = conn.Close()
 		_ = head.Close()
 	}()
-	if buffered.Reader.Buffered() > 0 {
-		conn = &rest{Conn: conn, first: buffered.Reader}
+	switch {
+	case secure != nil:
+		if conn, err = belowIfAsked(secure); err != nil {
+			return nil //nolint:nilerr // the client is gone
+		}
+	case buffered.Reader.Buffered() > 0:
+		first, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
+		conn = &begun{Conn: conn, first: first}
 	}
 	Pipe(conn, head)
 	return nil
 }
-
-// rest is a connection of which some was read already.
-type rest struct {
-	net.Conn
-	first *bufio.Reader
-}
-
-func (r *rest) Read(p []byte) (int, error) {
-	if r.first != nil {
-		if r.first.Buffered() > 0 {
-			return r.first.Read(p)
-		}
-		r.first = nil
-	}
-	return r.Conn.Read(p)
-}
-
-func (r *rest) CloseWrite() error { return closeWrite(r.Conn) }
 
 // pipeBuffer is how much is passed on at once.
 const pipeBuffer = 256 << 10
@@ -123,18 +123,28 @@ func Pipe(a, b net.Conn) {
 }
 
 func pass(to, from net.Conn) {
-	if sink, ok := to.(*net.TCPConn); ok {
-		if source, ok := from.(*net.TCPConn); ok { // the kernel passes it on, on Linux
-			_, err := sink.ReadFrom(source)
-			passed(to, from, err)
-			return
-		}
+	if sink, source := bare(to), bare(from); sink != nil && source != nil { // the kernel passes it on, on Linux
+		_, err := io.Copy(sink, source)
+		passed(to, from, err)
+		return
 	}
 	buffer := pipeBuffers.Get().(*[]byte)
 	defer pipeBuffers.Put(buffer)
 	// Neither end's own way of copying: some of them take small pieces.
 	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, *buffer)
 	passed(to, from, err)
+}
+
+// bare returns the socket that a connection is and nothing more, or nil.
+func bare(conn net.Conn) net.Conn {
+	if t, ok := conn.(*tunnelled); ok && t.below != nil {
+		conn = t.below
+	}
+	switch conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return conn
+	}
+	return nil
 }
 
 // passed ends one direction, or both after an error.
@@ -164,7 +174,9 @@ func (c *Client) DialCluster(ctx context.Context, idOrName string, port berth.Cl
 	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, cancel)
 	defer stop()
-	request, err := http.NewRequestWithContext(lasting, http.MethodGet, where.String(), nil)
+	var got net.Conn
+	traced := httptrace.WithClientTrace(lasting, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { got = info.Conn }})
+	request, err := http.NewRequestWithContext(traced, http.MethodGet, where.String(), nil)
 	if err != nil {
 		cancel()
 		return nil, berth.Errorf(berth.CodeInvalid, "%w", err)
@@ -195,6 +207,15 @@ func (c *Client) DialCluster(ctx context.Context, idOrName string, port berth.Cl
 		return nil, berth.Errorf(berth.CodeInternal, "the connection was upgraded, and can't be written to")
 	}
 	t := &tunnelled{ReadWriteCloser: stream, name: idOrName, end: cancel}
+	if port == berth.ClusterScheduler {
+		if t.below, err = below(got, response, stream); err != nil {
+			_ = t.Close()
+			return nil, berth.Errorf(berth.CodeUnavailable, "%w: %s", ErrGone, err)
+		}
+		if t.below != nil {
+			t.ReadWriteCloser = t.below
+		}
+	}
 	go c.whileAnswered(lasting, t)
 	return t, nil
 }
@@ -206,6 +227,20 @@ const (
 	aliveEvery   = 10 * time.Second
 	aliveTimeout = 20 * time.Second
 )
+
+// below returns the socket that is left of an upgraded connection on which the
+// client says the first word: TLS is ended, where it is the server's own. nil where
+// something is between.
+func below(conn net.Conn, response *http.Response, stream io.Reader) (net.Conn, error) {
+	secure, ok := conn.(*tls.Conn)
+	if !ok {
+		return bare(conn), nil
+	}
+	if binding := response.Header.Get(belowHeader); binding == "" || !sameBinding(secure, binding) {
+		return nil, nil
+	}
+	return belowTLS(secure, stream)
+}
 
 // whileAnswered ends a tunnel whose server does not answer any more.
 func (c *Client) whileAnswered(ctx context.Context, t *tunnelled) {
@@ -282,8 +317,9 @@ func refusedTunnel(response *http.Response) error {
 // tunnelled is a connection through a server.
 type tunnelled struct {
 	io.ReadWriteCloser
-	name string
-	end  context.CancelFunc
+	name  string
+	end   context.CancelFunc
+	below net.Conn // what of it is a socket and nothing more, or nil
 }
 
 func (t *tunnelled) Close() error {

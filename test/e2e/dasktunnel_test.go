@@ -16,8 +16,9 @@ func TestDaskTunnelMeasured(t *testing.T) {
 		t.Skip("it measures: BERTH_E2E_MEASURE=1 runs it")
 	}
 	for way, make := range map[string]func() *site{
-		"through the API server": func() *site { return newSite(t, "clusters") },
-		"by a callback":          func() *site { return officeOf(newSite(t, "clusters"), true, "").site },
+		"through the API server":              func() *site { return newSite(t, "clusters") },
+		"by a callback":                       func() *site { return officeOf(newSite(t, "clusters"), true, "").site },
+		"by a callback, from another machine": func() *site { return officeOf(newSite(t, "clusters"), true, "").remote() },
 	} {
 		t.Run(way, func(t *testing.T) { measureTunnel(t, make(), way) })
 	}
