@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import queue
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 import urllib.error
@@ -54,7 +56,7 @@ def certificates(directory):
     os.makedirs(directory, exist_ok=True)
     at = lambda name: os.path.join(directory, name)
     with open(at("ext"), "w") as f:
-        f.write("extendedKeyUsage=serverAuth,clientAuth\nsubjectAltName=DNS:dask\n")
+        f.write("extendedKeyUsage=serverAuth,clientAuth\nsubjectAltName=DNS:dask,IP:127.0.0.1\n")
     new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     for command in (
         # From Python 3.13 on a CA has to say what its key is for.
@@ -665,6 +667,168 @@ class Ending(Case):
             head = self.head(wait=False)
             self.assertEqual(head.ends(), 1)
         self.assertIn(f"port {self.http} is in use", head.text())
+
+
+class Berth:
+    """A server that heads open connections to, as far as they see it."""
+
+    def __init__(self, case, port=0, tls=True, status="101 Switching Protocols", how=None):
+        self.status, self.how = status, how or ("plain" if tls else "as-is")
+        self.tls = None
+        if tls:
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(os.path.join(case.certificates, "right", "tls.crt"), os.path.join(case.certificates, "right", "tls.key"))
+        self.listener = socket.create_server(("127.0.0.1", port))
+        case.addCleanup(self.close)
+        self.port = self.listener.getsockname()[1]
+        self.asked, self.waiting, self.open = [], queue.Queue(), []
+        self.each(self.listener, self.serve)
+
+    def close(self):
+        for s in [self.listener, *self.open]:
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+            s.close()
+
+    def each(self, listener, do):
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    sock = listener.accept()[0]
+                    self.open.append(sock)
+                    threading.Thread(target=do, args=(sock,), daemon=True).start()
+        threading.Thread(target=accept, daemon=True).start()
+
+    def serve(self, sock):
+        with contextlib.suppress(OSError):
+            sock.settimeout(30)
+            conn = self.tls.wrap_socket(sock, server_side=True) if self.tls else sock
+            self.open.append(conn)
+            request = b""
+            while not request.endswith(b"\r\n\r\n"):
+                request += conn.recv(1)
+            self.asked.append(request.decode())
+            conn.sendall(f"HTTP/1.1 {self.status}\r\nConnection: Upgrade\r\nUpgrade: berth-tunnel\r\nBerth-Continues: {self.how}\r\n\r\n".encode())
+            if not self.status.startswith("101"):
+                return conn.close()
+            if self.tls:
+                conn = conn.unwrap()
+                self.open.append(conn)
+            self.waiting.put(conn)
+
+    def take(self):
+        conn = self.waiting.get(timeout=30)
+        conn.sendall(b"\0\0\1")
+        assert conn.recv(1) == b"\1"
+        return conn
+
+    def tunnel(self):
+        """Returns a port whose connections go through those that the head has opened."""
+        def through(local):
+            def copy(a, b):
+                with contextlib.suppress(OSError):
+                    while True:
+                        data = a.recv(1 << 16)
+                        if not data:
+                            break
+                        b.sendall(data)
+                    b.shutdown(socket.SHUT_WR)
+            head = self.take()
+            threading.Thread(target=copy, args=(local, head), daemon=True).start()
+            copy(head, local)
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.open.append(listener)
+        self.each(listener, through)
+        return listener.getsockname()[1]
+
+
+class Offering(Case):
+    """The head opens connections to Berth, through which clients come."""
+
+    def setUp(self):
+        super().setUp()
+        self.tls = shutil.copytree(self.tls, os.path.join(self.dir, "tls"))
+
+    def offers_to(self, port, scheme="https", ca=True, **environment):
+        with open(os.path.join(self.tls, "ca.crt")) as f:
+            at = {"url": f"{scheme}://127.0.0.1:{port}/berth/v1/callback/clusters/c0abc", "token": "the token", "ca": f.read() if ca else ""}
+        with open(os.path.join(self.tls, "callback.json"), "w") as f:
+            json.dump(at, f)
+        return self.head(**environment)
+
+    def computes(self):
+        client = self.client()
+        self.assertEqual(client.submit(sum, client.map(lambda x: x * x, range(100))).result(60), 328350)
+        client.close()
+
+    def computes_through(self, berth):
+        direct = self.address
+        self.address = f"tls://127.0.0.1:{berth.tunnel()}"
+        self.computes()
+        self.address = direct
+
+    def test_clients_come_through_them(self):
+        for tls in True, False:
+            with self.subTest(tls=tls):
+                berth = Berth(self, tls=tls)
+                head = self.offers_to(berth.port, scheme="https" if tls else "http")
+                worker = self.worker("w-0")
+                self.running("w-0")
+                wait_for(lambda: berth.waiting.qsize() == 2, "two connections wait")
+                self.assertTrue(berth.asked[0].startswith("GET /berth/v1/callback/clusters/c0abc HTTP/1.1\r\n"), berth.asked)
+                self.assertIn("\r\nAuthorization: Bearer the token\r\n", berth.asked[0])
+                self.computes_through(berth)
+                wait_for(lambda: berth.waiting.qsize() == 2, "those that were taken are replaced")
+                self.assertNotIn("the token", head.text())
+                for p in head, worker:
+                    p.kill()
+
+    def test_one_without_the_clusters_certificate_is_not_let_in(self):
+        berth = Berth(self)
+        self.offers_to(berth.port)
+        wrong = certificates(os.path.join(self.certificates, "of-another-cluster"))
+        port = berth.tunnel()
+        context = ssl.create_default_context(cafile=os.path.join(self.tls, "ca.crt"))
+        context.load_cert_chain(os.path.join(wrong, "tls.crt"), os.path.join(wrong, "tls.key"))
+        with self.assertRaises(OSError), socket.create_connection(("127.0.0.1", port), 20) as sock:
+            with context.wrap_socket(sock, server_hostname="dask") as conn:
+                if conn.recv(1) == b"":  # TLS 1.3 tells it with what is read first
+                    raise OSError
+
+    def test_berth_may_come_later_and_go(self):
+        port = free_port()
+        head = self.offers_to(port)
+        wait_for(lambda: "no connection to Berth" in head.text(), "it says that there is none")
+        self.worker("w-0")
+        self.running("w-0")
+        self.computes()
+        for _ in range(2):
+            berth = Berth(self, port)
+            self.computes_through(berth)
+            berth.close()
+        self.assertEqual(head.text().count("no connection to Berth"), 1)
+
+    def test_what_is_no_berth_is_left_alone(self):
+        for name, server, ca, said in (
+                ("refuses", {"status": "401 Unauthorized"}, True, "it answers http/1.1 401 unauthorized"),
+                ("something else ends TLS", {"how": "as-is"}, True, "something on the way ends its TLS"),
+                ("nobody it trusts", {}, False, "certificate verify failed"),
+                ("speaks no TLS", {"tls": False}, True, "")):
+            with self.subTest(name):
+                berth = Berth(self, **server)
+                head = self.offers_to(berth.port, ca=ca)
+                wait_for(lambda: "no connection to Berth" in head.text() and said in head.text(), "it says why")
+                self.assertEqual(berth.waiting.qsize(), 0)
+                worker = self.worker("w-0")
+                self.running("w-0")
+                self.computes()
+                for p in head, worker:
+                    p.kill()
+
+    def test_one_on_which_nothing_is_heard_is_replaced(self):
+        berth = Berth(self)
+        self.offers_to(berth.port, BERTH_OFFER_SILENT="0.5")
+        wait_for(lambda: len(berth.asked) > 4, "others are opened")
 
 
 class Certificates(Case):
