@@ -73,9 +73,9 @@ type connection struct {
 	Address, CAFile, CertFile, KeyFile, Dashboard string
 }
 
-func (s *site) connect(name string) (connection, *running) {
+func (s *site) connect(name string, flags ...string) (connection, *running) {
 	s.t.Helper()
-	r := s.start("cluster", "connect", name, "-o", "json", "--python", debianPython)
+	r := s.start(append([]string{"cluster", "connect", name, "-o", "json", "--python", debianPython}, flags...)...)
 	waitForLines(s.t, r)
 	var c connection
 	if err := json.Unmarshal([]byte(r.stdout.String()), &c); err != nil {
