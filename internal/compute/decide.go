@@ -284,6 +284,12 @@ func (d *decision) limits() {
 			d.k.NoClient = nil
 		case d.k.NoClient == nil:
 			d.k.NoClient = &d.now
+		case d.state.Alone != nil:
+			// One may have come and gone while nobody looked. What is a little later
+			// is how long the question took.
+			if since := d.stateAt.Add(-*d.state.Alone); since.Sub(*d.k.NoClient) > 2*askEvery {
+				d.k.NoClient = &since
+			}
 		}
 	}
 	for _, l := range []struct {

@@ -297,6 +297,26 @@ func TestGroupsShareWhatTheEngineWants(t *testing.T) {
 // idle has a site do nothing, without a client.
 func (s *site) idle() { s.state.Unfinished, s.state.Clients, s.state.Mark = 0, 0, "1" }
 
+// A head knows of clients that came and went while no Berth looked.
+func TestAClientThatNobodySawCountsToo(t *testing.T) {
+	s := running(fixed(1))
+	s.record.Cluster.Spec.NoClientTimeout = time.Minute
+	s.idle()
+	s.pass()
+	s.later(10 * time.Minute)
+	alone := 10 * time.Second
+	s.state.Alone = &alone
+	s.pass()
+	s.is(t, berth.ClusterRunning, "")
+	if at := s.record.Cluster.EndsAt; at == nil || !at.Equal(t0.Add(10*time.Minute+50*time.Second)) {
+		t.Errorf("it ends at %v", at)
+	}
+	s.later(50 * time.Second)
+	alone = time.Minute
+	s.pass()
+	s.is(t, berth.ClusterStopping, "no client was connected for 1m0s")
+}
+
 func TestWhatNobodyUsesEnds(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*berth.ClusterSpec)

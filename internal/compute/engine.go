@@ -9,6 +9,7 @@ package compute
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/berth-run/berth"
 )
@@ -45,6 +46,7 @@ type State struct {
 	Versions   map[string]string // of the head: python, and packages
 	Mark       string            // changes whenever anything was computed
 	Clients    int               // that are connected
+	Alone      *time.Duration    // since when none is; nil: not known
 	Unfinished int               // what was asked for and is not there
 	Target     int               // how many workers the engine would like to have
 	Workers    map[string]Worker // by the names of their pods

@@ -70,6 +70,9 @@ func tunnel(w http.ResponseWriter, r *http.Request, service berth.Service, endin
 	}
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Time{}) // the server had set some for the request
+	if port == string(berth.ClusterScheduler) {
+		EndsWhenUnanswered(conn) // a client whose machine sleeps is none; Dask's own connections are as impatient
+	}
 	answer := "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + tunnelProtocol + "\r\n"
 	secure, _ := conn.(*tls.Conn)
 	if secure != nil && port == string(berth.ClusterScheduler) && buffered.Reader.Buffered() == 0 { // the dashboard's has no TLS of its own

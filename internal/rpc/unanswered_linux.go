@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"crypto/tls"
 	"net"
 	"time"
 
@@ -11,9 +12,13 @@ import (
 // answer whether it is there.
 const unansweredLimit = 30 * time.Second
 
-// EndsWhenUnanswered has a connection end when its peer is gone without a word. The
-// kernel would go on for a quarter of an hour.
+// EndsWhenUnanswered has a connection end when its peer is gone without a word, or
+// takes nothing of what it is sent for so long. The kernel would go on for a quarter
+// of an hour.
 func EndsWhenUnanswered(conn net.Conn) {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return

@@ -125,7 +125,8 @@ class Tasks(Case):
 
         self.server.methods.update(WatchTask=watch, CancelTask=cancel)
         code = """
-            import berth, sys
+            import berth, signal, sys
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background begin without
             try:
                 berth.run("busybox")
             except KeyboardInterrupt:
@@ -156,7 +157,7 @@ class Tasks(Case):
             return task("running")
 
         self.server.methods.update(WatchTask=watch, CancelTask=cancel)
-        python = subprocess.Popen([sys.executable, "-B", "-c", "import berth; berth.run('busybox', logs=False)"], env={**os.environ, "PYTHONPATH": root}, stderr=subprocess.PIPE, text=True)
+        python = subprocess.Popen([sys.executable, "-B", "-c", "import berth, signal; signal.signal(signal.SIGINT, signal.default_int_handler); berth.run('busybox', logs=False)"], env={**os.environ, "PYTHONPATH": root}, stderr=subprocess.PIPE, text=True)
         self.eventually(lambda: self.server.asked("WatchTask"), "it is watched")
         time.sleep(0.3)
         python.send_signal(signal.SIGINT)

@@ -114,6 +114,7 @@ type state struct {
 	Versions   map[string]string `json:"versions"`
 	Mark       string            `json:"mark"`
 	Clients    int               `json:"clients"`
+	Alone      *float64          `json:"alone"` // s since a client was connected
 	Unfinished int               `json:"unfinished"`
 	Target     int               `json:"target"`
 	Workers    map[string]struct {
@@ -134,6 +135,10 @@ func (h *head) State(ctx context.Context) (*compute.State, error) {
 		return nil, err
 	}
 	out := &compute.State{Versions: s.Versions, Mark: s.Mark, Clients: s.Clients, Unfinished: s.Unfinished, Target: s.Target, Workers: make(map[string]compute.Worker, len(s.Workers))}
+	if s.Alone != nil && s.Clients == 0 {
+		alone := time.Duration(*s.Alone * float64(time.Second))
+		out.Alone = &alone
+	}
 	for name, w := range s.Workers {
 		out.Workers[name] = compute.Worker{
 			Running: w.Status != "" && w.Status != "closed", Executing: w.Executing, Pending: w.Processing, Versions: w.Versions,

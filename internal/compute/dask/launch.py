@@ -214,7 +214,7 @@ def mark(scheduler):
     return "%s:%d" % (scheduler.id, scheduler.transition_counter)
 
 
-def state(scheduler, drains, versions):
+def state(scheduler, drains, versions, seen):
     workers = drains.remembered()
     for ws in scheduler.workers.values():
         workers[str(ws.name)] = out = {
@@ -227,24 +227,24 @@ def state(scheduler, drains, versions):
         target = int(scheduler.adaptive_target())
     except Exception:  # it is an estimate: none is as good as what there is
         target = len(scheduler.workers)
-    return {"versions": versions, "mark": mark(scheduler), "clients": clients(scheduler),
+    return {"versions": versions, "mark": mark(scheduler), "clients": clients(scheduler), "alone": time.monotonic() - seen["client"],
             "unfinished": unfinished(scheduler), "target": target, "workers": workers}
 
 
-async def wasted(scheduler):
-    """Returns why the cluster is of no use any more, for when nobody looks after it."""
+async def wasted(scheduler, seen):
+    """Returns why the cluster is of no use any more, for when nobody looks after it; notes when a client was seen last."""
     idle, alone = (float(env(n) or 0) for n in ("BERTH_IDLE_TIMEOUT", "BERTH_NO_CLIENT_TIMEOUT"))
-    busy = seen = time.monotonic()
+    busy = time.monotonic()
     before = None
     while True:
         now, at = time.monotonic(), mark(scheduler)
         if unfinished(scheduler) or at != before:
             busy, before = now, at
         if clients(scheduler):
-            seen = now
+            seen["client"] = now
         if idle and now - busy >= idle:
             return "nothing was computed for %g s" % idle
-        if alone and now - seen >= alone:
+        if alone and now - seen["client"] >= alone:
             return "no client was connected for %g s" % alone
         await asyncio.sleep(min([1] + [t / 4 for t in (idle, alone) if t]))
 
@@ -354,11 +354,11 @@ async def head():
         dashboard_address="127.0.0.1:%d" % port, http_prefix="/" + prefix)
     if scheduler.http_server.port != port:  # Dask takes another one silently
         end(1, "port %d is in use" % port)
-    drains, versions = Drains(scheduler), packages(get_versions())
+    drains, versions, seen = Drains(scheduler), packages(get_versions()), {"client": time.monotonic()}
 
     class State(RequestHandler):
         def get(self):
-            self.write(state(scheduler, drains, versions))
+            self.write(state(scheduler, drains, versions, seen))
 
     class Drain(RequestHandler):
         def post(self):
@@ -375,7 +375,7 @@ async def head():
     await scheduler
     offers(scheduler)
     print("berth: head of a Dask cluster, distributed %s, %s" % (distributed.__version__, python), flush=True)
-    waits = [asyncio.ensure_future(f) for f in (term.wait(), scheduler.finished(), wasted(scheduler))]
+    waits = [asyncio.ensure_future(f) for f in (term.wait(), scheduler.finished(), wasted(scheduler, seen))]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     if waits[1].done() and not term.is_set():
         end(0, "the head ends: a client shut the cluster down")

@@ -270,6 +270,7 @@ class Computing(Case):
         self.assertEqual(client.submit(tasks_of_a_task, 10).result(60), (55, 5, 7))
         # Those were no clients of people.
         wait_for(lambda: self.state()["clients"] == 1, "one client is left")
+        wait_for(lambda: self.state()["alone"] < 2, "the head has seen it")
 
         # A task that can't run yet is not done.
         waits = client.submit(sum, [1], resources={"FPGA": 1})
