@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -239,6 +240,54 @@ func TestATunnelThroughATLSProxyStaysInTLS(t *testing.T) {
 	defer client.Close()
 	if bare(client) != nil {
 		t.Error("TLS was ended with the proxy")
+	}
+	go func() { _, _ = io.WriteString(client, "words") }()
+	head := <-h.head
+	_ = head.SetDeadline(time.Now().Add(20 * time.Second))
+	got := make([]byte, 5)
+	if _, err := io.ReadFull(head, got); err != nil || string(got) != "words" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	exchanged(t, head, client)
+}
+
+// A proxy that only passes TLS on may still look at what it passes.
+func TestATunnelThroughAnHTTPProxyStaysInTLS(t *testing.T) {
+	h := &heads{head: make(chan net.Conn, 1), errs: map[string]error{}}
+	mux := http.NewServeMux()
+	mux.Handle(TunnelPath, NewTunnelHandler(h, HandlerOptions{}))
+	server := httptest.NewTLSServer(mux)
+	t.Cleanup(server.Close)
+	passed := make(chan string, 1)
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		out, err := (&net.Dialer{}).DialContext(r.Context(), "tcp", r.Host)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		in, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		passed <- r.Method
+		_, _ = io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
+		Pipe(in, out)
+	}))
+	t.Cleanup(proxy.Close)
+	where, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	through := server.Client().Transport.(*http.Transport).Clone()
+	through.Proxy = http.ProxyURL(where)
+	client, err := NewClient(&http.Client{Transport: through}, server.URL, "").DialCluster(t.Context(), "it", berth.ClusterScheduler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if method := <-passed; method != http.MethodConnect || bare(client) != nil {
+		t.Errorf("%s; below TLS: %v", method, bare(client))
 	}
 	go func() { _, _ = io.WriteString(client, "words") }()
 	head := <-h.head

@@ -210,7 +210,7 @@ func (c *Client) DialCluster(ctx context.Context, idOrName string, port berth.Cl
 		return nil, berth.Errorf(berth.CodeInternal, "the connection was upgraded, and can't be written to")
 	}
 	t := &tunnelled{ReadWriteCloser: stream, name: idOrName, end: cancel}
-	if port == berth.ClusterScheduler {
+	if port == berth.ClusterScheduler && !c.proxied(request) { // proxies that look into connections may take it amiss
 		if t.below, err = below(got, response, stream); err != nil {
 			_ = t.Close()
 			return nil, berth.Errorf(berth.CodeUnavailable, "%w: %s", ErrGone, err)
@@ -290,6 +290,16 @@ func (c *Client) upgrading() http.RoundTripper {
 		c.upgrade = transport
 	})
 	return c.upgrade
+}
+
+// proxied reports whether a request goes through an HTTP proxy.
+func (c *Client) proxied(r *http.Request) bool {
+	transport, ok := c.upgrading().(*http.Transport)
+	if !ok || transport.Proxy == nil {
+		return false
+	}
+	proxy, err := transport.Proxy(r)
+	return err != nil || proxy != nil
 }
 
 // refusedTunnel is the error of an answer that is no tunnel.

@@ -261,7 +261,7 @@ class Offers:
 
     def __init__(self, scheduler, at):
         self.url, self.token, self.told = urllib.parse.urlsplit(at["url"]), at["token"], False
-        self.server, self.loop = scheduler.listeners[0].tcp_server, asyncio.get_running_loop()
+        self.accept, self.loop = scheduler.listeners[0].tcp_server._handle_connection, asyncio.get_running_loop()
         self.tls = ssl.create_default_context(cadata=at.get("ca") or None) if self.url.scheme == "https" else None
         for _ in range(self.OFFERS):
             threading.Thread(target=self.offer, daemon=True).start()
@@ -273,7 +273,7 @@ class Offers:
                 sock = self.opened()
                 pause = 0.5
                 if self.awaited(sock):
-                    self.loop.call_soon_threadsafe(self.server._handle_connection, sock, sock.getpeername())
+                    self.loop.call_soon_threadsafe(self.accept, sock, sock.getpeername())
                     continue
             except (OSError, ValueError) as e:
                 if not self.told:
