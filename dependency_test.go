@@ -31,7 +31,7 @@ var allowed = map[string][]string{
 	"internal/redirect":                   {"internal/agent"},
 	"internal/registry":                   {"internal/objects"},
 	"internal/cli":                        {"client", "internal/agentbin", "internal/build", "internal/config", "internal/control", "internal/datafs", "internal/images", "internal/kubeconfig", "internal/pack", "internal/taskfile", "internal/version", "internal/workflow"},
-	"internal/compute":                    {},
+	"internal/compute":                    {"internal/crash"},
 	"internal/compute/dask":               {"internal/compute"},
 	"internal/dashboard":                  {},
 	"internal/config":                     {"internal/yamlstrict"},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 // Store keeps clusters; see package store.
@@ -108,6 +109,7 @@ func (k *Keeper) find(t *taken, infrastructure string) {
 
 // Begin begins to keep a cluster that was stored.
 func (k *Keeper) Begin(id, infrastructure string) {
+	crash.Point("compute.added")
 	k.mu.Lock()
 	t := k.taken[infrastructure]
 	k.mu.Unlock()

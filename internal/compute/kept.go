@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/berth-run/berth"
+	"github.com/berth-run/berth/internal/crash"
 )
 
 const (
@@ -151,6 +152,7 @@ func (c *kept) commit(ctx context.Context, r *berth.ClusterRecord) error {
 		c.adopted = false // members that were to be stored with it have to be found again
 		return err
 	}
+	crash.Point("compute.committed")
 	c.keeper.changed(c.id)
 	return nil
 }
@@ -283,6 +285,7 @@ func (c *kept) do(ctx context.Context, r *berth.ClusterRecord, engine Engine, ac
 		if err := c.head.Drain(ctx, acts.drain); err != nil {
 			c.keeper.log.Warn("workers can't be drained at the moment; trying again", "cluster", c.id, "error", err)
 		}
+		crash.Point("compute.drain-asked")
 	}
 	return c.cancel(ctx, acts.cancel)
 }
@@ -291,7 +294,11 @@ func (c *kept) cancel(ctx context.Context, tasks []string) error {
 	var all errgroup.Group
 	all.SetLimit(atOnce)
 	for _, id := range tasks {
-		all.Go(func() error { return c.keeper.tasks.Cancel(ctx, id) })
+		all.Go(func() error {
+			err := c.keeper.tasks.Cancel(ctx, id)
+			crash.Point("compute.cancelled")
+			return err
+		})
 	}
 	return all.Wait()
 }
@@ -320,6 +327,7 @@ func (c *kept) finish(ctx context.Context, r berth.ClusterRecord) (time.Duration
 	if err := c.keeper.tasks.DeleteKeys(ctx, &r.Cluster); err != nil {
 		return 0, false, fmt.Errorf("the Secret with its keys can't be deleted: %w", err)
 	}
+	crash.Point("compute.keys-deleted")
 	if r.Keeping.Head != "" {
 		head, err := c.keeper.tasks.Task(ctx, r.Keeping.Head)
 		if err != nil {
@@ -351,6 +359,7 @@ func (c *kept) makeHead(ctx context.Context, r *berth.ClusterRecord, engine Engi
 			return c.cannot(ctx, r, err)
 		}
 		c.keysMade = true
+		crash.Point("compute.keys-made")
 	}
 	spec := r.Cluster.Spec.TaskSpec(r.Cluster.Spec.Head, 0, c.id)
 	spec.Infrastructure = r.Cluster.Infrastructure
@@ -359,6 +368,7 @@ func (c *kept) makeHead(ctx context.Context, r *berth.ClusterRecord, engine Engi
 	if err != nil {
 		return c.cannot(ctx, r, err)
 	}
+	crash.Point("compute.head-made")
 	r.Keeping.Head, r.Cluster.Head.Task, r.Cluster.Head.State = task.ID, &task.ID, &task.State
 	c.wake()
 	return c.commit(ctx, r)
@@ -405,6 +415,7 @@ func (c *kept) makeWorkers(ctx context.Context, r *berth.ClusterRecord, engine E
 			spec.Infrastructure = r.Cluster.Infrastructure
 			engine.Worker(&r.Cluster, &o.group, address, &spec)
 			made[i], errs[i] = c.keeper.tasks.Submit(ctx, r.Caller, memberKey(c.id, o.group.Name, o.number), spec)
+			crash.Point("compute.worker-made")
 			return nil
 		})
 	}

@@ -36,14 +36,18 @@ var namespaces struct {
 	n int
 }
 
-func newNamespace(t *testing.T) *namespace {
+func newNamespace(t *testing.T, profiles ...string) *namespace {
 	t.Helper()
 	namespaces.Lock()
 	namespaces.n++
 	n := &namespace{name: fmt.Sprintf("chaos-%d-%d", os.Getpid(), namespaces.n), dir: t.TempDir()}
 	namespaces.Unlock()
 	n.kubeconfig = filepath.Join(n.dir, "kubeconfig")
-	cmd := exec.Command(crashBinary, "create-kubeconfig", "--namespace", n.name, "-o", n.kubeconfig)
+	args := []string{"create-kubeconfig", "--namespace", n.name, "-o", n.kubeconfig}
+	if len(profiles) > 0 {
+		args = append(args, "--profile", strings.Join(profiles, ","))
+	}
+	cmd := exec.Command(crashBinary, args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + n.dir, "KUBECONFIG=" + adminKubeconfig}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("create-kubeconfig: %v\n%s", err, out)

@@ -42,6 +42,10 @@ func crashAt(t *testing.T, point string) {
 		crashInRun(t, point)
 		return
 	}
+	if strings.HasPrefix(point, "compute.") {
+		crashInCluster(t, point)
+		return
+	}
 	w := newWorkload(t)
 	p := newPlane(t, newNamespace(t), "", "")
 	p.start(point)
