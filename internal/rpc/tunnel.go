@@ -95,19 +95,20 @@ func tunnel(w http.ResponseWriter, r *http.Request, service berth.Service, endin
 		case <-r.Context().Done(): // the token was revoked
 		case <-over:
 		}
-		_ = conn.Close()
+		_ = conn.Close() // and what is below
 		_ = head.Close()
 	}()
+	client := conn
 	switch {
 	case secure != nil:
-		if conn, err = belowIfAsked(secure); err != nil {
+		if client, err = belowIfAsked(secure); err != nil {
 			return nil //nolint:nilerr // the client is gone
 		}
 	case buffered.Reader.Buffered() > 0:
 		first, _ := buffered.Reader.Peek(buffered.Reader.Buffered())
-		conn = &begun{Conn: conn, first: first}
+		client = &begun{Conn: conn, first: first}
 	}
-	Pipe(conn, head)
+	Pipe(client, head)
 	return nil
 }
 
